@@ -1,0 +1,55 @@
+"""Regenerate the tables of infrared-visible image fusion papers, and see where they hold."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from evalkit.catalogue import list_datasets, list_methods, list_metrics, list_protocols
+    from evalkit.errors import EvalkitError
+    from evalkit.leaderboards.table import Table, read_table
+    from evalkit.metrics.evaluate import evaluate, evaluate_folder
+    from evalkit.metrics.saliency import saliency
+    from evalkit.protocols.run import reproduce
+
+_HOME = {
+    "evaluate": "evalkit.metrics.evaluate",
+    "evaluate_folder": "evalkit.metrics.evaluate",
+    "reproduce": "evalkit.protocols.run",
+    "saliency": "evalkit.metrics.saliency",
+    "Table": "evalkit.leaderboards.table",
+    "read_table": "evalkit.leaderboards.table",
+    "list_metrics": "evalkit.catalogue",
+    "list_methods": "evalkit.catalogue",
+    "list_datasets": "evalkit.catalogue",
+    "list_protocols": "evalkit.catalogue",
+    "EvalkitError": "evalkit.errors",
+}
+
+__all__ = [
+    "EvalkitError",
+    "Table",
+    "evaluate",
+    "evaluate_folder",
+    "list_datasets",
+    "list_methods",
+    "list_metrics",
+    "list_protocols",
+    "read_table",
+    "reproduce",
+    "saliency",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: `import evalkit` stays quick."""
+    if name == "__version__":
+        return import_module("evalkit.records.provenance").version()
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'evalkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,173 @@
+"""What evalkit knows: protocols, methods, metrics and data sets, as data frames and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from evalkit.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Entry = dict[str, Any]
+
+
+def protocol_entries() -> list[Entry]:
+    from evalkit.protocols.schema import protocols
+
+    return [
+        {
+            "name": p.name,
+            "table": f"{p.paper} {p.table}",
+            "title": p.title,
+            "convention": p.convention,
+            "metrics": " ".join(p.metrics),
+            "datasets": " ".join(f"{name} ({use.pairs})" for name, use in p.datasets.items()),
+            "methods": len(p.methods),
+        }
+        for p in protocols().values()
+    ]
+
+
+def method_entries() -> list[Entry]:
+    from evalkit.methods.registry import method_cards
+
+    return [
+        {
+            "name": card.name,
+            "kind": card.kind,
+            "runs": "yes" if card.kind == "classical" else "with --outputs",
+            "title": card.title,
+            "year": card.year or "",
+        }
+        for card in method_cards().values()
+    ]
+
+
+def metric_entries() -> list[Entry]:
+    from evalkit.metrics.cards import CARDS
+    from evalkit.metrics.conventions import CONVENTIONS
+
+    return [
+        {
+            "name": card.name,
+            "better": card.better,
+            "title": card.title,
+            "range": card.range,
+            "unit": card.unit,
+            "conventions": " ".join(c.name for c in CONVENTIONS.values() if card.name in c.definitions),
+        }
+        for card in CARDS.values()
+    ]
+
+
+def dataset_entries() -> list[Entry]:
+    from evalkit.data.card import load_cards
+
+    return [
+        {
+            "name": card.name,
+            "title": card.title,
+            "pairs": card.pairs or "",
+            "splits": " ".join(f"{s.name} ({s.pairs})" if s.pairs else s.name for s in card.splits),
+            "licence": card.licence,
+        }
+        for card in load_cards()
+    ]
+
+
+ENTRIES = {
+    "protocols": protocol_entries,
+    "methods": method_entries,
+    "metrics": metric_entries,
+    "datasets": dataset_entries,
+}
+
+
+def _frame(kind: str) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(ENTRIES[kind]()).set_index("name")
+
+
+def list_protocols() -> pd.DataFrame:
+    """The protocols: name (index), table, title, convention, metrics, datasets, methods."""
+    return _frame("protocols")
+
+
+def list_methods() -> pd.DataFrame:
+    """The methods: name (index), kind, runs, title, year."""
+    return _frame("methods")
+
+
+def list_metrics() -> pd.DataFrame:
+    """The metrics: name (index), better, title, range, unit, conventions."""
+    return _frame("metrics")
+
+
+def list_datasets() -> pd.DataFrame:
+    """The data sets: name (index), title, pairs, splits, licence."""
+    return _frame("datasets")
+
+
+def describe(name: str) -> Entry:
+    """Everything about a protocol, method, metric (also `SSIM[smfnet]`), convention or data set, as a JSON-able dict.
+
+    Raises:
+        UnknownNameError: nothing has that name.
+    """
+    from evalkit.data.card import load_card, load_cards
+    from evalkit.methods.registry import method_card, method_cards
+    from evalkit.metrics.cards import CARDS
+    from evalkit.metrics.conventions import CONVENTIONS
+    from evalkit.protocols.schema import protocol, protocols
+
+    kinds: list[tuple[Iterable[str], Callable[[], Entry]]] = [
+        (protocols(), lambda: {"kind": "protocol", **protocol(name).model_dump(mode="json")}),
+        (CARDS, lambda: _describe_metric(name.partition("[")[0])),
+        (CONVENTIONS, lambda: _describe_convention(name)),
+        ([card.name for card in load_cards()], lambda: {"kind": "data set", **load_card(name).model_dump(mode="json")}),
+        (method_cards(), lambda: method_card(name).model_dump(mode="json") | {"kind": "method"}),
+    ]
+    # SMFNet is a method and smfnet a convention: the exact spelling goes before the others
+    for _, describe_one in sorted(kinds, key=lambda kind: name not in kind[0]):
+        try:
+            return describe_one()
+        except UnknownNameError:
+            continue
+    known = [one for names, _ in kinds for one in names]
+    raise UnknownNameError("name", name, known, "`evalkit list` shows protocols, methods, metrics and datasets.")
+
+
+def _describe_convention(name: str) -> Entry:
+    from evalkit.metrics.registry import convention
+
+    found = convention(name)
+    return {
+        "kind": "convention",
+        "name": found.name,
+        "title": found.title,
+        "used by": found.used_by,
+        "metrics": {metric: definition.choice for metric, definition in found.definitions.items()},
+    }
+
+
+def _describe_metric(name: str) -> Entry:
+    from evalkit.metrics.conventions import CONVENTIONS
+    from evalkit.metrics.registry import card
+
+    found = card(name)
+    return {
+        "kind": "metric",
+        "name": found.name,
+        "title": found.title,
+        "definition": found.definition,
+        "better": found.better,
+        "range": found.range,
+        "unit": found.unit,
+        "source": found.source,
+        "conventions": {
+            c.name: c.definitions[found.name].choice for c in CONVENTIONS.values() if found.name in c.definitions
+        },
+    }

@@ -1,0 +1,222 @@
+"""Dataset cards: what a data set is called, how its folders lie, its splits, classes, licence and source."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from evalkit.errors import DataError, UnknownNameError
+
+Role = Literal["infrared", "visible"]
+ROLES: tuple[Role, Role] = ("infrared", "visible")
+LabelKind = Literal["classes", "boxes", "salient"]
+LabelFormat = Literal["mask", "yolo", "voc", "saliency"]
+
+
+def _relative(path: str) -> str:
+    """A card may come from anyone: it names folders below the data root, never others."""
+    if path.startswith(("/", "~")) or re.search(r"[\\:*?]", path) or ".." in path.split("/"):
+        raise ValueError("must be a relative path with / between its parts, without '..' and wildcards")
+    return path
+
+
+def _folder(value: Any) -> Any:
+    return {"folder": value} if isinstance(value, str) else value
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Folder(_Model):
+    """A folder of images; a file belongs to it when its stem has the prefix and suffix, which are then cut off."""
+
+    folder: RelativePath
+    prefix: str = ""
+    suffix: str = ""
+
+
+class LabelFolder(Folder):
+    """A folder of labels: class-id masks, YOLO text, VOC XML or saliency masks."""
+
+    format: LabelFormat
+
+
+class Layout(_Model):
+    """One way the folders of a data set lie, relative to its own folder. `{split}` stands for the split's folder."""
+
+    name: str
+    infrared: Annotated[Folder, BeforeValidator(_folder)]
+    visible: Annotated[Folder, BeforeValidator(_folder)]
+    labels: dict[LabelKind, LabelFolder] = {}
+    lists: RelativePath | None = Field(None, description="text file of a split's stems, e.g. '{split}.txt'")
+    serves: tuple[str, ...] = Field((), description="splits that a layout without {split} and lists may stand for")
+    refuse: str | None = Field(None, description="why this layout cannot be read, and what to do")
+    note: str = ""
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether each split has folders of its own."""
+        return "{split}" in self.infrared.folder
+
+
+class Split(_Model):
+    """A named part of a data set: a folder, a list file of the data set, or the stems given here."""
+
+    name: str
+    pairs: int | None = Field(None, ge=1)
+    folder: RelativePath | None = Field(None, description="what {split} stands for; the name, when not given")
+    stems: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def place(self) -> str:
+        return self.folder if self.folder is not None else self.name
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> Split:
+        if self.stems and len(set(self.stems)) != len(self.stems):
+            raise ValueError(f"split {self.name!r} lists a stem twice")
+        if self.stems and self.pairs not in (None, len(self.stems)):
+            raise ValueError(f"split {self.name!r} lists {len(self.stems)} stems but says pairs: {self.pairs}")
+        return self
+
+
+class LabelClass(_Model):
+    """A class of a mask (its pixel value) or of boxes (its number, or its name in VOC files)."""
+
+    id: int = Field(ge=0, le=255)
+    name: str
+    colour: tuple[int, int, int] | None = None
+
+
+class Modalities(_Model):
+    """What the two roles are. The visible role is the one whose chroma a fused image keeps."""
+
+    infrared: str
+    visible: str
+
+
+class Citation(_Model):
+    authors: str
+    title: str
+    venue: str
+    year: int
+    doi: str | None = None
+
+
+class Card(_Model):
+    """The facts of one data set."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    title: str
+    folders: tuple[RelativePath, ...] = Field(min_length=1, description="its folder under a data root")
+    modalities: Modalities
+    colour: str
+    pairs: int | None = Field(None, ge=1, description="pairs of the whole data set")
+    layouts: tuple[Layout, ...] = Field(min_length=1)
+    splits: tuple[Split, ...] = ()
+    default_split: str | None = Field(None, description="the split meant when none is named; none: all of it")
+    segmentation: tuple[LabelClass, ...] = ()
+    detection: tuple[LabelClass, ...] = ()
+    licence: str
+    source: str
+    citation: tuple[Citation, ...] = ()
+    note: str = ""
+
+    def split(self, name: str) -> Split:
+        """The split of that name. Raises UnknownNameError."""
+        for split in self.splits:
+            if split.name == name:
+                return split
+        raise UnknownNameError(f"split of {self.name}", name, [s.name for s in self.splits])
+
+    def expected(self, split: str | None) -> int | None:
+        """How many pairs the split (or the whole data set) has when complete; None where the card does not say."""
+        return self.pairs if split is None else self.split(split).pairs
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Card:
+        names = [s.name for s in self.splits]
+        if len(set(names)) != len(names):
+            raise ValueError("splits: a name occurs twice")
+        if self.default_split is not None and self.default_split not in names:
+            raise ValueError(f"default_split: {self.default_split!r} is none of the splits {names}")
+        for layout in self.layouts:
+            unknown = set(layout.serves) - set(names)
+            if unknown:
+                raise ValueError(f"layouts: {layout.name!r} serves unknown splits {sorted(unknown)}")
+            if layout.by_folder != ("{split}" in layout.visible.folder):
+                raise ValueError(f"layouts: {layout.name!r} has {{split}} in one role only")
+        for kind in ("segmentation", "detection"):
+            ids = [c.id for c in getattr(self, kind)]
+            if len(set(ids)) != len(ids):
+                raise ValueError(f"{kind}: an id occurs twice")
+        return self
+
+
+def read_card(path: str | os.PathLike[str]) -> Card:
+    """Read a card from a YAML file.
+
+    Raises:
+        DataError: no such file, not YAML, or a field that is missing, unknown or wrong; names file, field and mistake.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the card {path}: {getattr(error, 'strerror', None) or error}") from None
+    return _parse(text, str(path))
+
+
+def _parse(text: str, where: str) -> Card:
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise DataError(f"the card {where} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(fields, dict):
+        raise DataError(f"the card {where} must hold fields such as 'name: TNO', not {type(fields).__name__}.")
+    try:
+        return Card.model_validate(fields)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(card)'}: {e['msg']}" for e in error.errors()]
+        raise DataError(f"the card {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+
+
+@cache
+def _cards() -> dict[str, Card]:
+    cards = {}
+    for file in resources.files("evalkit.data").joinpath("cards").iterdir():
+        if file.name.endswith(".yaml"):
+            card = _parse(file.read_text(encoding="utf-8"), file.name)
+            cards[card.name] = card
+    return dict(sorted(cards.items(), key=lambda item: item[0].casefold()))
+
+
+def load_cards() -> list[Card]:
+    """All built-in cards, sorted by name."""
+    return list(_cards().values())
+
+
+def card_names() -> list[str]:
+    """The names of all built-in cards, sorted."""
+    return list(_cards())
+
+
+def load_card(name: str) -> Card:
+    """The built-in card of that name or alias, whatever the case. Raises UnknownNameError with the nearest names."""
+    wanted = name.casefold()
+    for card in load_cards():
+        if wanted in (n.casefold() for n in (card.name, *card.aliases)):
+            return card
+    raise UnknownNameError("data set", name, card_names(), "'evalkit list datasets' shows all.")

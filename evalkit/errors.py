@@ -1,0 +1,43 @@
+"""The errors a user can cause. Each message says what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EvalkitError(Exception):
+    """A mistake in the input or the call; the command line prints it as one paragraph and exits with 2."""
+
+
+class UnknownNameError(EvalkitError):
+    """A name that is not registered; carries the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        known = sorted(known)
+        near = nearest(name, known)
+        text = f"unknown {kind} {name!r}."
+        if near:
+            text += f" Did you mean {' or '.join(repr(n) for n in near)}?"
+        elif known:
+            text += f" Known: {', '.join(known)}."
+        super().__init__(f"{text} {hint}".rstrip())
+        self.name, self.near = name, near
+
+
+class DataError(EvalkitError):
+    """A data set, folder or image that is missing, damaged or not as its card says."""
+
+
+class ImageError(DataError):
+    """An image that cannot be read, or not be used as it is."""
+
+
+class OutputError(EvalkitError):
+    """A folder or file that cannot be written."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 2) -> list[str]:
+    """The known names closest to `name`, whatever their case; none where nothing is close."""
+    by_folded = {k.casefold(): k for k in known}
+    return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.6)]

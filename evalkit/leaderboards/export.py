@@ -1,0 +1,225 @@
+"""A table as CSV, LaTeX, Markdown, HTML and JSON."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+from collections.abc import Callable
+
+from evalkit.leaderboards.table import COLUMNS, Cell, Column, Table
+
+HOLE = "–"
+
+
+def number(cell: Cell) -> str:
+    """The measured value with as many decimals as the paper prints (four at least), or a dash."""
+    if cell.value is None:
+        return HOLE
+    decimals = max(4, len(cell.published.partition(".")[2])) if cell.published else 4
+    return f"{cell.value:.{decimals}f}"
+
+
+def beside(cell: Cell) -> str:
+    """The published value and the difference to it: `7.1203 (+0.0001)`, or `7.1203 (=)`; empty without one."""
+    if cell.published is None:
+        return ""
+    if cell.difference is None:
+        return cell.published
+    if cell.status == "equal":
+        return f"{cell.published} (=)"
+    return f"{cell.published} ({cell.difference:+.{max(4, len(cell.published.partition('.')[2]))}f})"
+
+
+def holes(table: Table, dataset: str) -> list[str]:
+    """`methods: reason` for every hole of a data set; metrics and methods with the same reason are put together."""
+    metrics: dict[tuple[str, str], list[str]] = {}
+    for cell in table.cells:
+        if cell.dataset == dataset and cell.reason:
+            metrics.setdefault((cell.reason, cell.method), []).append(cell.metric)
+    methods: dict[str, list[str]] = {}
+    for (reason, method), which in metrics.items():
+        what = "" if len(which) == len(table.columns) else f" ({', '.join(which)})"
+        methods.setdefault(reason, []).append(method + what)
+    return [f"{', '.join(who)}: {reason}" for reason, who in methods.items()]
+
+
+def heading(table: Table, dataset: str) -> str:
+    """What the numbers of one data set are."""
+    if table.sample:
+        return (
+            f"{table.protocol} on generated sample scenes (not a data set of the paper) · {table.pairs[dataset]} pairs"
+        )
+    return f"{table.protocol} · {table.source} · {dataset} · {table.pairs[dataset]} pairs"
+
+
+def convention_note(table: Table) -> str:
+    """The sentence on convention and marks that stands below every table."""
+    other = [f"{c.name}" for c in table.columns if c.convention != table.convention]
+    text = f"Convention: {table.convention}"
+    if other:
+        text += f" ({', '.join(other)} as named)"
+    if any(cell.published for cell in table.cells):
+        text += "; below each measured value: the published one and (measured - published), (=) where the digits agree"
+    return text + "; best in bold, second underlined."
+
+
+def to_csv(table: Table) -> str:
+    """Tidy CSV; numbers with all digits, empty where there is none."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*COLUMNS, "convention"])
+    conventions = {c.name: c.convention for c in table.columns}
+    for cell in table.cells:
+        fields = [getattr(cell, name) for name in COLUMNS]
+        fields = [repr(f) if isinstance(f, float) else "" if f is None else _defuse(f) for f in fields]
+        writer.writerow([*fields, conventions[cell.metric]])
+    return buffer.getvalue()
+
+
+def _defuse(field: object) -> object:
+    """A text that a spreadsheet would run as a formula gets a leading apostrophe."""
+    return f"'{field}" if isinstance(field, str) and field[:1] in ("=", "+", "-", "@", "\t") else field
+
+
+def to_json(table: Table) -> str:
+    return json.dumps(table.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+
+def to_markdown(table: Table) -> str:
+    """A section per data set; published value and difference below the measured value."""
+    blocks = [f"# {_md(table.title)}\n"]
+    for dataset in table.datasets:
+        lines = [f"## {_md(heading(table, dataset))}\n"]
+        lines.append("| method | " + " | ".join(f"{c.name} {c.arrow}" for c in table.columns) + " |")
+        lines.append("|:--|" + "--:|" * len(table.columns))
+        marks = {c.name: table.marks(dataset, c) for c in table.columns}
+        for method in table.methods(dataset):
+            row = []
+            for column in table.columns:
+                cell = table.cell(dataset, method, column.name)
+                mark = marks[column.name].get(method)
+                text = {"best": "**{}**", "second": "<u>{}</u>"}.get(mark or "", "{}").format(number(cell))
+                row.append("<br>".join(filter(None, [text, beside(cell)])))
+            lines.append(f"| {_md(method)} | " + " | ".join(row) + " |")
+        lines.append(f"\n{convention_note(table)}\n")
+        lines += [f"- {HOLE} {_md(line)}" for line in holes(table, dataset)]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", " ".join(text.split()))
+
+
+def to_latex(table: Table) -> str:
+    """A booktabs table per data set, to be put into a document with `\\usepackage{booktabs}`."""
+    blocks = [f"% {_comment(table.citation)}\n% needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}\n"]
+    for dataset in table.datasets:
+        caption = f"{_tex(table.title)}. {_tex(heading(table, dataset))}. {_tex(convention_note(table))}"
+        lines = [r"\begin{table*}[t]", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}"]
+        lines.append(rf"\caption{{{caption}}}")
+        lines.append(rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}")
+        head = " & ".join(rf"{_tex(c.name)} ${_TEX_ARROW[c.better]}$" for c in table.columns)
+        lines += [r"\toprule", rf"Method & {head} \\", r"\midrule"]
+        for method in table.methods(dataset):
+            lines += _tex_rows(table, dataset, method)
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        notes = [rf"{_tex(HOLE)} {_tex(line)}" for line in holes(table, dataset)]
+        if notes:
+            lines.append(r"\par\smallskip\raggedright\scriptsize " + r"\\ ".join(notes))
+        lines.append(r"\end{table*}")
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+_TEX_ARROW = {"higher": r"\uparrow", "lower": r"\downarrow"}
+_TEX_MARK = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
+
+
+def _tex_rows(table: Table, dataset: str, method: str) -> list[str]:
+    """The measured row, and below it, smaller, published values with differences where there are any."""
+    cells = [table.cell(dataset, method, column.name) for column in table.columns]
+    marks = [table.marks(dataset, column).get(method, "") for column in table.columns]
+    values = [_TEX_MARK.get(m, "{}").format(_tex(number(c))) for c, m in zip(cells, marks, strict=True)]
+    rows = [rf"{_tex(method)} & {' & '.join(values)} \\"]
+    if any(cell.published for cell in cells):
+        rows.append(r"\quad\tiny published & " + " & ".join(rf"\tiny {_tex(beside(c))}" for c in cells) + r" \\")
+    return rows
+
+
+_TEX_CHARACTERS = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "–": "--",
+    "·": r"\textperiodcentered{}", "\n": " ",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX_CHARACTERS.get(c, c) for c in text)
+
+
+def _comment(text: str) -> str:
+    return " ".join(text.split())
+
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; border-block: 2px solid; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; vertical-align: top; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+thead th { border-bottom: 1px solid; }
+tbody tr:nth-child(even) { background: rgba(128, 128, 128, .09); }
+.best { font-weight: 700; } .second { text-decoration: underline; }
+.published { display: block; font-size: .78em; opacity: .75; }
+.equal { color: #1a7f37; opacity: 1; } .differs { color: #b42318; opacity: 1; }
+@media (prefers-color-scheme: dark) { .equal { color: #4ac26b; } .differs { color: #ff8b7e; } }
+.note, ul { font-size: .85em; opacity: .85; max-width: 60rem; }
+"""
+
+
+def to_html(table: Table) -> str:
+    """A page that stands on its own."""
+    body = [f"<h1>{html.escape(table.title)}</h1>"]
+    if table.citation and not table.sample:
+        body.append(f'<p class="note">{html.escape(table.citation)}</p>')
+    body.append(f"<p>{html.escape(table.coverage())}.</p>")
+    for dataset in table.datasets:
+        body.append(f"<h2>{html.escape(heading(table, dataset))}</h2>")
+        head = "".join(f"<th>{html.escape(c.name)} {c.arrow}</th>" for c in table.columns)
+        body.append(f'<div class="scroll"><table><thead><tr><th>Method</th>{head}</tr></thead><tbody>')
+        marks = {c.name: table.marks(dataset, c) for c in table.columns}
+        for method in table.methods(dataset):
+            row = "".join(_html_cell(table.cell(dataset, method, c.name), marks[c.name], c) for c in table.columns)
+            body.append(f"<tr><td>{html.escape(method)}</td>{row}</tr>")
+        body.append(f'</tbody></table></div><p class="note">{html.escape(convention_note(table))}</p>')
+        reasons = holes(table, dataset)
+        if reasons:
+            body.append("<ul>" + "".join(f"<li>{HOLE} {html.escape(line)}</li>" for line in reasons) + "</ul>")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(table.protocol)}</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
+        f"<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _html_cell(cell: Cell, marks: dict[str, str], column: Column) -> str:
+    title = f"{cell.dataset}, {cell.method}, {column.name}[{column.convention}]: {cell.reason or cell.status}"
+    value = f'<span class="{marks.get(cell.method, "")}">{number(cell)}</span>'
+    below = f'<span class="published {cell.status}">{html.escape(beside(cell))}</span>' if cell.published else ""
+    return f'<td title="{html.escape(title, quote=True)}">{value}{below}</td>'
+
+
+Exporter = Callable[[Table], str]
+FORMATS: dict[str, tuple[str, Exporter]] = {
+    "csv": ("csv", to_csv),
+    "latex": ("tex", to_latex),
+    "markdown": ("md", to_markdown),
+    "html": ("html", to_html),
+    "json": ("json", to_json),
+}

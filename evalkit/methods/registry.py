@@ -1,0 +1,65 @@
+"""Methods and their cards: one YAML file each in `cards/`, classical ones with a function in `classical.py`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from evalkit.errors import EvalkitError, UnknownNameError
+
+
+class MethodCard(BaseModel):
+    """What a method is and where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    kind: Literal["classical", "network"]
+    title: str
+    authors: str = ""
+    paper: str = ""
+    year: int | None = None
+    doi: str | None = None
+
+    @property
+    def source(self) -> str:
+        parts = [self.authors, self.paper, str(self.year or ""), f"doi:{self.doi}" if self.doi else ""]
+        return ", ".join(part for part in parts if part)
+
+
+@cache
+def method_cards() -> dict[str, MethodCard]:
+    """All cards by name, classical methods first, then by name."""
+    folder = resources.files("evalkit.methods").joinpath("cards")
+    cards = [
+        MethodCard.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    ]
+    return {card.name: card for card in sorted(cards, key=lambda c: (c.kind, c.name.casefold()))}
+
+
+def method_card(name: str) -> MethodCard:
+    """The card of a method by name or alias, whatever the case. Raises UnknownNameError."""
+    known = {alias.casefold(): card for card in method_cards().values() for alias in (card.name, *card.aliases)}
+    try:
+        return known[name.casefold()]
+    except KeyError:
+        raise UnknownNameError(
+            "method",
+            name,
+            method_cards(),
+            "A method of your own needs fused images: give --outputs DIR with DIR/METHOD/DATASET/*.png.",
+        ) from None
+
+
+def check_name(name: str) -> str:
+    """A method's name as a folder name. Raises EvalkitError where it would leave the folder it belongs to."""
+    if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0\n\r\t") or name.startswith("."):
+        raise EvalkitError(f"{name!r} cannot be a method's name: it names a folder, so no slashes and no leading dot.")
+    return name

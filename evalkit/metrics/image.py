@@ -1,0 +1,91 @@
+"""What a metric sees: images that remember what was computed from them, and the pair they belong to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.data.images import check_array, to_gray
+from evalkit.errors import ImageError
+
+Array = NDArray[np.float64]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class UndefinedError(ValueError):
+    """The metric has no value for this input (0/0, infinity); the message says why."""
+
+
+class Image:
+    """An 8-bit image and a memo of everything computed from it; the memo lives as long as the image.
+
+    Args:
+        array: uint8, (H, W) or (H, W, 3) RGB.
+    """
+
+    def __init__(self, array: NDArray[np.uint8], name: str = "image") -> None:
+        check_array(array, name)
+        self.array = array
+        self.name = name
+        self.memo: dict[Any, Any] = {}
+
+    @functools.cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """(H, W) gray, 8-bit."""
+        return to_gray(self.array)
+
+    @functools.cached_property
+    def x(self) -> Array:
+        """(H, W) gray as float64, 0..255."""
+        return self.pixels.astype(np.float64)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.array.shape[0], self.array.shape[1]
+
+
+def once(function: Function) -> Function:
+    """Compute `function(image, *args)` once per image and arguments, and remember the value with the first image.
+
+    Where two images enter, the shorter-lived one (the fused image) comes first: sources outlive many fused images and
+    must not keep what belongs to one of them.
+    """
+
+    @functools.wraps(function)
+    def remembered(image: Image, *args: Any) -> Any:
+        key = (function, *args)
+        if key not in image.memo:
+            image.memo[key] = function(image, *args)
+        return image.memo[key]
+
+    return remembered  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A fused image and its two sources, all of one size."""
+
+    fused: Image
+    infrared: Image
+    visible: Image
+
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            if source.shape != self.fused.shape:
+                raise ImageError(
+                    f"the fused image is {_size(self.fused)} but the {source.name} image is {_size(source)} "
+                    "(width x height). Fuse at the sources' size: evalkit does not resize, it would change the numbers."
+                )
+
+    @property
+    def sources(self) -> tuple[Image, Image]:
+        return self.infrared, self.visible
+
+
+def _size(image: Image) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

@@ -1,0 +1,134 @@
+"""Statistics of gray levels: entropy, mutual information, moments and what follows from them.
+
+Pixels are integers 0..255, so every sum below is an integer under 2**53 and exact in float64, whatever the order of
+the additions: the results do not depend on threads or vector units.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
+
+
+@once
+def histogram(image: Image) -> Array:
+    """Counts of the 256 gray levels, float64 (256,)."""
+    return np.bincount(image.pixels.ravel(), minlength=256).astype(np.float64)
+
+
+@once
+def _levels_times_256(image: Image) -> np.ndarray:
+    return image.pixels.ravel().astype(np.intp) * 256
+
+
+@once
+def joint_histogram(fused: Image, source: Image) -> Array:
+    """Counts of (source level, fused level), float64 (256, 256)."""
+    joint = np.bincount(_levels_times_256(source) + fused.pixels.ravel(), minlength=65536)
+    return joint.reshape(256, 256).astype(np.float64)
+
+
+def entropy_of(counts: Array) -> float:
+    """-sum p ln p over the non-empty bins of a histogram, in nats."""
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log(p)).sum())
+
+
+def entropy(image: Image) -> float:
+    """EN: Shannon entropy of the 256-bin histogram, in bits."""
+    return entropy_of(histogram(image)) / math.log(2)
+
+
+@once
+def mutual_information(fused: Image, source: Image) -> float:
+    """I(F; S) of the 256 x 256 joint histogram, in nats (Qu et al. 2002, doi:10.1049/el:20020212)."""
+    joint = joint_histogram(fused, source)
+    filled = joint > 0
+    p = joint[filled] / joint.sum()
+    independent = np.outer(joint.sum(1), joint.sum(0))[filled] / joint.sum() ** 2
+    return max(0.0, float((p * np.log(p / independent)).sum()))
+
+
+@once
+def _sum(image: Image) -> int:
+    return int(image.x.sum())
+
+
+@once
+def _sum_of_products(image: Image, other: Image) -> int:
+    return int(np.dot(image.x.ravel(), other.x.ravel()))
+
+
+@once
+def _scaled_covariance(image: Image, other: Image) -> int:
+    """n^2 cov(image, other), an exact integer."""
+    return image.pixels.size * _sum_of_products(image, other) - _sum(image) * _sum(other)
+
+
+def standard_deviation(image: Image) -> float:
+    """SD: population standard deviation of the gray levels."""
+    return math.sqrt(_scaled_covariance(image, image)) / image.pixels.size
+
+
+@once
+def mean_squared_error(fused: Image, source: Image) -> float:
+    """MSE against one source, in squared gray levels."""
+    total = _sum_of_products(fused, fused) + _sum_of_products(source, source) - 2 * _sum_of_products(fused, source)
+    return total / fused.pixels.size
+
+
+def correlation(fused: Image, source: Image) -> float:
+    """Pearson correlation of fused image and source.
+
+    Raises:
+        UndefinedError: one of them is constant.
+    """
+    spread = _scaled_covariance(fused, fused) * _scaled_covariance(source, source)
+    if spread == 0:
+        constant = fused if _scaled_covariance(fused, fused) == 0 else source
+        raise UndefinedError(f"correlation is 0/0: the {constant.name} image is constant")
+    return _scaled_covariance(fused, source) / math.sqrt(spread)
+
+
+def sum_of_correlations_of_differences(pair: Pair) -> float:
+    """SCD: r(F - B, A) + r(F - A, B) (Aslantas and Bendes 2015, doi:10.1016/j.aeue.2015.09.004).
+
+    Raises:
+        UndefinedError: F differs from a source by a constant, or a source is constant.
+    """
+    return _difference_correlation(pair.fused, pair.visible, pair.infrared) + _difference_correlation(
+        pair.fused, pair.infrared, pair.visible
+    )
+
+
+def _difference_correlation(fused: Image, subtracted: Image, source: Image) -> float:
+    """r(fused - subtracted, source) from the covariances of the three."""
+    variance = (
+        _scaled_covariance(fused, fused)
+        + _scaled_covariance(subtracted, subtracted)
+        - 2 * _scaled_covariance(fused, subtracted)
+    )
+    source_variance = _scaled_covariance(source, source)
+    if variance == 0:
+        raise UndefinedError(f"correlation is 0/0: fused minus {subtracted.name} is constant")
+    if source_variance == 0:
+        raise UndefinedError(f"correlation is 0/0: the {source.name} image is constant")
+    covariance = _scaled_covariance(fused, source) - _between_sources(subtracted, source)
+    return covariance / math.sqrt(variance * source_variance)
+
+
+def _between_sources(one: Image, other: Image) -> int:
+    first, second = sorted((one, other), key=lambda image: image.name)  # one memo for both orders
+    return _scaled_covariance(first, second)
+
+
+def psnr(peak: float, mse: float) -> float:
+    """10 log10(peak^2 / MSE) in dB. Raises UndefinedError where it is infinite."""
+    if mse == 0:
+        raise UndefinedError("PSNR is infinite: the fused image equals both sources")
+    if peak == 0:
+        raise UndefinedError("PSNR is minus infinity: the peak is 0 (black fused image)")
+    return 10 * math.log10(peak**2 / mse)

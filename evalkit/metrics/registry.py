@@ -1,0 +1,108 @@
+"""What each metric is: its card, its definition per convention, and names that parse both ways (`SSIM[smfnet]`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.metrics.image import Pair
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """What a column name means, whatever the convention."""
+
+    name: str
+    title: str
+    better: str  # "higher" or "lower"
+    range: str
+    unit: str
+    definition: str
+    source: str
+
+    @property
+    def arrow(self) -> str:
+        return "↑" if self.better == "higher" else "↓"
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A metric in one convention: the function that computes it, and what the convention chose."""
+
+    metric: str
+    convention: str
+    function: Callable[[Pair], float]
+    choice: str
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.metric}[{self.convention}]"
+
+
+@dataclass(frozen=True)
+class Convention:
+    """All choices behind the columns of a table."""
+
+    name: str
+    title: str
+    used_by: str
+    definitions: dict[str, Definition]
+
+
+def card(name: str) -> MetricCard:
+    """The card of a metric, whatever the case of its name. Raises UnknownNameError."""
+    from evalkit.metrics.cards import CARDS
+
+    return CARDS[_match("metric", name, CARDS)]
+
+
+def convention(name: str) -> Convention:
+    """A convention by name. Raises UnknownNameError with the nearest ones."""
+    from evalkit.metrics.conventions import CONVENTIONS
+
+    return CONVENTIONS[_match("convention", name, CONVENTIONS)]
+
+
+def definitions(metrics: Iterable[str] | None, default_convention: str) -> dict[str, Definition]:
+    """Column name -> definition for names like `SSIM` (in the default convention) and `SSIM[tang]`.
+
+    None stands for every metric of the default convention. Order is kept, repeated names are computed once.
+
+    Raises:
+        UnknownNameError: no such metric or convention, or the convention does not define the metric.
+    """
+    default = convention(default_convention)
+    if metrics is None:
+        return dict(default.definitions)
+    found = {}
+    for name in metrics:
+        definition = parse(name, default)
+        found[definition.metric if definition.convention == default.name else definition.full_name] = definition
+    if not found:
+        raise EvalkitError("no metric is named. Give e.g. metrics=['EN', 'SSIM'], or leave them out to compute all.")
+    return found
+
+
+def parse(name: str, default: Convention) -> Definition:
+    """`SSIM` or `SSIM[tang]` -> definition. Raises UnknownNameError."""
+    match = re.fullmatch(r"\s*([\w-]+)\s*(?:\[\s*([\w-]+)\s*\])?\s*", name)
+    if not match:
+        raise EvalkitError(f"{name!r} is not a metric name. Write METRIC or METRIC[convention], e.g. SSIM[smfnet].")
+    chosen = convention(match[2]) if match[2] else default
+    metric = card(match[1]).name
+    if metric not in chosen.definitions:
+        raise EvalkitError(
+            f"convention {chosen.name!r} has no {metric}. It has: {', '.join(chosen.definitions)}. "
+            f"`evalkit show {metric}` lists the conventions that define it."
+        )
+    return chosen.definitions[metric]
+
+
+def _match(kind: str, name: str, known: Iterable[str]) -> str:
+    by_folded = {k.casefold(): k for k in known}
+    try:
+        return by_folded[name.casefold()]
+    except KeyError:
+        raise UnknownNameError(kind, name, by_folded.values()) from None

@@ -1,0 +1,69 @@
+"""Structural similarity (Wang et al. 2004, doi:10.1109/TIP.2003.819861)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from evalkit.metrics.image import Array, Image, UndefinedError, once
+
+
+@dataclass(frozen=True)
+class Window:
+    """The weights of a local mean, and what a weighted mean square deviation is multiplied with to be a variance."""
+
+    side: int
+    correction: float
+    mean: Callable[[Array], Array]  # (H, W) -> (H - side + 1, W - side + 1), of the windows inside the image
+
+
+def _uniform_7(x: Array) -> Array:
+    return cv2.boxFilter(x, cv2.CV_64F, (7, 7), normalize=False)[3:-3, 3:-3] / 49
+
+
+_GAUSSIAN_11 = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+_GAUSSIAN_11 /= _GAUSSIAN_11.sum()
+
+
+def _gaussian_11(x: Array) -> Array:
+    return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_11, _GAUSSIAN_11)[5:-5, 5:-5]
+
+
+uniform = Window(7, 49 / 48, _uniform_7)  # scikit-image's default, which divides by n - 1
+gaussian = Window(11, 1.0, _gaussian_11)  # Wang's, standard deviation 1.5; its weights are taken as they are
+
+
+@once
+def local_moments(image: Image, window: Window) -> tuple[Array, Array]:
+    """Local mean and variance of one image."""
+    mean = window.mean(image.x)
+    return mean, window.correction * (window.mean(image.x * image.x) - mean * mean)
+
+
+@once
+def local_covariance(fused: Image, source: Image, window: Window) -> Array:
+    """Local covariance of fused image and source."""
+    product = local_moments(fused, window)[0] * local_moments(source, window)[0]
+    return window.correction * (window.mean(fused.x * source.x) - product)
+
+
+@once
+def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
+    """Mean SSIM with K1 = 0.01, K2 = 0.03 and dynamic range L, over the windows that lie inside the image.
+
+    Raises:
+        UndefinedError: the image is smaller than the window.
+    """
+    if min(fused.shape) < window.side:
+        raise UndefinedError(
+            f"the image is {fused.shape[1]}x{fused.shape[0]}: SSIM needs {window.side}x{window.side} pixels"
+        )
+    c1, c2 = (0.01 * L) ** 2, (0.03 * L) ** 2
+    mean_f, variance_f = local_moments(fused, window)
+    mean_s, variance_s = local_moments(source, window)
+    similarity = (2 * mean_f * mean_s + c1) * (2 * local_covariance(fused, source, window) + c2)
+    similarity /= (mean_f * mean_f + mean_s * mean_s + c1) * (variance_f + variance_s + c2)
+    return float(similarity.mean())

@@ -1,0 +1,105 @@
+"""Fusing and measuring the rows of one data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from evalkit.data.images import png_text, write_png
+from evalkit.data.pairs import ImagePair, PairSet, file_hash
+from evalkit.errors import DataError
+from evalkit.methods.fuse import fuse_pair
+from evalkit.metrics.evaluate import REVISION, Scores
+from evalkit.metrics.parallel import MeasureJob, in_order, measure_job
+from evalkit.metrics.registry import Definition
+from evalkit.protocols.plan import Row, Settings
+from evalkit.records.store import ScoreFile
+
+Hashes = dict[Path, str]
+
+
+def hash_files(files: Iterable[Path], workers: int | None) -> Hashes:
+    """SHA-256 per file; "unreadable" where it cannot be read (measuring it will say why)."""
+    files = list(files)
+    return dict(zip(files, in_order(_hash, files, workers), strict=True))
+
+
+def _hash(path: Path) -> str:
+    try:
+        return file_hash(path)
+    except DataError:
+        return "unreadable"
+
+
+def fuse_row(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> None:
+    """Fuse the pairs whose fused image is not there yet; a pair that cannot be fused is left out, with the reason."""
+    todo = []
+    for pair in pairs.pairs:
+        made_from = _digest(row.method, hashes[pair.infrared], hashes[pair.visible])
+        path = row.fused[pair.stem]
+        # the fused image itself says what it was made from, so one of other sources is never taken for this pair's
+        if settings.existing == "replace" or not path.is_file() or png_text(path).get("evalkit") != made_from:
+            todo.append((pair, path, made_from))
+    done = in_order(partial(_fuse_pair, row.method), todo, settings.workers)
+    for (pair, _, _), reason in settings.progress(zip(todo, done, strict=True), len(todo), f"fuse {row.method}"):
+        if reason:
+            del row.fused[pair.stem]
+            row.not_fused[pair.stem] = reason
+
+
+def _fuse_pair(method: str, task: tuple[ImagePair, Path, str]) -> str:
+    """Fuse a pair's luminance and write it as PNG; the reason when the pair cannot be fused."""
+    pair, path, made_from = task
+    try:
+        fused = fuse_pair(method, pair)
+    except DataError as error:
+        return str(error)
+    write_png(path, fused, {"evalkit": made_from})
+    return ""
+
+
+def measure_rows(
+    pairs: PairSet, rows: list[Row], wanted: Mapping[str, Definition], hashes: Hashes, settings: Settings
+) -> dict[str, dict[str, Scores]]:
+    """Method -> image -> scores: what earlier runs measured on the same images, and the rest measured now."""
+    names = ",".join(definition.full_name for definition in wanted.values())
+    measured: dict[str, dict[str, Scores]] = {}
+    files: dict[str, ScoreFile] = {}
+    keys: dict[str, dict[str, str]] = {}
+    for row in rows:
+        files[row.method] = ScoreFile(settings.out / "scores" / pairs.dataset / f"{row.method}.csv", wanted)
+        keys[row.method] = {
+            pair.stem: _digest(
+                REVISION, names, hashes[pair.infrared], hashes[pair.visible], hashes[row.fused[pair.stem]]
+            )
+            for pair in pairs.pairs
+            if pair.stem in row.fused
+        }
+        if settings.existing == "replace":
+            files[row.method].discard()
+        measured[row.method] = files[row.method].read(keys[row.method])
+    jobs = []
+    for pair in pairs.pairs:
+        todo = {
+            row.method: row.fused[pair.stem]
+            for row in rows
+            if pair.stem in row.fused and pair.stem not in measured[row.method]
+        }
+        if todo:
+            jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo))
+    results = in_order(partial(measure_job, wanted=wanted), jobs, settings.workers)
+    for job, scores in settings.progress(zip(jobs, results, strict=True), len(jobs), f"measure {pairs.dataset}"):
+        for method, value in scores.items():
+            files[method].append(job.stem, keys[method][job.stem], value)
+            measured[method][job.stem] = value
+    for method, file in files.items():
+        if keys[method]:
+            file.finish(measured[method], keys[method])
+    return measured
+
+
+def _digest(*parts: object) -> str:
+    """What a fused image or a row of scores depends on, in 16 hexadecimal digits."""
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]

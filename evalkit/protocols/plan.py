@@ -1,0 +1,149 @@
+"""What a run will do: which data sets and rows, from which images, written where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from evalkit.data.card import Card, load_card
+from evalkit.data.pairs import PairSet, find_pairs
+from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
+from evalkit.methods.classical import FUSERS
+from evalkit.methods.outputs import find_outputs
+from evalkit.methods.registry import check_name, method_card
+from evalkit.protocols.schema import DatasetUse, Protocol
+
+Existing = Literal["reuse", "replace", "fail"]
+Progress = Callable[[Iterable, int, str], Iterable]
+SAMPLE_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked for, apart from the protocol."""
+
+    out: Path
+    outputs: Path | None
+    existing: Existing
+    workers: int | None
+    progress: Progress
+
+
+@dataclass
+class Row:
+    """One method on one data set: its fused images by stem, or the reason why there are none."""
+
+    method: str
+    filled_from: str = ""  # outputs, classical
+    fused: dict[str, Path] = field(default_factory=dict)
+    not_fused: dict[str, str] = field(default_factory=dict)
+    hole: str = ""
+
+
+def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -> dict[str, DatasetUse]:
+    """The protocol's data sets, or those named. Raises UnknownNameError, EvalkitError."""
+    if sample:
+        if names is not None:
+            raise EvalkitError("--sample runs on the sample scenes alone: leave --datasets out.")
+        return {"samples": DatasetUse(pairs=SAMPLE_PAIRS)}
+    if names is None:
+        return dict(chosen.datasets)
+    by_folded = {known.casefold(): known for known in chosen.datasets}
+    uses = {}
+    for name in names:
+        if name.casefold() not in by_folded:
+            raise UnknownNameError(f"data set of {chosen.name}", name, chosen.datasets)
+        uses[by_folded[name.casefold()]] = chosen.datasets[by_folded[name.casefold()]]
+    if not uses:
+        raise EvalkitError("no data set is named. Leave --datasets out to measure all of the protocol's.")
+    return uses
+
+
+def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | None, sample: bool) -> list[str]:
+    """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
+
+    A sample run has no rows of the paper to fill: it runs the methods that need nothing but code.
+    """
+    if names is None:
+        return list(FUSERS) if sample else list(chosen.methods)
+    found = []
+    for name in names:
+        try:
+            found.append(method_card(name).name)
+        except UnknownNameError:
+            if outputs is None or not (outputs / check_name(name)).is_dir():
+                raise
+            found.append(name)
+    if not found:
+        raise EvalkitError("no method is named. Leave --methods out to fill the protocol's rows.")
+    return list(dict.fromkeys(found))
+
+
+def plan_row(method: str, card: Card, pairs: PairSet, settings: Settings) -> Row:
+    """Where a method's fused images come from: the user's outputs, or classical code."""
+    given = find_outputs(settings.outputs, method, card.name, pairs.split)
+    if given:
+        return Row(method, "outputs", given)
+    if method in FUSERS:
+        folder = settings.out / "fused" / method / card.name
+        return Row(method, "classical", {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs})
+    if settings.outputs is None:
+        cure = f"give --outputs OUTPUTS with OUTPUTS/<method>/{card.name}/<stem>.png"
+    else:
+        cure = f"put them in {settings.outputs}/<method>/{card.name}"
+    return Row(method, hole=f"no fused images, and no code of the method here: {cure}")
+
+
+def find_data_root(data_root: str | os.PathLike[str] | None) -> Path:
+    """The data root as named, or EVALKIT_DATA. Raises DataError."""
+    root = data_root if data_root is not None else os.environ.get("EVALKIT_DATA")
+    cure = "Give --data-root DIR (or set EVALKIT_DATA) with the data sets in it, or --sample for generated scenes."
+    if not root:
+        raise DataError(f"no data root is named. {cure}")
+    if not Path(root).is_dir():
+        raise DataError(f"the data root {root} is not a folder. {cure}")
+    return Path(root)
+
+
+def find_outputs_root(outputs: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of the user's fused images, if one is named. Raises DataError where it does not exist."""
+    if outputs is not None and not Path(outputs).is_dir():
+        raise DataError(
+            f"the outputs folder {outputs} does not exist. Expected {outputs}/<method>/<dataset>/<stem>.png."
+        )
+    return None if outputs is None else Path(outputs)
+
+
+def prepare_out(out: Path, existing: Existing) -> Path:
+    """Make sure the output folder can be written before any work is done. Raises OutputError."""
+    try:
+        if existing == "fail" and out.exists() and any(out.iterdir()):
+            raise OutputError(f"{out} is not empty. Use --existing reuse or replace, or choose another --out.")
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write to {out}: {error.strerror or error}. Choose another --out.") from None
+    return out
+
+
+def sample_scenes(out: Path, progress: Progress) -> Path:
+    """A data root with the sample scenes, drawn unless they are there already."""
+    from evalkit.data.scenes import write_scenes
+
+    root = out / "data"
+    try:
+        complete = len(find_pairs(load_card("samples"), root).pairs) == SAMPLE_PAIRS
+    except DataError:
+        complete = False
+    if not complete:
+        steps = iter(progress(range(SAMPLE_PAIRS + 1), SAMPLE_PAIRS, "draw sample scenes"))
+        next(steps)
+        write_scenes(root, SAMPLE_PAIRS, progress=lambda *_: next(steps, None))
+        for _ in steps:
+            pass
+    return root

@@ -1,0 +1,98 @@
+"""From per-image scores to a record: means where every image has a value, named holes elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from evalkit.data.pairs import PairSet, combine_hashes
+from evalkit.metrics.evaluate import Scores
+from evalkit.metrics.registry import Definition
+from evalkit.protocols.measure import Hashes
+from evalkit.protocols.plan import Row
+from evalkit.protocols.schema import DatasetUse, Protocol
+from evalkit.records.provenance import provenance
+from evalkit.records.record import Record
+
+
+def summarise(
+    chosen: Protocol,
+    pairs: PairSet,
+    use: DatasetUse,
+    row: Row,
+    wanted: Mapping[str, Definition],
+    measured: Mapping[str, Scores],
+    hashes: Hashes,
+    started: str,
+) -> Record:
+    """The record of one method on one data set. A mean stands for every pair of the data set or is a hole."""
+    failures = {} if row.hole else find_failures(pairs, row, measured)
+    expected = len(pairs.pairs) + len({stem for _, stem in pairs.unpaired})
+    scores, holes = {}, {}
+    for metric in wanted:
+        undefined = {stem: s.holes[metric] for stem, s in measured.items() if metric in s.holes}
+        if reason := row.hole or explain(failures | undefined, expected):
+            holes[metric] = reason
+        else:
+            scores[metric] = math.fsum(s[metric] for s in measured.values()) / len(measured)
+    return Record(
+        status="incomplete" if holes else "complete",
+        protocol={"name": chosen.name, "hash": chosen.hash},
+        method={
+            "name": row.method,
+            "filled_from": row.filled_from,
+            "weights_hash": None,
+            "fused_hash": combine_hashes(
+                (pair.stem, hashes[row.fused[pair.stem]]) for pair in pairs.pairs if pair.stem in row.fused
+            ),
+        },
+        dataset={
+            "name": pairs.dataset,
+            "split": pairs.split,
+            "layout": pairs.layout,
+            "pairs": len(pairs.pairs),
+            "expected": use.pairs,
+            "content_hash": combine_hashes((p.stem, hashes[p.infrared], hashes[p.visible]) for p in pairs.pairs),
+        },
+        convention=chosen.convention,
+        metrics=[definition.full_name for definition in wanted.values()],
+        images=len([stem for stem in measured if stem not in failures]),
+        scores=scores,
+        holes=holes,
+        failures=[{"image": stem, "reason": reason} for stem, reason in failures.items()],
+        provenance=provenance(),
+        started=started,
+        finished=now(),
+    )
+
+
+def find_failures(pairs: PairSet, row: Row, measured: Mapping[str, Scores]) -> dict[str, str]:
+    """Images that could not be measured at all, with the reason."""
+    failures = {stem: f"no {role} image" for role, stem in pairs.unpaired}
+    for pair in pairs.pairs:
+        scores = measured.get(pair.stem)
+        if scores is None:
+            failures[pair.stem] = row.not_fused.get(pair.stem, "no fused image")
+        elif len(scores.holes) == len(scores) and len(set(scores.holes.values())) == 1:
+            failures[pair.stem] = next(iter(scores.holes.values()))
+    return failures
+
+
+def explain(failures: Mapping[str, str], count: int) -> str:
+    """One sentence for the images that have no value; empty when there are none."""
+    if not failures:
+        return ""
+    by_reason: dict[str, list[str]] = {}
+    for stem, reason in failures.items():
+        by_reason.setdefault(reason, []).append(stem)
+    parts = [
+        f"{reason} ({', '.join(stems[:5])}{', ...' if len(stems) > 5 else ''})" for reason, stems in by_reason.items()
+    ]
+    more = f"; and {len(parts) - 3} more reasons, see records/" if len(parts) > 3 else ""
+    return f"no value for {len(failures)} of {count} images: {'; '.join(parts[:3])}{more}"
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,46 @@
+"""Shared fixtures: the real pairs beside the checkout (tests skip without them), and small generated data roots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from evalkit.data.images import write_png
+
+cv2.setNumThreads(1)
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real pairs, reference values and published outputs."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the folder ../shared with real pairs")
+    return SHARED
+
+
+def textured(seed: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A smooth random gray image with some noise: it has edges, flat parts and no symmetry."""
+    rng = np.random.default_rng(seed)
+    smooth = cv2.GaussianBlur(rng.random((height, width)), (0, 0), 3)
+    smooth = (smooth - smooth.min()) / (np.ptp(smooth) or 1)
+    return np.clip(smooth * 220 + rng.normal(10, 6, (height, width)), 0, 255).astype(np.uint8)
+
+
+def make_tno(root: Path, count: int = 25, height: int = 48, width: int = 64) -> Path:
+    """A data root with a data set in TNO's layout, of generated pairs."""
+    for i in range(1, count + 1):
+        write_png(root / "TNO" / "ir" / f"{i:02d}.png", textured(i, height, width))
+        write_png(root / "TNO" / "vi" / f"{i:02d}.png", textured(1000 + i, height, width))
+    return root
+
+
+def make_outputs(root: Path, method: str = "CDDFuse", count: int = 25, height: int = 48, width: int = 64) -> Path:
+    """Fused images of a method for `make_tno`."""
+    for i in range(1, count + 1):
+        a, b = textured(i, height, width), textured(1000 + i, height, width)
+        write_png(root / method / "TNO" / f"{i:02d}.png", np.maximum(a, b))
+    return root
