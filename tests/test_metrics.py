@@ -17,6 +17,7 @@ from skimage.metrics import structural_similarity
 
 import evalkit
 from evalkit.errors import EvalkitError, ImageError, UnknownNameError
+from evalkit.metrics.conventions import CONVENTIONS
 from evalkit.metrics.registry import definitions
 
 NINE = ["EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM"]
@@ -209,15 +210,18 @@ def test_gradients_equal_loops():
 images = arrays(np.uint8, st.tuples(st.integers(41, 50), st.integers(41, 50)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_symmetric_in_the_sources(data):
     f = data.draw(images)
     a = data.draw(arrays(np.uint8, f.shape))
     b = data.draw(arrays(np.uint8, f.shape))
-    for convention in ("smfnet", "textbook"):
-        one = evalkit.evaluate(f, a, b, convention=convention)
-        other = evalkit.evaluate(f, b, a, convention=convention)
+    # the evaluators of smfnet and tang look at one source only here, and VIFF takes the infrared one of two equals
+    one_sided = {"smfnet": {"MS-SSIM", "Nabf"}, "tang": {"Nabf"}, "textbook": {"VIFF"}}
+    for convention in CONVENTIONS:
+        metrics = [m for m in CONVENTIONS[convention].definitions if m not in one_sided.get(convention, ())]
+        one = evalkit.evaluate(f, a, b, metrics, convention)
+        other = evalkit.evaluate(f, b, a, metrics, convention)
         assert one.holes.keys() == other.holes.keys()
         for metric, value in one.items():
             assert math.isnan(value) or value == pytest.approx(other[metric], rel=1e-9, abs=1e-12), metric
@@ -231,6 +235,8 @@ def test_bounds_hold_and_nothing_is_infinite(data):
     b = data.draw(arrays(np.uint8, f.shape))
     scores = evalkit.evaluate(f, a, b)
     bounds = {"EN": (0, 8), "SD": (0, 127.5), "SCD": (-2, 2), "CC": (-1, 1), "Qabf": (0, 1), "SSIM": (-1, 1)}
+    bounds |= {"RMSE": (0, 255), "EI": (0, 1140), "NMI": (0, 2), "Nabf": (0, 1), "Labf": (0, 1), "CB": (0, 1)}
+    bounds |= {"FMI": (0, 1), "VIFF": (0, math.inf), "CV": (0, math.inf), "MS-SSIM": (0, 1)}
     bounds |= {"MI": (0, 16), "VIF": (0, math.inf), "MSE": (0, 65025), "AG": (0, 361), "SF": (0, 361)}
     for metric, (low, high) in bounds.items():
         assert metric in scores.holes or low - 1e-12 <= scores[metric] <= high + 1e-12, metric
@@ -298,9 +304,11 @@ def test_constant_images_are_holes_with_reasons():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (6, 6), (16, 16), (40, 41)])
 def test_tiny_images_give_values_or_holes(shape):
     f, a, b = (np.random.default_rng(i).integers(0, 256, shape, dtype=np.uint8) for i in range(3))
-    for convention in ("smfnet", "textbook"):
+    for convention in CONVENTIONS:
         scores = evalkit.evaluate(f, a, b, convention=convention)
-        assert "41x41" in scores.holes["VIF"]
+        assert set(scores.holes) == {m for m, v in scores.items() if math.isnan(v)}
+        if "VIF" in scores:
+            assert "41x41" in scores.holes["VIF"]
         assert "EN" not in scores.holes
 
 

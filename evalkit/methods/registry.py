@@ -25,6 +25,16 @@ class MethodCard(BaseModel):
     paper: str = ""
     year: int | None = None
     doi: str | None = None
+    task: str = "infrared-visible fusion"
+    colour: str = ""  # what becomes of a colour visible image
+    values: str = ""  # value range the network works on
+    output: str = ""  # how its output becomes bytes: clamp, rounding, min-max stretch
+    module: str = ""  # evalkit.methods.networks.<module>, for a network that evalkit has code for
+    parameters: int | None = None  # trainable values, each once
+    checkpoint: tuple[str, ...] = ()  # file names of the authors' weights
+    weights: str = ""  # where to get them
+    licence: str = ""  # of the weights
+    note: str = ""
 
     @property
     def source(self) -> str:

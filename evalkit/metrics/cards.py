@@ -26,9 +26,24 @@ _CARDS = [
         "Cui et al. 2015, doi:10.1016/j.optcom.2014.12.032",
     ),
     MetricCard(
+        "EI", "Edge intensity", "higher", "0 .. 1140", "gray level",
+        "Mean Sobel magnitude of the fused image.",
+        "Rajalingam and Priya 2018, Int. J. of Engineering Science Invention",
+    ),
+    MetricCard(
         "MI", "Mutual information", "higher", ">= 0", "nat or bit",
         "I(F; A) + I(F; B) from the 256 x 256 joint histograms of the fused image and each source.",
         "Qu, Zhang and Yan 2002, doi:10.1049/el:20020212",
+    ),
+    MetricCard(
+        "NMI", "Normalised mutual information", "higher", "0 .. 2", "1",
+        "Mutual information of fused image and each source over their entropies.",
+        "Hossny, Nahavandi and Creighton 2008, doi:10.1049/el:20081754",
+    ),
+    MetricCard(
+        "CE", "Cross entropy", "lower", "mostly >= 0", "bit",
+        "Kullback-Leibler divergence of each source's histogram from the fused image's.",
+        "Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2008.12.009",
     ),
     MetricCard(
         "SCD", "Sum of the correlations of differences", "higher", "-2 .. 2", "1",
@@ -46,6 +61,11 @@ _CARDS = [
         "Jagalingam and Hegde 2015, doi:10.1016/j.aqpro.2015.02.019",
     ),
     MetricCard(
+        "RMSE", "Root mean squared error", "lower", "0 .. 255", "gray level",
+        "Root of the mean squared difference of fused image and sources.",
+        "Jagalingam and Hegde 2015, doi:10.1016/j.aqpro.2015.02.019",
+    ),
+    MetricCard(
         "PSNR", "Peak signal-to-noise ratio", "higher", "any", "dB",
         "10 log10(peak^2 / MSE), of each image; never from a mean MSE.",
         "Jagalingam and Hegde 2015, doi:10.1016/j.aqpro.2015.02.019",
@@ -56,14 +76,49 @@ _CARDS = [
         "Sheikh and Bovik 2006, doi:10.1109/TIP.2005.859378",
     ),
     MetricCard(
+        "VIFF", "Visual information fidelity for fusion", "higher", "0 .. about 1", "1",
+        "Visual information that the fused image keeps of the locally stronger source, over scales.",
+        "Han, Cai, Cao and Xu 2013, doi:10.1016/j.inffus.2011.08.002",
+    ),
+    MetricCard(
         "Qabf", "Edge-based fusion quality", "higher", "0 .. 1", "1",
         "Edge strength and orientation that the fused image keeps of both sources, weighted by their edge strength.",
         "Xydeas and Petrovic 2000, doi:10.1049/el:20000267",
     ),
     MetricCard(
-        "SSIM", "Structural similarity", "higher", "-1 .. 1, or twice that", "1",
+        "Nabf", "Fusion artifacts", "lower", "0 .. 1", "1",
+        "Edge information of the fused image that comes from neither source.",
+        "Shreyamsha Kumar 2013, doi:10.1007/s11760-012-0361-x",
+    ),
+    MetricCard(
+        "Labf", "Fusion loss", "lower", "0 .. 1", "1",
+        "Edge information of the sources that the fused image lost.",
+        "Petrovic and Xydeas 2005, doi:10.1109/ICCV.2005.175",
+    ),
+    MetricCard(
+        "SSIM", "Structural similarity", "higher", "-1 .. 1; a sum: -2 .. 2", "1",
         "SSIM of the fused image and each source.",
         "Wang et al. 2004, doi:10.1109/TIP.2003.819861",
+    ),
+    MetricCard(
+        "MS-SSIM", "Multi-scale structural similarity", "higher", "0 .. 1", "1",
+        "Product over five scales of contrast-structure, and luminance at the last.",
+        "Wang, Simoncelli and Bovik 2003, doi:10.1109/ACSSC.2003.1292216",
+    ),
+    MetricCard(
+        "FMI", "Feature mutual information", "higher", "0 .. 1", "1",
+        "Normalised mutual information of the features in local windows of fused image and sources.",
+        "Haghighat, Aghagolzadeh and Seyedarabi 2011, doi:10.1016/j.compeleceng.2011.07.012",
+    ),
+    MetricCard(
+        "CV", "Chen-Varshney", "lower", ">= 0", "1",
+        "Saliency-weighted mean of the contrast-sensitivity-filtered difference to each source in 16 x 16 regions.",
+        "Chen and Varshney 2007, doi:10.1016/j.inffus.2005.10.001",
+    ),
+    MetricCard(
+        "CB", "Chen-Blum", "higher", "0 .. 1", "1",
+        "Contrast that the fused image keeps of the sources, as a model of human vision sees it.",
+        "Chen and Blum 2009, doi:10.1016/j.imavis.2007.12.002",
     ),
 ]  # fmt: skip
 

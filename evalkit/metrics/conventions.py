@@ -1,6 +1,7 @@
 """The conventions: which variant of each metric stands behind a table's columns. Read it as a table.
 
-The evidence that a convention made a table is in docs/conventions.md.
+`tests/test_conventions.py` holds each of them against the values of the public evaluators; docs/conventions.md has the
+evidence that a convention made a table.
 """
 
 from __future__ import annotations
@@ -10,88 +11,169 @@ from collections.abc import Callable
 
 import cv2
 
+from evalkit.metrics import artifacts
+from evalkit.metrics.feature_information import fmi_pixel
 from evalkit.metrics.gradient import (
     average_gradient,
     average_gradient_magnitude,
+    average_gradient_over_inner_size,
+    edge_intensity,
     edge_transfer,
     spatial_frequency,
 )
 from evalkit.metrics.image import Image, Pair
 from evalkit.metrics.information import (
     correlation,
+    cross_entropy,
     entropy,
     mean_squared_error,
     mutual_information,
+    mutual_information_of_merged_levels,
+    normalised_mutual_information,
     psnr,
     standard_deviation,
     sum_of_correlations_of_differences,
 )
+from evalkit.metrics.multiscale import ms_ssim, ms_ssim_smfnet
+from evalkit.metrics.perceptual import chen_blum, chen_varshney
 from evalkit.metrics.registry import Convention, Definition
-from evalkit.metrics.similarity import gaussian, ssim, uniform
+from evalkit.metrics.similarity import gaussian, matlab_gaussian, ssim, uniform
 from evalkit.metrics.vif import vifp
+from evalkit.metrics.vifb import VIFB
+from evalkit.metrics.viff import viff
+
+Metric = Callable[[Pair], float]
+Table = dict[str, tuple[Metric, str]]
 
 
-def _sum(function: Callable[..., float], *args: object) -> Callable[[Pair], float]:
+def _sum(function: Callable[..., float], *args: object) -> Metric:
     return lambda pair: sum(function(pair.fused, source, *args) for source in pair.sources)
 
 
-def _mean(function: Callable[..., float], *args: object) -> Callable[[Pair], float]:
+def _mean(function: Callable[..., float], *args: object) -> Metric:
     return lambda pair: sum(function(pair.fused, source, *args) for source in pair.sources) / 2
 
 
-def _fused(function: Callable[[Image], float]) -> Callable[[Pair], float]:
+def _fused(function: Callable[[Image], float]) -> Metric:
     return lambda pair: function(pair.fused)
 
 
+def _scaled(function: Metric, factor: float) -> Metric:
+    return lambda pair: factor * function(pair)
+
+
+def _psnr(peak: Callable[[Pair], float], mse: Metric) -> Metric:
+    return lambda pair: psnr(peak(pair), mse(pair))
+
+
+def _255(pair: Pair) -> float:
+    return 255
+
+
+def _fused_maximum(pair: Pair) -> float:
+    return float(pair.fused.pixels.max())
+
+
+_BITS = 1 / math.log(2)  # bits per nat
 _mse = _mean(mean_squared_error)
+_unit_mse = _scaled(_mse, 1 / 255**2)
 
 
-def _psnr_255(pair: Pair) -> float:
-    return psnr(255, _mse(pair))
-
-
-def _psnr_peak_of_fused(pair: Pair) -> float:
-    return psnr(float(pair.fused.pixels.max()), _mse(pair))
-
-
-def _mi_bits(pair: Pair) -> float:
-    return _sum(mutual_information)(pair) / math.log(2)
+def _rmse(pair: Pair) -> float:
+    return math.sqrt(_mse(pair))
 
 
 def _qabf_zero_padded(pair: Pair) -> float:
     return edge_transfer(pair, cv2.BORDER_CONSTANT, equal_is_one=False)
 
 
-Table = dict[str, tuple[Callable[[Pair], float], str]]
+_QABF_TOOLBOX = (_qabf_zero_padded, "Sobel padded with zeros; equal edge strengths count as the strength itself")
 
-_TEXTBOOK: Table = {
+TEXTBOOK: Table = {
     "EN": (_fused(entropy), "bits, 256 bins"),
     "SD": (_fused(standard_deviation), "population, 8-bit gray"),
     "SF": (_fused(spatial_frequency), "row and column differences, 8-bit gray"),
     "AG": (_fused(average_gradient), "central differences, mean sqrt((gx^2 + gy^2) / 2)"),
-    "MI": (_mi_bits, "sum over the sources, bits"),
+    "EI": (_fused(edge_intensity), "mean Sobel magnitude, border replicated"),
+    "MI": (_scaled(_sum(mutual_information), _BITS), "sum over the sources, bits"),
+    "NMI": (_sum(normalised_mutual_information), "sum over the sources of 2 I(F; S) / (H(F) + H(S))"),
+    "CE": (_mean(cross_entropy), "KL divergence of source from fused in bits, empty levels skipped, mean of sources"),
     "SCD": (sum_of_correlations_of_differences, "sum over the sources"),
     "CC": (_mean(correlation), "mean over the sources"),
     "MSE": (_mse, "mean over the sources, 0..255"),
-    "PSNR": (_psnr_255, "peak 255, mean MSE of the image's two sources"),
+    "RMSE": (_rmse, "root of the mean MSE of the image's two sources, 0..255"),
+    "PSNR": (_psnr(_255, _mse), "peak 255, mean MSE of the image's two sources"),
     "VIF": (_mean(vifp), "mean over the sources"),
+    "VIFF": (viff, "Han 2013, sigma_n^2 = 0.005 * 255^2, weights 1, 0, 0.15, 1 over 2.15"),
     "Qabf": (edge_transfer, "Sobel with replicated border; equal edge strengths count as 1"),
+    "Nabf": (artifacts.nabf, "Sobel / 8, T_d = 2, artifacts over both sources"),
+    "Labf": (artifacts.labf, "the same family: what is lost of both sources"),
     "SSIM": (_mean(ssim, gaussian, 255), "mean over the sources, 11 x 11 Gaussian, L = 255"),
+    "MS-SSIM": (_mean(ms_ssim), "mean over the sources, five scales, 11 x 11 Gaussian, L = 255"),
+    "FMI": (fmi_pixel, "pixel values as features, 3 x 3 windows, mean over the sources"),
+    "CV": (lambda pair: chen_varshney(pair, False), "gray levels as they are, 16 x 16 regions"),
+    "CB": (chen_blum, "each image stretched to 0..255"),
 }
 
-_SMFNET: Table = {
+CDDFUSE: Table = {
     "EN": (_fused(entropy), "bits, 256 bins"),
     "SD": (_fused(standard_deviation), "population, 8-bit gray"),
     "SF": (_fused(spatial_frequency), "row and column differences, 8-bit gray"),
-    "AG": (_fused(average_gradient_magnitude), "central differences, mean sqrt(gx^2 + gy^2): no division by sqrt(2)"),
+    "AG": (_fused(average_gradient), "central differences, mean sqrt((gx^2 + gy^2) / 2)"),
     "MI": (_sum(mutual_information), "sum over the sources, nats"),
     "SCD": (sum_of_correlations_of_differences, "sum over the sources"),
     "CC": (_mean(correlation), "mean over the sources"),
     "MSE": (_mse, "mean over the sources, 0..255"),
-    "PSNR": (_psnr_peak_of_fused, "peak = the fused image's maximum, mean MSE of the image's two sources"),
+    "PSNR": (_psnr(_fused_maximum, _mse), "peak = the fused image's maximum, mean MSE of the image's two sources"),
     "VIF": (_sum(vifp), "sum over the sources"),
-    "Qabf": (_qabf_zero_padded, "Sobel padded with zeros; equal edge strengths count as the strength itself"),
+    "Qabf": _QABF_TOOLBOX,
+    "SSIM": (_sum(ssim, uniform, 2), "sum over the sources, 7 x 7 uniform window, L = 2 on 0..255 values"),
+}
+
+SMFNET: Table = CDDFUSE | {
+    "AG": (_fused(average_gradient_magnitude), "central differences, mean sqrt(gx^2 + gy^2): no division by sqrt(2)"),
+    "Nabf": (
+        lambda pair: artifacts.nabf(pair, artifacts.SMFNET, False),
+        "unscaled Sobel, border mirrored, direction over the full circle, artifacts against the infrared image only",
+    ),
     "SSIM": (_sum(ssim, uniform, 255), "sum over the sources, 7 x 7 uniform window, L = 255"),
+    "MS-SSIM": (
+        lambda pair: ms_ssim_smfnet(pair.fused, pair.infrared),
+        "infrared image only, border mirrored, scales halved bilinearly",
+    ),
+}
+
+TANG: Table = {
+    "EN": (_fused(entropy), "bits, 256 bins"),
+    "SD": (_fused(standard_deviation), "population, 8-bit gray"),
+    "SF": (_fused(spatial_frequency), "row and column differences, 8-bit gray"),
+    "AG": (_fused(average_gradient_over_inner_size), "sum sqrt((gx^2 + gy^2) / 2) / ((M - 1)(N - 1))"),
+    "MI": (
+        _scaled(_sum(mutual_information_of_merged_levels), _BITS),
+        "sum over the sources, bits; levels 254 and 255 are one in the joint histogram, two in the entropies",
+    ),
+    "SCD": (sum_of_correlations_of_differences, "sum over the sources"),
+    "CC": (_mean(correlation), "mean over the sources"),
+    "MSE": (_unit_mse, "mean over the sources, images in 0..1"),
+    "PSNR": (_psnr(_255, _unit_mse), "peak 255 though the MSE is of images in 0..1: 48.13 dB too much"),
+    "VIF": (_sum(vifp), "sum over the sources"),
+    "Qabf": _QABF_TOOLBOX,
+    "Nabf": (artifacts.nabf_of_infrared, "arguments slipped: the infrared image is taken for the fused one"),
+    "SSIM": (
+        _mean(ssim, matlab_gaussian, 1),
+        "mean over the sources, 11 x 11 Gaussian, border replicated, L = 1 on 0..255 values",
+    ),
+}
+
+TSJNET: Table = {
+    "CC": (_mean(correlation), "mean over the sources"),
+    "MSE": (_mse, "mean over the sources, 0..255"),
+    "PSNR": (_psnr(_255, _mse), "peak 255, mean MSE of the image's two sources"),
+    "SSIM": (
+        _mean(ssim, matlab_gaussian, 255),
+        "mean over the sources, 11 x 11 Gaussian, border replicated, L = 255",
+    ),
+    "CV": (chen_varshney, "each image stretched to 0..255, 16 x 16 regions (Z. Liu's toolbox)"),
 }
 
 
@@ -103,7 +185,18 @@ def _convention(name: str, title: str, used_by: str, table: Table) -> Convention
 CONVENTIONS = {
     convention.name: convention
     for convention in [
-        _convention("textbook", "each metric as its primary source defines it", "new work", _TEXTBOOK),
-        _convention("smfnet", "the evaluator behind SMFNet's tables", "SMFNet Tables I and IV", _SMFNET),
+        _convention("textbook", "each metric as its primary source defines it", "new work", TEXTBOOK),
+        _convention(
+            "cddfuse", "the Python evaluator of CDDFuse's repository", "CDDFuse's tables; SMFNet Table VI", CDDFUSE
+        ),
+        _convention("smfnet", "the evaluator behind SMFNet's tables", "SMFNet Tables I and IV", SMFNET),
+        _convention(
+            "tang",
+            "L. Tang's MATLAB toolbox Evaluation-for-Image-Fusion",
+            "SMR-Net Table 1; S4Fusion Tables 1-3; PSFusion Table 3 and figures",
+            TANG,
+        ),
+        _convention("tsjnet", "the measures behind TSJNet's tables (not its VIF)", "TSJNet Tables 1 and 3", TSJNET),
+        _convention("vifb", "the VIFB benchmark's MATLAB code, its slips included", "VIFB's published values", VIFB),
     ]
 }

@@ -45,6 +45,20 @@ def average_gradient_magnitude(image: Image) -> float:
     return float(gradient_magnitude(image).mean())
 
 
+def average_gradient_over_inner_size(image: Image) -> float:
+    """AG: sum of sqrt((gx^2 + gy^2) / 2) over (M - 1)(N - 1), though there are M N gradients."""
+    rows, columns = image.shape
+    return float(gradient_magnitude(image).sum()) / math.sqrt(2) / ((rows - 1) * (columns - 1))
+
+
+def edge_intensity(image: Image) -> float:
+    """EI: mean Sobel magnitude with replicated border; 0..1140.
+
+    Rajalingam and Priya 2018, Int. J. of Engineering Science Invention.
+    """
+    return float(sobel(image, cv2.BORDER_REPLICATE)[0].mean())
+
+
 def _need(image: Image, side: int, what: str) -> None:
     if min(image.shape) < side:
         raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: {what} need {side}x{side} pixels")

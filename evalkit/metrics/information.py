@@ -53,6 +53,44 @@ def mutual_information(fused: Image, source: Image) -> float:
 
 
 @once
+def mutual_information_of_merged_levels(fused: Image, source: Image) -> float:
+    """H(F) + H(S) - H(F, S) in nats where the joint histogram alone takes levels 254 and 255 for one.
+
+    The slip of a MATLAB toolbox: it adds 1 to 8-bit levels, which saturate, to index the joint histogram.
+    """
+    joint = joint_histogram(fused, source)
+    rows = np.vstack([joint[:254], joint[254:].sum(0)])
+    merged = np.hstack([rows[:, :254], rows[:, 254:].sum(1, keepdims=True)])
+    return entropy_of(histogram(fused)) + entropy_of(histogram(source)) - entropy_of(merged)
+
+
+def normalised_mutual_information(fused: Image, source: Image) -> float:
+    """2 I(F; S) / (H(F) + H(S)), 0..1 (Hossny, Nahavandi and Creighton 2008, doi:10.1049/el:20081754).
+
+    Raises:
+        UndefinedError: both images are constant.
+    """
+    total = entropy_of(histogram(fused)) + entropy_of(histogram(source))
+    if total == 0:
+        raise UndefinedError(f"NMI is 0/0: fused and {source.name} image are constant")
+    return 2 * mutual_information(fused, source) / total
+
+
+@once
+def cross_entropy(fused: Image, source: Image) -> float:
+    """sum p_source log2(p_source / p_fused) over the levels that both images have, in bits.
+
+    With no level left out it is a KL divergence, >= 0; with some left out it is too small, or even negative.
+
+    Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2008.12.009.
+    """
+    in_fused, in_source = histogram(fused), histogram(source)
+    both = (in_fused > 0) & (in_source > 0)
+    p_fused, p_source = in_fused[both] / in_fused.sum(), in_source[both] / in_source.sum()
+    return float((p_source * np.log2(p_source / p_fused)).sum())
+
+
+@once
 def _sum(image: Image) -> int:
     return int(image.x.sum())
 

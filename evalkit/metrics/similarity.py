@@ -17,7 +17,7 @@ class Window:
 
     side: int
     correction: float
-    mean: Callable[[Array], Array]  # (H, W) -> (H - side + 1, W - side + 1), of the windows inside the image
+    mean: Callable[[Array], Array]  # (H, W) -> (H - side + 1, W - side + 1), or (H, W) where the border is padded
 
 
 def _uniform_7(x: Array) -> Array:
@@ -32,8 +32,13 @@ def _gaussian_11(x: Array) -> Array:
     return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_11, _GAUSSIAN_11)[5:-5, 5:-5]
 
 
+def _gaussian_11_everywhere(x: Array) -> Array:
+    return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_11, _GAUSSIAN_11, borderType=cv2.BORDER_REPLICATE)
+
+
 uniform = Window(7, 49 / 48, _uniform_7)  # scikit-image's default, which divides by n - 1
 gaussian = Window(11, 1.0, _gaussian_11)  # Wang's, standard deviation 1.5; its weights are taken as they are
+matlab_gaussian = Window(11, 1.0, _gaussian_11_everywhere)  # MATLAB's: every pixel counts, the border is repeated
 
 
 @once
@@ -52,7 +57,7 @@ def local_covariance(fused: Image, source: Image, window: Window) -> Array:
 
 @once
 def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
-    """Mean SSIM with K1 = 0.01, K2 = 0.03 and dynamic range L, over the windows that lie inside the image.
+    """Mean SSIM with K1 = 0.01, K2 = 0.03 and dynamic range L, over the windows that `window` takes.
 
     Raises:
         UndefinedError: the image is smaller than the window.

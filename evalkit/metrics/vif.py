@@ -23,7 +23,7 @@ def _kernel(scale: int) -> Array:
 _KERNELS = {scale: _kernel(scale) for scale in SCALES}
 
 
-def _smooth(x: Array, scale: int) -> Array:
+def smooth(x: Array, scale: int) -> Array:
     """The scale's Gaussian mean, of the windows that lie inside the image."""
     kernel = _KERNELS[scale]
     r = len(kernel) // 2
@@ -35,15 +35,15 @@ def at_scale(image: Image, scale: int) -> Array:
     """The image at a scale: smoothed with that scale's window and halved, from the scale before."""
     if scale == 1:
         return image.x
-    return np.ascontiguousarray(_smooth(at_scale(image, scale - 1), scale)[::2, ::2])
+    return np.ascontiguousarray(smooth(at_scale(image, scale - 1), scale)[::2, ::2])
 
 
 @once
 def moments(image: Image, scale: int) -> tuple[Array, Array]:
     """Local mean and variance (never negative, 0 below 1e-10) at a scale."""
     x = at_scale(image, scale)
-    mean = _smooth(x, scale)
-    variance = _smooth(x * x, scale) - mean * mean
+    mean = smooth(x, scale)
+    variance = smooth(x * x, scale) - mean * mean
     variance[variance < EPSILON] = 0
     return mean, variance
 
@@ -81,7 +81,7 @@ def _kept(fused: Image, source: Image, scale: int) -> float:
     mean_f, variance_f = moments(fused, scale)
     mean_s, _ = moments(source, scale)
     inverse, weight = _gain_parts(source, scale)
-    covariance = _smooth(at_scale(fused, scale) * at_scale(source, scale), scale)
+    covariance = smooth(at_scale(fused, scale) * at_scale(source, scale), scale)
     covariance -= mean_f * mean_s
     np.maximum(covariance, 0, out=covariance)  # a negative gain keeps nothing
     covariance[variance_f == 0] = 0

@@ -1,0 +1,160 @@
+"""Edges that fusion loses (Labf) or adds (Nabf): the accounts that Petrovic and Xydeas keep beside Qabf."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
+
+# Gamma, kappa and sigma of the two sigmoids, for edge strength (g) and orientation (alpha)
+GAMMA_G, KAPPA_G, SIGMA_G = 0.9999, 19, 0.5
+GAMMA_A, KAPPA_A, SIGMA_A = 0.9995, 22, 0.5
+STRONG_EDGE = 2  # T_d: weaker edges get WEAK_WEIGHT
+WEIGHT_EXPONENT = 1.5  # L_g
+WEAK_WEIGHT = 0.001
+
+
+@dataclass(frozen=True)
+class EdgeModel:
+    """How edges are measured and weighted; the defaults are those of B. K. Shreyamsha Kumar's published measure.
+
+    Args:
+        gain: factor on the Sobel sums.
+        border: OpenCV's border type.
+        directed: compare directions (a full turn) instead of orientations (half a turn). The formula that follows is
+            made for orientations; directions let it exceed 1.
+        strong_gain: factor on the weights of strong edges.
+    """
+
+    gain: float = 1 / 8
+    border: int = cv2.BORDER_REFLECT_101
+    directed: bool = False
+    strong_gain: float = 1.0
+
+
+KUMAR = EdgeModel()
+# SMFNet's evaluator: unscaled Sobel, border pixels repeated, arctan2, and the weak edges' weight on strong ones too
+SMFNET = EdgeModel(gain=1.0, border=cv2.BORDER_REFLECT, directed=True, strong_gain=WEAK_WEIGHT)
+
+
+@once
+def edges(image: Image, model: EdgeModel) -> tuple[Array, Array]:
+    """Edge strength, and its angle, 0 where there is no edge; both (H, W).
+
+    Directions are counted from the x axis, orientations from the y axis. Only pixels without an edge see the
+    difference: there 0 is the angle of a real edge as well.
+
+    Raises:
+        UndefinedError: fewer than 2 x 2 pixels.
+    """
+    if min(image.shape) < 2:
+        raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: gradients need 2x2 pixels")
+    dx = cv2.Sobel(image.x, cv2.CV_64F, 1, 0, ksize=3, scale=model.gain, borderType=model.border)
+    dy = cv2.Sobel(image.x, cv2.CV_64F, 0, 1, ksize=3, scale=model.gain, borderType=model.border)
+    strength = np.sqrt(dx * dx + dy * dy)
+    dx += 0.0  # no -0, whose angle would be pi
+    dy += 0.0
+    return strength, np.arctan2(dy, dx) if model.directed else np.arctan2(dx, dy)
+
+
+@once
+def weights(source: Image, model: EdgeModel) -> Array:
+    """What each pixel of a source counts: strength^1.5 of a strong edge, 0.001 of a weak one, (H, W)."""
+    strength = edges(source, model)[0]
+    return np.where(strength >= STRONG_EDGE, model.strong_gain * strength**WEIGHT_EXPONENT, WEAK_WEIGHT)
+
+
+def _sigmoid(x: Array, gamma: float, kappa: float, sigma: float) -> Array:
+    return gamma / (1 + np.exp(-kappa * (x - sigma)))
+
+
+@once
+def preservation(fused: Image, source: Image, model: EdgeModel) -> Array:
+    """Q^{SF}: how much of the source's edge strength and orientation the fused image keeps, (H, W)."""
+    g_f, angle_f = edges(fused, model)
+    g_s, angle_s = edges(source, model)
+    stronger = np.maximum(g_f, g_s)
+    strength = np.divide(np.minimum(g_f, g_s), stronger, out=np.zeros_like(g_f), where=stronger > 0)
+    turn = np.abs(angle_s - angle_f)
+    if not model.directed:
+        turn %= np.pi
+    orientation = np.abs(turn - np.pi / 2) * (2 / np.pi)
+    kept = _sigmoid(strength, GAMMA_G, KAPPA_G, SIGMA_G)
+    kept *= _sigmoid(orientation, GAMMA_A, KAPPA_A, SIGMA_A)
+    return np.sqrt(kept)
+
+
+Terms = list[tuple[Array, Array]]  # of each source: Q^{SF} and the weights
+
+
+def _terms(pair: Pair, model: EdgeModel) -> Terms:
+    return [(preservation(pair.fused, source, model), weights(source, model)) for source in pair.sources]
+
+
+def _share(terms: Terms, where: np.ndarray) -> float:
+    """Weighted mean of 1 - Q^{SF} over both sources, counted `where` only."""
+    missing = sum(float((((1 - kept) * weight)[where]).sum()) for kept, weight in terms)
+    return missing / sum(float(weight.sum()) for _, weight in terms)
+
+
+def _stronger(image: Image, others: tuple[Image, ...], model: EdgeModel) -> np.ndarray:
+    """Where the image's edge is stronger than the others' edges, (H, W) bool."""
+    g = edges(image, model)[0]
+    return np.logical_and.reduce([g > edges(other, model)[0] for other in others])
+
+
+def nabf(pair: Pair, model: EdgeModel = KUMAR, over_both: bool = True) -> float:
+    """Nabf: share of the edge information that is neither source's but fusion's own.
+
+    sum (1 - Q^{AF}) w_A + (1 - Q^{BF}) w_B over the pixels where the fused edge is stronger than both sources' edges,
+    divided by sum (w_A + w_B). With it Qabf + Labf + Nabf = 1, where this family's Qabf is `qabf` below, with
+    constants of its own. 0..1, 0 for F = A = B, lower is better; symmetric in the sources for `over_both`.
+
+    Shreyamsha Kumar 2013, doi:10.1007/s11760-012-0361-x, after Petrovic and Xydeas 2005, doi:10.1109/ICCV.2005.175.
+
+    Args:
+        model: KUMAR, or SMFNET for that evaluator's numbers.
+        over_both: False looks at the infrared image alone, as SMFNet's evaluator does.
+
+    Raises:
+        UndefinedError: fewer than 2 x 2 pixels.
+    """
+    return _share(_terms(pair, model), _stronger(pair.fused, pair.sources if over_both else (pair.infrared,), model))
+
+
+def nabf_of_infrared(pair: Pair) -> float:
+    """Nabf as a widespread MATLAB evaluator calls it by mistake: fused and infrared image in each other's place.
+
+    The share of edges that the infrared image has beyond those of the fused and the visible one. 0..1; not symmetric.
+
+    Raises:
+        UndefinedError: fewer than 2 x 2 pixels.
+    """
+    fused, (infrared, visible) = pair.fused, pair.sources
+    terms = [
+        (preservation(fused, infrared, KUMAR), weights(fused, KUMAR)),  # Q is symmetric in its two images
+        (preservation(infrared, visible, KUMAR), weights(visible, KUMAR)),
+    ]
+    return _share(terms, _stronger(infrared, (fused, visible), KUMAR))
+
+
+def labf(pair: Pair, model: EdgeModel = KUMAR) -> float:
+    """Labf: share of the sources' edge information that is lost, where a source's edge is at least the fused one's.
+
+    Defined as `nabf`, over all the other pixels. 0..1, lower is better; symmetric in the sources. Where nothing has
+    an edge, Q is 0.009 and not 1, so F = A = B does not give 0.
+
+    Petrovic and Xydeas 2005, doi:10.1109/ICCV.2005.175.
+
+    Raises:
+        UndefinedError: fewer than 2 x 2 pixels.
+    """
+    return _share(_terms(pair, model), ~_stronger(pair.fused, pair.sources, model))
+
+
+def qabf(pair: Pair, model: EdgeModel = KUMAR) -> float:
+    """The Qabf that belongs to Labf and Nabf: 1 - Labf - Nabf, not the Qabf of Xydeas and Petrovic 2000."""
+    return 1 - _share(_terms(pair, model), np.full(pair.fused.shape, True))
