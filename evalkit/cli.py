@@ -360,12 +360,10 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(
-        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold"
-    )
+    shown = RichTable(box=None, pad_edge=False, header_style="bold")
     for i, head in enumerate(heads):
         numeric = i > 0 and bool(rows) and all(row[i][:1] in "0123456789-–" for row in rows)
-        shown.add_column(head, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or i == 0)
+        shown.add_column(Text(head), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or i == 0)
     for i, row in enumerate(rows):
         if footer and i == len(rows) - 1:
             shown.add_section()
@@ -373,6 +371,8 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(200, 60 + 14 * len(heads)))
+    if title:
+        console.print(Text(title, style="bold"))
     console.print(shown)
 
 

@@ -398,3 +398,13 @@ def test_start_is_light():
     )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_columns_of_other_conventions_are_named_so(tmp_path):
+    root, outputs = make_tno(tmp_path / "data", 2), make_outputs(tmp_path / "outputs", count=2)
+    folders = ["--infrared", root / "TNO/ir", "--visible", root / "TNO/vi"]
+    code, out, _ = run("evaluate", outputs / "CDDFuse/TNO", *folders, "--metrics", "PSNR,PSNR[tang],CE[vifb]")
+    assert code == 0
+    assert "PSNR ↑" in out
+    assert "PSNR[tang] ↑" in out
+    assert "CE[vifb] ↓" in out
