@@ -158,6 +158,7 @@ def _describe_metric(name: str) -> Entry:
     from evalkit.metrics.registry import card
 
     found = card(name)
+    example = _example(found.name)
     return {
         "kind": "metric",
         "name": found.name,
@@ -168,6 +169,27 @@ def _describe_metric(name: str) -> Entry:
         "unit": found.unit,
         "source": found.source,
         "conventions": {
-            c.name: c.definitions[found.name].choice for c in CONVENTIONS.values() if found.name in c.definitions
+            c.name: f"{c.definitions[found.name].choice}; on the example: {example[c.name]}"
+            for c in CONVENTIONS.values()
+            if found.name in c.definitions
         },
+        "example": "the first sample scene at 320x240, its laplacian fusion",
+    }
+
+
+def _example(metric: str) -> dict[str, str]:
+    """Convention -> value of a metric on one built-in example."""
+    from evalkit.data.images import merge_colour, to_gray
+    from evalkit.data.scenes import make_scene
+    from evalkit.methods.classical import FUSERS
+    from evalkit.metrics.evaluate import evaluate
+    from evalkit.metrics.registry import full_names_of
+
+    scene = make_scene(0, 0, 320, 240)
+    fused = merge_colour(FUSERS["laplacian"](scene.infrared, to_gray(scene.visible)), scene.visible)
+    scores = evaluate(fused, scene.infrared, scene.visible, full_names_of([metric]), "textbook")
+    names = [name.partition("[")[2].rstrip("]") for name in full_names_of([metric])]
+    return {
+        convention: scores.holes.get(column, f"{value:.4f}")
+        for convention, (column, value) in zip(names, scores.items(), strict=True)
     }

@@ -168,7 +168,7 @@ def data_sample(out: Path, count: int, size: str, seed: int) -> None:
 @click.argument("fused", type=click.Path(path_type=Path))
 @click.option("--infrared", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
 @click.option("--visible", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
-@click.option("--convention", default="textbook", show_default=True, help="See `evalkit list metrics`.")
+@click.option("--convention", default="textbook", show_default=True, help="See `evalkit list metrics`; or all.")
 @click.option("--metrics", callback=names, help="E.g. EN,SD,SSIM[smfnet]; all of the convention when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every image to this CSV file.")
 @workers_option
@@ -186,8 +186,11 @@ def evaluate(
     """Measure a folder of fused images (or one image) against its sources, paired by file name."""
     from evalkit.leaderboards.scores import image_scores, scores_csv, scores_dict
     from evalkit.metrics.evaluate import evaluate_folder
-    from evalkit.metrics.registry import definitions
+    from evalkit.metrics.registry import definitions, full_names_of
 
+    everything = convention == "all"
+    if everything:
+        convention, metrics = "textbook", full_names_of(metrics)
     columns = definitions(metrics, convention)
     if fused.is_file():
         frame = image_scores(fused, infrared, visible, metrics, convention)
@@ -198,10 +201,27 @@ def evaluate(
 
         write_text(out, scores_csv(frame))
     if as_json:
-        print_json(scores_dict(frame, convention))
+        print_json(scores_dict(frame, "all" if everything else convention))
+    elif everything:
+        print_conventions(frame, columns)
     else:
         print_scores(frame, columns, convention)
     sys.exit(EXIT_INCOMPLETE if frame.attrs["holes"] else 0)
+
+
+def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
+    """Means over the images: a row per metric, a column per convention."""
+    from evalkit.leaderboards.scores import mean_scores
+    from evalkit.metrics.registry import card
+
+    means = {(d.metric, d.convention): mean_scores(frame)[column] for column, d in columns.items()}
+    conventions = list(dict.fromkeys(convention for _, convention in means))
+    rows = []
+    for metric in dict.fromkeys(metric for metric, _ in means):
+        values = [means.get((metric, convention), "") for convention in conventions]
+        shown = [v if isinstance(v, str) else "–" if v is None else f"{v:.4f}" for v in values]
+        rows.append([f"{metric} {card(metric).arrow}", *shown])
+    print_rows(["metric", *conventions], rows, f"{len(frame)} images · mean in every convention")
 
 
 def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
@@ -302,6 +322,7 @@ def reproduce(
         click.echo(to_json(table), nl=False)
     else:
         print_table(table)
+        print_agreement(table.agreement)
         click.echo(f"\n{table.coverage()}. Tables (csv, tex, md, html, json), scores and records: {out}")
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)
 
@@ -332,6 +353,20 @@ def print_table(table: Any) -> None:
             click.echo(f"– {line}")
 
 
+def print_agreement(rows: list[Any]) -> None:
+    """How many values that were published per image come out."""
+    if not rows:
+        return
+    lines = [
+        [r.metric, str(r.published), str(r.near), f"{100 * r.share:.1f} %", f"{r.worst:.1e}", r.worst_at] for r in rows
+    ]
+    published, near = sum(r.published for r in rows), sum(r.near for r in rows)
+    lines.append(["all", str(published), str(near), f"{100 * near / published:.1f} %", "", ""])
+    heads = ["metric", "published", "within 0.5 %", "share", "worst difference", "at"]
+    click.echo()
+    print_rows(heads, lines, "values published per image", footer=True)
+
+
 @main.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
@@ -347,6 +382,115 @@ def table(out: Path, form: str) -> None:
     from evalkit.leaderboards.table import read_table
 
     click.echo(FORMATS[form][1](read_table(out)), nl=False)
+
+
+@main.command("evaluate-saliency")
+@click.argument("prediction", type=click.Path(path_type=Path))
+@click.option("--truth", required=True, type=click.Path(path_type=Path), help="Folder of masks, paired by file name.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every map to this CSV file.")
+@click.option("--curves", type=click.Path(path_type=Path), help="Write the PR, F and E curves to this CSV file.")
+@json_option
+def evaluate_saliency(prediction: Path, truth: Path, out: Path | None, curves: Path | None, as_json: bool) -> None:
+    """Measure a folder of saliency maps: MAE, S, F (adaptive, mean, max, weighted) and E (adaptive, mean, max)."""
+    from evalkit.leaderboards.maps import curves_csv, saliency_folder, saliency_json, scores_csv
+
+    result = saliency_folder(prediction, truth, progress)
+    if out is not None or curves is not None:
+        from evalkit.files import write_text
+
+        for path, text in ((out, scores_csv), (curves, curves_csv)):
+            if path is not None:
+                write_text(path, text(result))
+    if as_json:
+        print_json(saliency_json(result))
+    else:
+        rows = [[name, "–" if v != v else f"{v:.4f}"] for name, v in result.scores.items()]
+        print_rows(["measure", "value"], rows, f"{len(result.images)} maps · convention pysodmetrics")
+        for where, reason in result.holes.items():
+            click.echo(f"– {where}: {reason}")
+    sys.exit(EXIT_INCOMPLETE if result.holes else 0)
+
+
+@main.command()
+@click.argument("golden", type=click.Path(path_type=Path))
+@click.option("--fused", required=True, type=click.Path(path_type=Path), help="Folder of fused images.")
+@click.option("--infrared", required=True, type=click.Path(path_type=Path))
+@click.option("--visible", required=True, type=click.Path(path_type=Path))
+@click.option("--update", is_flag=True, help="Write the golden file from what is measured now.")
+@click.option("--metrics", callback=names, help="With --update: e.g. SSIM[smfnet],PSNR[tang]; all when not given.")
+@click.option("--tolerance", type=click.FloatRange(0), default=1e-6, show_default=True, help="With --update: relative.")
+@workers_option
+@json_option
+def check(
+    golden: Path,
+    fused: Path,
+    infrared: Path,
+    visible: Path,
+    update: bool,
+    metrics: list[str] | None,
+    tolerance: float,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Fail (exit code 1) when a metric is not what the golden file says. A regression test for CI."""
+    from dataclasses import replace
+
+    from evalkit.leaderboards.golden import check_golden, measure_golden, read_golden, write_golden
+    from evalkit.metrics.registry import all_full_names
+
+    folders = (fused, infrared, visible)
+    if update:
+        from evalkit.files import write_text
+
+        values, _ = measure_golden(None, metrics or all_full_names(), folders, workers, progress)
+        write_text(golden, write_golden(replace(one, tolerance=tolerance) for one in values))
+        click.echo(f"{len(values)} values in {golden}")
+        return
+    wanted = read_golden(golden)
+    moved = check_golden(wanted, folders, workers, progress)
+    if as_json:
+        print_json({"checked": len(wanted), "moved": [str(one) for one in moved]})
+    else:
+        for one in moved:
+            click.echo(str(one))
+        click.echo(f"{len(wanted)} values checked, {len(moved)} moved")
+    sys.exit(EXIT_CHECK if moved else 0)
+
+
+@main.group(cls=Commands)
+def bench() -> None:
+    """Measure speed."""
+
+
+@bench.command("metrics")
+@click.option("--metrics", callback=names, help="E.g. VIF[smfnet],CB; the nine common ones, CV and CB when not given.")
+@click.option("--sizes", callback=names, help="ROWSxCOLUMNS, ...; 450x620,768x1024,1024x1280 when not given.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="The median counts.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures to this JSON file.")
+@json_option
+def bench_metrics(
+    metrics: list[str] | None, sizes: list[str] | None, repeats: int, out: Path | None, as_json: bool
+) -> None:
+    """Milliseconds per pair of each metric, for a first and a further method on the same sources."""
+    from evalkit.bench import NINE, SIZES
+    from evalkit.bench import bench_metrics as run
+    from evalkit.metrics.registry import definitions
+
+    wanted = definitions(metrics or [*NINE, "CV[vifb]", "CB[vifb]"], "smfnet")
+    rows = run([d.full_name for d in wanted.values()], sizes or SIZES, repeats, progress)
+    if out is not None:
+        from evalkit.files import write_text
+
+        write_text(out, json.dumps(rows, indent=1) + "\n")
+    if as_json:
+        print_json(rows)
+        return
+    lines = []
+    for row in rows:
+        times = [f"{row[key]:.1f}" if row[key] is not None else "–" for key in ("first", "further", "dense")]
+        memory = f"{row['peak_mb']:.0f}" if row["peak_mb"] else "–"
+        lines.append([row["metric"], row["size"], *times, memory])
+    print_rows(["metric", "size", "first", "further", "dense", "peak MB"], lines, "ms per pair, one thread")
 
 
 def print_json(value: Any) -> None:

@@ -371,3 +371,24 @@ def test_folder_tells_what_could_not_be_measured(tmp_path):
     assert frame.loc[["02", "03"]].isna().all().all()
     assert "no infrared image" in frame.attrs["holes"]["02", "EN"]
     assert "damaged" in frame.attrs["holes"]["03", "CC"]
+
+
+def test_images_leave_memory_with_their_last_reference():
+    """No image stands in its own memo: a folder of large images must not pile up until the garbage collector runs."""
+    import gc
+    import weakref
+
+    from evalkit.metrics.evaluate import measure
+    from evalkit.metrics.image import Image, Pair
+
+    f, a, b = triple()
+    gc.disable()
+    try:
+        for convention in CONVENTIONS:
+            pair = Pair(Image(f, "fused"), Image(a, "infrared"), Image(b, "visible"))
+            measure(pair, definitions(None, convention))
+            alive = [weakref.ref(image) for image in (pair.fused, *pair.sources)]
+            del pair
+            assert [reference() for reference in alive] == [None] * 3, convention
+    finally:
+        gc.enable()

@@ -13,7 +13,8 @@ import pytest
 
 from evalkit.data.images import read_image, to_gray
 from evalkit.metrics.image import Image, Pair, UndefinedError
-from evalkit.metrics.vifb import PUBLISHED_NAMES, VIFB, channel, channel_pairs
+from evalkit.metrics.vifb import VIFB, channel, channel_pairs
+from evalkit.protocols.schema import protocol
 
 SHARED = Path(__file__).parents[2] / "shared"
 SPECS = SHARED / "specs"
@@ -68,10 +69,11 @@ needs_benchmark = pytest.mark.skipif(not BENCHMARK.exists(), reason="the benchma
 
 def differences(pairs: list[str] | None = None) -> dict[tuple[str, str, str], float]:
     """(pair, method, metric) -> relative difference of the measured value from the published one."""
+    names = protocol("vifb").published_names
     published: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     with open(BENCHMARK / "values.csv", newline="") as file:
         for row in csv.DictReader(file):
-            published[row["pair"]][row["method"]][PUBLISHED_NAMES[row["metric"]]] = float(row["value"])
+            published[row["pair"]][row["method"]][names[row["metric"]]] = float(row["value"])
     found = {}
     for name in pairs or published:
         sources = [Image(read_image(BENCHMARK / kind / f"{name}.jpg"), kind) for kind in ("ir", "vi")]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from evalkit.errors import DataError
 from evalkit.files import write_text
+from evalkit.leaderboards.per_image import Agreement
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +77,7 @@ class Table:
     sample: bool = False
     pairs: dict[str, int] = field(default_factory=dict)  # per data set, as found
     cells: list[Cell] = field(default_factory=list)
+    agreement: list[Agreement] = field(default_factory=list)  # with values that were published per image
 
     @property
     def complete(self) -> bool:
@@ -145,9 +147,10 @@ def read_table(out: str | os.PathLike[str]) -> Table:
         raise DataError(f"{out} holds no table.json. Name the --out folder of an `evalkit reproduce` run.")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+        agreement = [Agreement(**row) for row in fields.pop("agreement")]
         cells = [Cell(**{k: v for k, v in cell.items() if k != "difference"}) for cell in fields.pop("cells")]
         columns = [Column(**column) for column in fields.pop("columns")]
-        return Table(**fields, columns=columns, cells=cells)
+        return Table(**fields, columns=columns, cells=cells, agreement=agreement)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}). Run `evalkit reproduce` into that folder again.") from None
 

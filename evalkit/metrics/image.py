@@ -58,7 +58,8 @@ def once(function: Function) -> Function:
 
     @functools.wraps(function)
     def remembered(image: Image, *args: Any) -> Any:
-        key = (function, *args)
+        # an image that stood in its own memo would live until the garbage collector comes by
+        key = (function, *("itself" if argument is image else argument for argument in args))
         if key not in image.memo:
             image.memo[key] = function(image, *args)
         return image.memo[key]

@@ -85,6 +85,23 @@ def definitions(metrics: Iterable[str] | None, default_convention: str) -> dict[
     return found
 
 
+def all_full_names() -> list[str]:
+    """Every metric in every convention, e.g. SSIM[smfnet]."""
+    from evalkit.metrics.conventions import CONVENTIONS
+
+    return [definition.full_name for chosen in CONVENTIONS.values() for definition in chosen.definitions.values()]
+
+
+def full_names_of(metrics: Iterable[str] | None) -> list[str]:
+    """Full names of the metrics in every convention that defines them; of all metrics when None.
+
+    Raises:
+        UnknownNameError: no such metric.
+    """
+    wanted = None if metrics is None else {card(metric.partition("[")[0].strip()).name for metric in metrics}
+    return [name for name in all_full_names() if wanted is None or name.partition("[")[0] in wanted]
+
+
 def parse(name: str, default: Convention) -> Definition:
     """`SSIM` or `SSIM[tang]` -> definition. Raises UnknownNameError."""
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\[\s*([\w-]+)\s*\])?\s*", name)

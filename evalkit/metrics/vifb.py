@@ -41,23 +41,6 @@ from evalkit.metrics.similarity import gaussian, ssim
 
 Metric = Callable[[Pair], float]
 
-# what the benchmark's file of values calls the metrics -> their names here
-PUBLISHED_NAMES = {
-    "Avg_gradient": "AG",
-    "Cross_entropy": "CE",
-    "Edge_intensity": "EI",
-    "Entropy": "EN",
-    "Mutinf": "MI",
-    "Psnr": "PSNR",
-    "Qabf": "Qabf",
-    "Qcb": "CB",
-    "Qcv": "CV",
-    "Rmse": "RMSE",
-    "Spatial_frequency": "SF",
-    "Ssim": "SSIM",
-    "Variance": "SD",
-}
-
 
 @once
 def _colourless(image: Image) -> bool:
@@ -156,7 +139,10 @@ VIFB: dict[str, tuple[Metric, str]] = {
     ),
     "MI": (channel_mean(_of_sources(mutual_information, 1)), "sum over the sources, nats, mean over the channels"),
     "PSNR": (channel_mean(_psnr), "peak 255, 'MSE' is sqrt(sum d^2) / (M N): depends on the size"),
-    "AG": (_fused(average_gradient_over_inner_size), "sum sqrt((gx^2 + gy^2) / 2) / ((M - 1)(N - 1)), mean over the channels"),
+    "AG": (
+        _fused(average_gradient_over_inner_size),
+        "sum sqrt((gx^2 + gy^2) / 2) / ((M - 1)(N - 1)), mean over the channels",
+    ),
     "EI": (_fused(edge_intensity), "mean Sobel magnitude, border replicated, mean over the channels"),
     "Qabf": (
         channel_mean(_qabf),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
-from evalkit.metrics.vif import EPSILON, SCALES, SMALLEST, smooth, at_scale, moments
+from evalkit.metrics.vif import EPSILON, SCALES, SMALLEST, at_scale, moments, smooth
 
 NOISE = 0.005 * 255**2  # sigma_n^2, the variance of the visual noise, in squared gray levels
 SCALE_WEIGHTS = {1: 1 / 2.15, 2: 0.0, 3: 0.15 / 2.15, 4: 1 / 2.15}  # finest first

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.data.card import Card, load_card
-from evalkit.data.pairs import PairSet, find_pairs
+from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.outputs import find_outputs
@@ -37,7 +37,7 @@ class Row:
     """One method on one data set: its fused images by stem, or the reason why there are none."""
 
     method: str
-    filled_from: str = ""  # outputs, classical
+    filled_from: str = ""  # outputs, data set, classical
     fused: dict[str, Path] = field(default_factory=dict)
     not_fused: dict[str, str] = field(default_factory=dict)
     hole: str = ""
@@ -70,7 +70,11 @@ def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | 
     if names is None:
         return list(FUSERS) if sample else list(chosen.methods)
     found = []
+    own = {method.casefold(): method for method in chosen.methods}
     for name in names:
+        if name.casefold() in own:
+            found.append(own[name.casefold()])
+            continue
         try:
             found.append(method_card(name).name)
         except UnknownNameError:
@@ -82,11 +86,13 @@ def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | 
     return list(dict.fromkeys(found))
 
 
-def plan_row(method: str, card: Card, pairs: PairSet, settings: Settings) -> Row:
-    """Where a method's fused images come from: the user's outputs, or classical code."""
+def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings) -> Row:
+    """Where a method's fused images come from: the user's outputs, the data set's own, or classical code."""
     given = find_outputs(settings.outputs, method, card.name, pairs.split)
     if given:
         return Row(method, "outputs", given)
+    if use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
+        return Row(method, "data set", image_files(folder, allow_empty=True))
     if method in FUSERS:
         folder = settings.out / "fused" / method / card.name
         return Row(method, "classical", {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs})

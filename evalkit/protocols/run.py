@@ -9,6 +9,7 @@ from pathlib import Path
 from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError
+from evalkit.leaderboards.per_image import PublishedImages, agree, published_per_image
 from evalkit.leaderboards.table import Cell, Status, Table, agreement, columns_of
 from evalkit.metrics.registry import Definition, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
@@ -89,8 +90,20 @@ def reproduce(
             table.pairs[dataset] = record.dataset["pairs"]
             for metric in wanted:
                 table.cells.append(cell(record, metric, published.get((dataset, record.method["name"], metric))))
+        if use.published_per_image and not sample:
+            published_images = read_published(dataset, root, use, chosen)
+            table.agreement += agree(dataset, published_images, out / "scores" / dataset, list(wanted))
     table.write(out)
     return table
+
+
+def read_published(dataset: str, root: Path | None, use: DatasetUse, chosen: Protocol) -> PublishedImages:
+    """The values per image that a data set publishes of itself; none where its file is not there."""
+    try:
+        pairs = find_pairs(load_card(dataset), root or "", use.split)
+    except DataError:
+        return {}
+    return published_per_image(pairs.root / use.published_per_image, chosen.published_names)
 
 
 def default_out(name: str, sample: bool) -> Path:
@@ -116,7 +129,7 @@ def run_dataset(
         pairs = PairSet(card.name, use.split, root, "", ())
         rows = [Row(method, hole=f"the data set cannot be used: {error}") for method in methods]
     else:
-        rows = [plan_row(method, card, pairs, settings) for method in methods]
+        rows = [plan_row(method, card, pairs, use, settings) for method in methods]
     filled = [row for row in rows if not row.hole]
     sources = [path for pair in pairs.pairs for path in (pair.infrared, pair.visible)]
     hashes = hash_files(sources, settings.workers)

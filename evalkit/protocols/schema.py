@@ -22,6 +22,10 @@ class DatasetUse(BaseModel):
 
     split: str | None = None
     pairs: int = Field(ge=1)
+    fused: str = Field(default="", description="where the data set itself holds fused images: a folder, {method} in it")
+    published_per_image: str = Field(
+        default="", description="the data set's own file of values: pair, method, metric, value"
+    )
 
 
 class Protocol(BaseModel):
@@ -38,7 +42,10 @@ class Protocol(BaseModel):
     metrics: tuple[str, ...]
     datasets: dict[str, DatasetUse]
     methods: tuple[str, ...]
-    published: str
+    published: str = ""
+    published_names: dict[str, str] = Field(
+        default={}, description="metric names of `published_per_image` -> names here"
+    )
     citation: str
     notes: str = ""
 
@@ -98,6 +105,8 @@ Published = dict[tuple[str, str, str], PublishedValue]
 
 def published_values(chosen: Protocol) -> Published:
     """(dataset, method, metric) -> the printed number; a cell the paper leaves empty is missing."""
+    if not chosen.published:
+        return {}
     file = resources.files("evalkit.leaderboards").joinpath("published", chosen.published)
     rows = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
     return {

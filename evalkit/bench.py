@@ -1,0 +1,115 @@
+"""How long the metrics take: `evalkit bench metrics`. Each size runs in a fresh process, on one thread."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from evalkit.errors import EvalkitError
+
+SIZES = ("450x620", "768x1024", "1024x1280")  # rows x columns, as the field writes them
+NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def bench_metrics(
+    names: Iterable[str], sizes: Iterable[str], repeats: int = 5, progress: Callable = lambda items, total, text: items
+) -> list[dict[str, Any]]:
+    """Milliseconds per pair for every metric and size, and for the nine common ones in one pass.
+
+    Args:
+        names: full names such as "SSIM[smfnet]".
+        sizes: "ROWSxCOLUMNS".
+        repeats: the median of so many runs counts.
+
+    Returns:
+        A dict per metric and size: first (new sources), further (another method on the same sources) and dense (the
+        straightforward version, where there is one) in ms; peak_mb, the process's peak memory.
+
+    Raises:
+        EvalkitError: a size that is none.
+    """
+    from evalkit.data.scenes import make_scene
+    from evalkit.methods.classical import FUSERS
+
+    sizes, found = list(sizes), []
+    for size in progress(sizes, len(sizes), "bench"):
+        rows, _, columns = size.partition("x")
+        if not (rows.isdecimal() and columns.isdecimal()):
+            raise EvalkitError(f"{size!r} is no size, expected ROWSxCOLUMNS such as 768x1024.")
+        scene = make_scene(0, 0, int(columns), int(rows))
+        visible = np.rint(scene.visible @ [0.299, 0.587, 0.114]).astype(np.uint8)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "images.npz"
+            fused = FUSERS["laplacian"](scene.infrared, visible)
+            np.savez(file, fused=fused, infrared=scene.infrared, visible=visible)
+            command = [sys.executable, "-m", "evalkit.bench", str(file), str(repeats), *names]
+            done = subprocess.run(command, env=os.environ | ALONE, capture_output=True, text=True)
+        if done.returncode:
+            raise EvalkitError(f"the benchmark of {size} failed: {done.stderr.strip().splitlines()[-1]}")
+        found += [{"size": size} | row for row in json.loads(done.stdout)]
+    return found
+
+
+def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str, Any]]:
+    """The rows of one size; runs alone in its process."""
+    import resource
+
+    import cv2
+
+    from evalkit.metrics.dense import DENSE
+    from evalkit.metrics.evaluate import measure
+    from evalkit.metrics.image import Image, Pair
+    from evalkit.metrics.registry import Definition, definitions
+
+    cv2.setNumThreads(1)
+    images = dict(np.load(file))
+
+    def run(wanted: dict[str, Definition]) -> tuple[float, float]:
+        first, further = [], []
+        for _ in range(repeats + 1):  # the first round warms up
+            sources = [Image(images[role], role) for role in ("infrared", "visible")]
+            times = []
+            for _ in range(2):
+                start = time.perf_counter()
+                measure(Pair(Image(images["fused"], "fused"), *sources), wanted)
+                times.append(1000 * (time.perf_counter() - start))
+            first.append(times[0])
+            further.append(times[1])
+        return median(first[1:]), median(further[1:])
+
+    def dense(metrics: Iterable[str]) -> float:
+        start = time.perf_counter()
+        for metric in metrics:
+            DENSE[metric](images["fused"], images["infrared"], images["visible"])
+        return 1000 * (time.perf_counter() - start)
+
+    nine = definitions(NINE, "smfnet")
+    rows = []
+    first, further = run(nine)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    rows.append(
+        {"metric": "all nine[smfnet]", "first": first, "further": further, "dense": dense(NINE), "peak_mb": peak}
+    )
+    for name in names:
+        wanted = definitions([name], "smfnet")
+        definition = next(iter(wanted.values()))
+        first, further = run(wanted)
+        known = definition.convention == "smfnet" and definition.metric in DENSE
+        row = {"metric": definition.full_name, "first": first, "further": further}
+        rows.append(row | {"dense": dense([definition.metric]) if known else None, "peak_mb": None})
+    return rows
+
+
+if __name__ == "__main__":
+    print(json.dumps(bench_one_size(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])))

@@ -1,0 +1,32 @@
+"""What the classical methods share: rounding to bytes and the choice between two coefficients."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.data.images import Gray
+
+Array = NDArray[np.float64]
+
+
+def to_8bit(image: NDArray[np.floating]) -> Gray:
+    """Round to the nearest integer, halves to even, and clip to 0..255.
+
+    Seven decimals first: a transform's rounding errors would otherwise decide the halves, which means of two bytes often
+    are, and decide them differently on another machine.
+    """
+    return np.clip(np.rint(np.round(image, 7)), 0, 255).astype(np.uint8)
+
+
+def choose_max(a: Array, b: Array) -> Array:
+    """The coefficient larger in magnitude, the mean of the two where they tie."""
+    return choose(a, b, np.abs(a) - np.abs(b))
+
+
+def choose(a: Array, b: Array, lead: NDArray) -> Array:
+    """`a` where `lead` is positive, `b` where it is negative, the mean of the two where it is zero.
+
+    The mean keeps the rule symmetric: which source is called `a` never matters.
+    """
+    return np.where(lead > 0, a, np.where(lead < 0, b, (a + b) / 2))
