@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import UnknownNameError
@@ -30,16 +31,18 @@ def protocol_entries() -> list[Entry]:
     ]
 
 
-def method_entries() -> list[Entry]:
+def method_entries(checkpoints: Path | None = None) -> list[Entry]:
+    from evalkit.methods.fuse import missing_for
     from evalkit.methods.registry import method_cards
 
     return [
         {
             "name": card.name,
             "kind": card.kind,
-            "runs": "yes" if card.kind == "classical" else "with --outputs",
-            "title": card.title,
             "year": card.year or "",
+            "parameters": f"{card.parameters:,}" if card.parameters else "",
+            "title": card.title,
+            "here": missing_for(card, checkpoints) or "runs",
         }
         for card in method_cards().values()
     ]
@@ -97,7 +100,7 @@ def list_protocols() -> pd.DataFrame:
 
 
 def list_methods() -> pd.DataFrame:
-    """The methods: name (index), kind, runs, title, year."""
+    """The methods: name (index), kind, year, parameters, title, here (runs, or what is missing)."""
     return _frame("methods")
 
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE = 1, 2, 3
 
+checkpoints_option = click.option(
+    "--checkpoints", type=click.Path(path_type=Path), help="Folder with the authors' weights (`evalkit list methods`)."
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="For networks: auto, cpu, cuda, cuda:N."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 data_root_option = click.option(
     "--data-root",
@@ -71,12 +77,14 @@ def main() -> None:
 
 @main.command("list")
 @click.argument("kind", type=click.Choice(["protocols", "methods", "metrics", "datasets"]))
+@checkpoints_option
 @json_option
-def list_command(kind: str, as_json: bool) -> None:
-    """List protocols, methods, metrics or datasets."""
-    from evalkit.catalogue import ENTRIES
+def list_command(kind: str, checkpoints: Path | None, as_json: bool) -> None:
+    """List protocols, methods (and which can run here), metrics or datasets."""
+    from evalkit.catalogue import ENTRIES, method_entries
+    from evalkit.protocols.plan import find_checkpoints
 
-    entries = ENTRIES[kind]()
+    entries = method_entries(find_checkpoints(checkpoints)) if kind == "methods" else ENTRIES[kind]()
     if as_json:
         print_json(entries)
     else:
@@ -250,7 +258,10 @@ def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
 @click.option("--dataset", required=True)
 @click.option("--split", help="Of the data set; its default when not given.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Fused images: OUT/<method>/<dataset>/.")
-@click.option("--gray", is_flag=True, help="Luminance only; otherwise it keeps the colours of the visible image.")
+@click.option("--gray", is_flag=True, help="Classical methods: luminance only, without the visible colours.")
+@checkpoints_option
+@click.option("--checkpoint", "files", multiple=True, type=click.Path(path_type=Path), help="The weights file itself.")
+@device_option
 @workers_option
 @json_option
 def fuse(
@@ -260,6 +271,9 @@ def fuse(
     split: str | None,
     out: Path,
     gray: bool,
+    checkpoints: Path | None,
+    files: tuple[Path, ...],
+    device: str,
     workers: int | None,
     as_json: bool,
 ) -> None:
@@ -267,7 +281,8 @@ def fuse(
     from evalkit.methods.fuse import fuse_dataset
     from evalkit.protocols.plan import find_data_root
 
-    result = fuse_dataset(method, dataset, find_data_root(data_root), out, split, gray, workers, progress)
+    root = find_data_root(data_root)
+    result = fuse_dataset(method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress)
     if as_json:
         print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures})
     else:
@@ -282,6 +297,8 @@ def fuse(
 @data_root_option
 @click.option("--sample", is_flag=True, help="Run on generated sample scenes instead of the protocol's data sets.")
 @click.option("--outputs", type=click.Path(path_type=Path), help="Fused images: OUTPUTS/<method>/<dataset>/<stem>.png.")
+@checkpoints_option
+@device_option
 @click.option("--methods", callback=names, help="E.g. CDDFuse,average; the protocol's rows when not given.")
 @click.option("--datasets", callback=names, help="E.g. TNO,MSRS; the protocol's when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")
@@ -293,6 +310,8 @@ def reproduce(
     data_root: Path | None,
     sample: bool,
     outputs: Path | None,
+    checkpoints: Path | None,
+    device: str,
     methods: list[str] | None,
     datasets: list[str] | None,
     out: Path | None,
@@ -311,6 +330,8 @@ def reproduce(
         data_root,
         sample=sample,
         outputs=outputs,
+        checkpoints=checkpoints,
+        device=device,
         methods=methods,
         datasets=datasets,
         out=out,

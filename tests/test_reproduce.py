@@ -113,7 +113,7 @@ def test_a_second_run_measures_nothing(tmp_path, monkeypatch):
         raise AssertionError("measured or fused again")
 
     monkeypatch.setattr("evalkit.protocols.measure.measure_job", never)
-    monkeypatch.setattr("evalkit.protocols.measure.fuse_pair", never)
+    monkeypatch.setattr("evalkit.protocols.measure.write_png", never)
     assert reproduce(root, tmp_path / "run", "--methods", "average,laplacian")[0] == 0
     assert tree(tmp_path / "run") == before
 

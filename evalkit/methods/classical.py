@@ -1,14 +1,22 @@
-"""Classical fusion rules: gray images in, gray image out, deterministic, any size."""
+"""Classical fusion rules: gray images in, gray image out, deterministic, any size.
+
+The rules on pixels and on blocks are here; `FUSERS` holds all classical methods by name.
+"""
 
 from __future__ import annotations
 
-import cv2
+import math
+from collections.abc import Callable
+
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.data.images import Gray
+from evalkit.methods.filters import gff, gtf
+from evalkit.methods.pyramids import contrast, laplacian, ratio
+from evalkit.methods.rules import Array, choose_max, to_8bit
+from evalkit.methods.wavelets import dtcwt, dwt
 
-Array = NDArray[np.float64]
+REVISION = 1  # raised whenever a method's fused images change: images of another revision are made again
 
 
 def average(infrared: Gray, visible: Gray) -> Gray:
@@ -21,36 +29,72 @@ def maximum(infrared: Gray, visible: Gray) -> Gray:
     return np.maximum(infrared, visible)
 
 
-def laplacian(infrared: Gray, visible: Gray) -> Gray:
-    """Laplacian pyramid (Burt and Adelson 1983, doi:10.1109/TCOM.1983.1095851).
+def pca(infrared: Gray, visible: Gray) -> Gray:
+    """Principal component analysis (Naidu and Raol 2008, doi:10.14429/dsj.58.1653).
 
-    Of every detail coefficient the one larger in magnitude is kept, the coarsest level is averaged. The pyramid ends
-    before a side falls under 16 pixels.
+    The sources are weighted as the two components of the leading eigenvector of their 2x2 covariance, scaled to sum
+    to 1.
     """
-    a, b = _pyramid(infrared.astype(np.float64)), _pyramid(visible.astype(np.float64))
-    fused = (a[-1] + b[-1]) / 2
-    for detail_a, detail_b in zip(a[-2::-1], b[-2::-1], strict=True):
-        fused = _up(fused, detail_a) + np.where(np.abs(detail_a) >= np.abs(detail_b), detail_a, detail_b)
-    return to_8bit(fused)
+    weight = pca_weight(infrared, visible)
+    return to_8bit(weight * infrared + (1 - weight) * visible)
 
 
-def _pyramid(image: Array) -> list[Array]:
-    """Detail levels, finest first, and the coarsest image."""
-    levels = []
-    while min(image.shape) >= 32:
-        smaller = cv2.pyrDown(image)
-        levels.append(image - _up(smaller, image))
-        image = smaller
-    return [*levels, image]
+def pca_weight(a: Gray, b: Gray) -> float:
+    """The weight of `a`; 1/2 where the covariance has no leading eigenvector.
+
+    Magnitudes of the components are taken: of sources with a negative correlation one component is negative, and the
+    paper's weights would leave 0..1, without bound.
+    """
+    x, y = a - a.mean(), b - b.mean()
+    variance_a, variance_b, covariance = float((x * x).mean()), float((y * y).mean()), float((x * y).mean())
+    if covariance == 0 and variance_a == variance_b:
+        return 0.5
+    angle = math.atan2(2 * covariance, variance_a - variance_b) / 2  # of the leading eigenvector
+    first, second = abs(math.cos(angle)), abs(math.sin(angle))
+    return first / (first + second)
 
 
-def _up(image: Array, like: Array) -> Array:
-    return cv2.pyrUp(image, dstsize=(like.shape[1], like.shape[0]))
+def msvd(infrared: Gray, visible: Gray) -> Gray:
+    """Multi-resolution singular value decomposition, MSVD (Naidu 2011, doi:10.14429/dsj.61.705); one level.
+
+    The 2x2 blocks of an image, as columns of a 4 x n matrix, are turned into the basis of its left singular vectors.
+    The first coefficient, the smooth one, is averaged; of the three others the larger in magnitude is kept.
+
+    One basis, of both sources' blocks together, serves both: the paper takes one for each and rebuilds with the mean of
+    the two, which is not orthogonal where they differ, and undefined where a singular value is zero or repeated.
+    """
+    blocks_a, blocks_b = to_blocks(infrared.astype(np.float64)), to_blocks(visible.astype(np.float64))
+    basis = np.linalg.eigh(blocks_a @ blocks_a.T + blocks_b @ blocks_b.T)[1][:, ::-1]
+    a, b = basis.T @ blocks_a, basis.T @ blocks_b
+    fused = choose_max(a, b)
+    fused[0] = (a[0] + b[0]) / 2
+    return to_8bit(from_blocks(basis @ fused, infrared.shape))
 
 
-def to_8bit(image: Array) -> Gray:
-    """Round to the nearest integer and clip to 0..255."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+def to_blocks(image: Array) -> Array:
+    """The 2x2 blocks of an image as columns, (4, n); an odd side is lengthened by repeating its last line."""
+    image = np.pad(image, [(0, side % 2) for side in image.shape], mode="edge")
+    rows, columns = image.shape[0] // 2, image.shape[1] // 2
+    return image.reshape(rows, 2, columns, 2).transpose(1, 3, 0, 2).reshape(4, -1)
 
 
-FUSERS = {"average": average, "maximum": maximum, "laplacian": laplacian}
+def from_blocks(blocks: Array, shape: tuple[int, ...]) -> Array:
+    """The image, of the given shape, of `to_blocks`."""
+    rows, columns = -(-shape[0] // 2), -(-shape[1] // 2)
+    image = blocks.reshape(2, 2, rows, columns).transpose(2, 0, 3, 1).reshape(2 * rows, 2 * columns)
+    return image[: shape[0], : shape[1]]
+
+
+FUSERS: dict[str, Callable[[Gray, Gray], Gray]] = {
+    "average": average,
+    "maximum": maximum,
+    "PCA": pca,
+    "laplacian": laplacian,
+    "RP": ratio,
+    "contrast": contrast,
+    "DWT": dwt,
+    "DTCWT": dtcwt,
+    "MSVD": msvd,
+    "GFF": gff,
+    "GTF": gtf,
+}

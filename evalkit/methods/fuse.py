@@ -1,21 +1,230 @@
-"""Fusing a whole data set with a method."""
+"""Fusing pairs with a method: classical code on threads, networks with their authors' weights on CPU or GPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+import importlib
+import importlib.util
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.card import load_card
-from evalkit.data.images import merge_colour, read_image, to_gray, write_png
-from evalkit.data.pairs import ImagePair, find_pairs
+from evalkit.data.images import merge_colour, read_image, to_gray
+from evalkit.data.pairs import ImagePair, file_hash
 from evalkit.errors import DataError, EvalkitError, ImageError
-from evalkit.methods.classical import FUSERS
-from evalkit.methods.registry import method_card
-from evalkit.metrics.parallel import in_order
+from evalkit.methods.classical import FUSERS, REVISION
+from evalkit.methods.registry import MethodCard
+from evalkit.metrics.parallel import default_workers, in_order
+
+if TYPE_CHECKING:
+    from evalkit.methods.network import NetworkMethod
+
+Pixels = NDArray[np.uint8]
+BATCH = 8  # pairs of one size that a GPU takes at once
+
+
+class Fuser(Protocol):
+    """A method that is ready to run."""
+
+    weights: dict[str, str]  # checkpoint file -> SHA-256
+
+    @property
+    def identity(self) -> str:
+        """What its fused images depend on besides the pair: code, weights, colour."""
+
+    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
+        """The fused image of every pair, in order; the error where a pair cannot be fused."""
+
+
+@dataclass
+class ClassicalFuser:
+    """A classical method on the luminance; with the chroma of the visible image unless `gray`."""
+
+    method: str
+    gray: bool = True
+    workers: int | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.method}, rules {REVISION}, {'gray' if self.gray else 'colour'}"
+
+    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
+        return in_order(self._fuse_or_error, pairs, self.workers)
+
+    def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
+        try:
+            infrared, visible = read_pair(pair)
+            fused = FUSERS[self.method](to_gray(infrared), to_gray(visible))
+            return fused if self.gray else merge_colour(fused, visible)
+        except DataError as error:
+            return error
+
+
+@dataclass
+class NetworkFuser:
+    """A network with loaded weights. Its method decides itself what becomes of colour."""
+
+    method: str
+    network_method: NetworkMethod
+    weights: dict[str, str]
+    files: list[Path]
+    device: str = "auto"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        from evalkit.methods.checkpoints import load_strictly, read_checkpoint
+
+        contents = [read_checkpoint(path) for path in self.files]
+        self.network = self.network_method.build()
+        assert self.network_method.convert is not None
+        state = self.network_method.convert(*itertools.chain(*zip(contents, self.files, strict=True)))
+        load_strictly(self.network, state, ", ".join(map(str, self.files)))
+        self.device = choose_device(self.device)
+        self.network = self.network.to(self.device).eval()
+
+    @property
+    def identity(self) -> str:
+        return f"{self.method}, {', '.join(self.weights.values())}"
+
+    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.workers or default_workers())
+        try:
+            # read ahead on threads while the network works
+            loaded = in_order(_load_or_error, pairs, 2)
+            size = BATCH if self.device != "cpu" else 1
+            for group in _groups(loaded, size):
+                yield from self._fuse_group(group)
+        finally:
+            torch.set_num_threads(before)
+
+    def _fuse_group(self, group: list[tuple[Pixels, Pixels] | EvalkitError]) -> Iterator[Pixels | EvalkitError]:
+        import torch
+
+        if isinstance(group[0], EvalkitError):
+            yield from group  # type: ignore[misc]
+            return
+        try:
+            prepared = [self.network_method.prepare(*images) for images in group]  # type: ignore[misc]
+            with torch.inference_mode():
+                inputs = [torch.stack(tensors).to(self.device) for tensors in zip(*prepared, strict=True)]
+                outputs = self.network(*inputs).float().cpu()
+            for output, images in zip(outputs, group, strict=True):
+                if not torch.isfinite(output).all():
+                    yield ImageError(f"{self.method} gave NaN or infinity for this pair")
+                else:
+                    yield self.network_method.finish(output, *images)  # type: ignore[misc]
+        except EvalkitError as error:
+            yield from [error] * len(group)
+        except RuntimeError as error:  # out of memory, an image smaller than a layer's padding
+            first = str(error).splitlines()[0]
+            yield from [ImageError(f"{self.method} cannot fuse this pair: {first}")] * len(group)
+
+
+def _groups(loaded: Iterable, size: int) -> Iterator[list]:
+    """Neighbours of one shape, at most `size` together; errors stand alone."""
+
+    def shape(item: object) -> object:
+        return object() if isinstance(item, EvalkitError) else tuple(image.shape for image in item)  # type: ignore[attr-defined]
+
+    for _, neighbours in itertools.groupby(loaded, key=shape):
+        while group := list(itertools.islice(neighbours, size)):
+            yield group
+
+
+def _load_or_error(pair: ImagePair) -> tuple[Pixels, Pixels] | EvalkitError:
+    try:
+        return read_pair(pair)
+    except DataError as error:
+        return error
+
+
+def read_pair(pair: ImagePair) -> tuple[Pixels, Pixels]:
+    """Both images as stored. Raises ImageError where one cannot be read or they differ in size."""
+    infrared, visible = read_image(pair.infrared), read_image(pair.visible)
+    if infrared.shape[:2] != visible.shape[:2]:
+        sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (infrared, visible)]
+        raise ImageError(f"infrared is {sizes[0]}, visible is {sizes[1]}: a pair must be registered and of one size.")
+    return infrared, visible
+
+
+def choose_device(device: str) -> str:
+    """`auto` is the GPU where PyTorch sees one. Raises EvalkitError for a device that is not there."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise EvalkitError(f"--device {device}: PyTorch sees no GPU here. Use --device cpu.")
+    return device
+
+
+def missing_for(card: MethodCard, checkpoints: Path | None) -> str:
+    """Why the method cannot run here by itself; empty where it can."""
+    if card.name in FUSERS:
+        return ""
+    if not card.module:
+        return "evalkit has no code for this method: bring its fused images with --outputs"
+    if importlib.util.find_spec("torch") is None:
+        return "needs PyTorch: pip install 'evalkit[networks]'"
+    if not card.checkpoint:
+        return "no weights of this network are known: bring its fused images with --outputs"
+    names = " and ".join(card.checkpoint)
+    if checkpoints is None:
+        return f"needs its weights {names}: give --checkpoints DIR"
+    lacking = [name for name in card.checkpoint if not (checkpoints / name).is_file()]
+    return f"its weights {' and '.join(lacking)} are not in {checkpoints} ({card.weights})" if lacking else ""
+
+
+def make_fuser(
+    card: MethodCard,
+    checkpoints: Path | None = None,
+    files: Iterable[Path] | None = None,
+    gray: bool = True,
+    device: str = "auto",
+    workers: int | None = None,
+) -> Fuser:
+    """A method that is ready to run.
+
+    Args:
+        card: the method.
+        checkpoints: folder that is searched for the file names on the card.
+        files: the weights themselves, in the card's order, instead.
+        gray: for classical methods: luminance only.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        EvalkitError: the method cannot run here; says what is missing.
+        CheckpointError: weights that are damaged, hostile or of another network.
+    """
+    if card.name in FUSERS:
+        return ClassicalFuser(card.name, gray, workers)
+    chosen = list(files or [])
+    if not chosen and (reason := missing_for(card, checkpoints)):
+        raise EvalkitError(f"{card.name} cannot run: {reason}.")
+    if chosen and not card.module:
+        raise EvalkitError(f"{card.name} cannot run: {missing_for(card, checkpoints)}.")
+    if chosen and len(chosen) != len(card.checkpoint):
+        raise EvalkitError(f"{card.name} takes {len(card.checkpoint)} checkpoint files: {', '.join(card.checkpoint)}.")
+    if not chosen:
+        assert checkpoints is not None
+        chosen = [checkpoints / name for name in card.checkpoint]
+    methods: Mapping[str, NetworkMethod] = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS
+    hashes = {path.name: file_hash(path) for path in chosen}
+    return NetworkFuser(card.name, methods[card.name], hashes, chosen, device, workers)
+
+
+def digest(*parts: object) -> str:
+    """What a fused image or a row of scores depends on, in 16 hexadecimal digits."""
+    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 @dataclass
@@ -34,6 +243,9 @@ def fuse_dataset(
     out: Path,
     split: str | None = None,
     gray: bool = False,
+    checkpoints: Path | None = None,
+    files: Iterable[Path] | None = None,
+    device: str = "auto",
     workers: int | None = None,
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
 ) -> FuseResult:
@@ -41,45 +253,29 @@ def fuse_dataset(
 
     Args:
         method, dataset, split: names; the data set's default split when None.
-        gray: write the fused luminance only, not merged with the chroma of the visible image.
+        gray: for classical methods: the fused luminance only, not merged with the chroma of the visible image.
+        checkpoints, files, device: as in `make_fuser`.
 
     Raises:
         UnknownNameError: method, data set or split.
-        DataError: the data set is not below the data root.
+        DataError: the data set is not below the data root, or the weights cannot be used.
         OutputError: the output folder cannot be written.
     """
-    card, chosen = load_card(dataset), method_card(method)
-    if chosen.name not in FUSERS:
-        raise EvalkitError(
-            f"evalkit has no code for {chosen.name} yet. Methods that can fuse here: {', '.join(FUSERS)}. "
-            "Bring its fused images with --outputs instead."
-        )
-    pairs = find_pairs(card, data_root, split)
-    result = FuseResult(out / chosen.name / card.name)
+    from evalkit.data.card import load_card
+    from evalkit.data.images import write_png
+    from evalkit.data.pairs import find_pairs
+    from evalkit.methods.registry import method_card
+
+    dataset_card, card = load_card(dataset), method_card(method)
+    pairs = find_pairs(dataset_card, data_root, split)
+    fuser = make_fuser(card, checkpoints, files, gray, device, workers)
+    result = FuseResult(out / card.name / dataset_card.name)
     result.failures |= {stem: f"no {role} image" for role, stem in pairs.unpaired}
-
-    def task(pair: ImagePair) -> str:
-        try:
-            write_png(result.folder / f"{pair.stem}.png", fuse_pair(chosen.name, pair, gray))
-        except DataError as error:
-            return str(error)
-        return ""
-
-    reasons = zip(pairs.pairs, in_order(task, pairs.pairs, workers), strict=True)
-    for pair, reason in progress(reasons, len(pairs.pairs), f"fuse {card.name} with {chosen.name}"):
-        if reason:
-            result.failures[pair.stem] = reason
+    fused = zip(pairs.pairs, fuser.fuse(pairs.pairs), strict=True)
+    for pair, image in progress(fused, len(pairs.pairs), f"fuse {dataset_card.name} with {card.name}"):
+        if isinstance(image, EvalkitError):
+            result.failures[pair.stem] = str(image)
         else:
+            write_png(result.folder / f"{pair.stem}.png", image)
             result.fused += 1
     return result
-
-
-def fuse_pair(method: str, pair: ImagePair, gray: bool = True) -> NDArray[np.uint8]:
-    """Fuse a pair's luminance by a classical method; with the visible chroma unless `gray`. Raises ImageError."""
-    visible = read_image(pair.visible)
-    a, b = to_gray(read_image(pair.infrared)), to_gray(visible)
-    if a.shape != b.shape:
-        sizes = f"infrared is {a.shape[1]}x{a.shape[0]}, visible is {b.shape[1]}x{b.shape[0]}"
-        raise ImageError(f"{pair.stem}: {sizes}. A pair must be registered and of one size.")
-    fused = FUSERS[method](a, b)
-    return fused if gray else merge_colour(fused, visible)

@@ -13,8 +13,8 @@ Array = NDArray[np.float64]
 def to_8bit(image: NDArray[np.floating]) -> Gray:
     """Round to the nearest integer, halves to even, and clip to 0..255.
 
-    Seven decimals first: a transform's rounding errors would otherwise decide the halves, which means of two bytes often
-    are, and decide them differently on another machine.
+    Seven decimals first: the mean of two bytes is often a half, and a transform's rounding errors would decide it, not
+    the same way on every machine.
     """
     return np.clip(np.rint(np.round(image, 7)), 0, 255).astype(np.uint8)
 

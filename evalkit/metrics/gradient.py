@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
+from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once, strips
 
 
 @once
@@ -23,7 +23,6 @@ def spatial_frequency(image: Image) -> float:
     return math.sqrt(np.dot(dx, dx) / dx.size + np.dot(dy, dy) / dy.size)
 
 
-@once
 def gradient_magnitude(image: Image) -> Array:
     """sqrt(gx^2 + gy^2), (H, W), of central differences, one-sided at the border.
 
@@ -31,8 +30,12 @@ def gradient_magnitude(image: Image) -> Array:
         UndefinedError: fewer than 2 x 2 pixels.
     """
     _need(image, 2, "gradients")
-    gy, gx = np.gradient(image.x)
-    return np.sqrt(gx * gx + gy * gy)
+    replicate = cv2.BORDER_REPLICATE  # leaves half of the one-sided difference at the border
+    gx = cv2.Sobel(image.x, cv2.CV_64F, 1, 0, ksize=1, scale=0.5, borderType=replicate)
+    gy = cv2.Sobel(image.x, cv2.CV_64F, 0, 1, ksize=1, scale=0.5, borderType=replicate)
+    gx[:, [0, -1]] *= 2
+    gy[[0, -1]] *= 2
+    return cv2.magnitude(gx, gy)
 
 
 def average_gradient(image: Image) -> float:
@@ -73,26 +76,31 @@ def sobel(image: Image, border: int) -> tuple[Array, Array]:
     sx = cv2.Sobel(image.x, cv2.CV_64F, 1, 0, ksize=3, borderType=border)
     sy = cv2.Sobel(image.x, cv2.CV_64F, 0, 1, ksize=3, borderType=border)
     with np.errstate(divide="ignore", invalid="ignore"):
-        orientation = np.arctan(-sy / sx)  # y upwards: with pi/2 at sx = 0 the sign matters
-    orientation[sx == 0] = np.pi / 2
-    return np.sqrt(sx * sx + sy * sy), orientation
+        orientation = -sy / sx  # y upwards: with pi/2 at sx = 0 the sign matters
+    np.arctan(orientation, out=orientation)
+    np.copyto(orientation, np.pi / 2, where=sx == 0)
+    return cv2.magnitude(sx, sy), orientation
 
 
-def _preservation(fused: Image, source: Image, border: int, equal_is_one: bool) -> Array:
-    """Q^{SF}: how much of the source's edge strength and orientation the fused image keeps, (H, W), 0..1."""
-    g_f, a_f = sobel(fused, border)
-    g_s, a_s = sobel(source, border)
-    low, high = np.minimum(g_f, g_s), np.maximum(g_f, g_s)
-    strength = np.divide(low, high, out=np.ones_like(low), where=high > 0)
-    if not equal_is_one:
-        np.copyto(strength, g_f, where=low == high)
-    orientation = np.abs(a_s - a_f)
-    orientation *= -2 / np.pi
-    orientation += 1
+def _preservation(g_f: Array, a_f: Array, g_s: Array, a_s: Array, equal_is_one: bool) -> Array:
+    """Q^{SF}: how much of the source's edge strength g and orientation alpha the fused image keeps, 0..1."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        strength = np.minimum(g_f, g_s)
+        strength /= np.maximum(g_f, g_s)
+    np.copyto(strength, 1.0 if equal_is_one else g_f, where=g_f == g_s)
+    orientation = a_s - a_f
+    np.abs(orientation, out=orientation)
     # constants of Xydeas and Petrovic: Gamma, kappa, sigma for strength (g) and orientation (alpha)
-    strength_kept = 1 + np.exp(-15 * (strength - 0.5))
-    orientation_kept = 1 + np.exp(-22 * (orientation - 0.8))
-    return 0.9994 * 0.9879 / (strength_kept * orientation_kept)
+    strength *= -15
+    strength += 15 * 0.5
+    orientation *= 22 * 2 / np.pi
+    orientation -= 22 * (1 - 0.8)
+    kept = cv2.exp(strength)  # eight times as fast as NumPy's, 1e-15 apart
+    kept += 1
+    orientation = cv2.exp(orientation)
+    orientation += 1
+    kept *= orientation
+    return np.divide(0.9994 * 0.9879, kept, out=kept)
 
 
 def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: bool = True) -> float:
@@ -107,7 +115,11 @@ def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: 
     kept = total = 0.0
     for source in pair.sources:
         weight = sobel(source, border)[0]
-        kept += float((_preservation(pair.fused, source, border, equal_is_one) * weight).sum())
+        edges = (*sobel(pair.fused, border), *sobel(source, border))
+        for rows in strips(len(weight)):
+            preserved = _preservation(*(part[rows] for part in edges), equal_is_one)
+            preserved *= weight[rows]
+            kept += float(preserved.sum())
         total += float(weight.sum())
     if total == 0:
         raise UndefinedError("Qabf is 0/0: neither source has an edge")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -65,6 +65,14 @@ def once(function: Function) -> Function:
         return image.memo[key]
 
     return remembered  # type: ignore[return-value]
+
+
+STRIP = 64  # rows computed at a time: their intermediate values stay in the processor's cache
+
+
+def strips(rows: int) -> Iterator[slice]:
+    """Consecutive slices that cover so many rows."""
+    return (slice(top, min(top + STRIP, rows)) for top in range(0, rows, STRIP))
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,12 @@ def histogram(image: Image) -> Array:
 
 
 @once
-def _levels_times_256(image: Image) -> np.ndarray:
-    return image.pixels.ravel().astype(np.intp) * 256
-
-
-@once
 def joint_histogram(fused: Image, source: Image) -> Array:
     """Counts of (source level, fused level), float64 (256, 256)."""
-    joint = np.bincount(_levels_times_256(source) + fused.pixels.ravel(), minlength=65536)
-    return joint.reshape(256, 256).astype(np.float64)
+    index = source.pixels.astype(np.int32)
+    index *= 256
+    index += fused.pixels
+    return np.bincount(index.ravel(), minlength=65536).reshape(256, 256).astype(np.float64)
 
 
 def entropy_of(counts: Array) -> float:

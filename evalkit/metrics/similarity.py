@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from evalkit.metrics.image import Array, Image, UndefinedError, once
+from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Window:
 
 
 def _uniform_7(x: Array) -> Array:
-    return cv2.boxFilter(x, cv2.CV_64F, (7, 7), normalize=False)[3:-3, 3:-3] / 49
+    return cv2.boxFilter(x, cv2.CV_64F, (7, 7))[3:-3, 3:-3]
 
 
 _GAUSSIAN_11 = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
@@ -45,14 +45,13 @@ matlab_gaussian = Window(11, 1.0, _gaussian_11_everywhere)  # MATLAB's: every pi
 def local_moments(image: Image, window: Window) -> tuple[Array, Array]:
     """Local mean and variance of one image."""
     mean = window.mean(image.x)
-    return mean, window.correction * (window.mean(image.x * image.x) - mean * mean)
+    return mean, _centred(window.mean(image.x * image.x), mean * mean, window)
 
 
-@once
-def local_covariance(fused: Image, source: Image, window: Window) -> Array:
-    """Local covariance of fused image and source."""
-    product = local_moments(fused, window)[0] * local_moments(source, window)[0]
-    return window.correction * (window.mean(fused.x * source.x) - product)
+def _centred(mean_of_product: Array, product_of_means: Array, window: Window) -> Array:
+    mean_of_product -= product_of_means
+    mean_of_product *= window.correction
+    return mean_of_product
 
 
 @once
@@ -67,8 +66,19 @@ def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
             f"the image is {fused.shape[1]}x{fused.shape[0]}: SSIM needs {window.side}x{window.side} pixels"
         )
     c1, c2 = (0.01 * L) ** 2, (0.03 * L) ** 2
-    mean_f, variance_f = local_moments(fused, window)
-    mean_s, variance_s = local_moments(source, window)
-    similarity = (2 * mean_f * mean_s + c1) * (2 * local_covariance(fused, source, window) + c2)
-    similarity /= (mean_f * mean_f + mean_s * mean_s + c1) * (variance_f + variance_s + c2)
-    return float(similarity.mean())
+    mean_of_product = window.mean(fused.x * source.x)
+    moments = (*local_moments(fused, window), *local_moments(source, window))
+    total = 0.0
+    for rows in strips(len(mean_of_product)):
+        mean_f, variance_f, mean_s, variance_s = (part[rows] for part in moments)
+        luminance = mean_f * mean_s
+        similarity = _centred(mean_of_product[rows], luminance, window)
+        similarity *= 2
+        similarity += c2
+        luminance *= 2
+        luminance += c1
+        similarity *= luminance
+        similarity /= mean_f * mean_f + mean_s * mean_s + c1
+        similarity /= variance_f + variance_s + c2
+        total += float(similarity.sum())
+    return total / mean_of_product.size

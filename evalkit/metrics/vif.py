@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from evalkit.metrics.image import Array, Image, UndefinedError, once
+from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 SCALES = (1, 2, 3, 4)
 NOISE = 2.0  # sigma_n^2, the variance of the visual noise, in squared gray levels
@@ -38,28 +38,40 @@ def at_scale(image: Image, scale: int) -> Array:
     return np.ascontiguousarray(smooth(at_scale(image, scale - 1), scale)[::2, ::2])
 
 
-@once
-def moments(image: Image, scale: int) -> tuple[Array, Array]:
+def local_moments(image: Image, scale: int) -> tuple[Array, Array]:
     """Local mean and variance (never negative, 0 below 1e-10) at a scale."""
     x = at_scale(image, scale)
-    mean = smooth(x, scale)
-    variance = smooth(x * x, scale) - mean * mean
-    variance[variance < EPSILON] = 0
+    margin = len(_KERNELS[scale]) - 1
+    mean = np.empty((x.shape[0] - margin, x.shape[1] - margin))
+    variance = np.empty_like(mean)
+    for rows in strips(len(mean)):
+        part = x[rows.start : rows.stop + margin]
+        mean[rows] = smooth(part, scale)
+        squares = smooth(part * part, scale)
+        squares -= mean[rows] * mean[rows]
+        np.copyto(squares, 0, where=squares < EPSILON)
+        variance[rows] = squares
     return mean, variance
 
 
-@once
-def _gain_parts(source: Image, scale: int) -> tuple[Array, Array]:
-    """1 / (v + 1e-10) and v / (v + 1e-10)^2 of the source's local variance v; both 0 where v is."""
-    variance = moments(source, scale)[1]
-    inverse = np.where(variance > 0, 1 / (variance + EPSILON), 0)
-    return inverse, variance * inverse * inverse
+moments = once(local_moments)
 
 
 @once
+def _source_parts(source: Image, scale: int) -> tuple[Array, Array, float]:
+    """Local mean, 1 / (v + 1e-10) of the local variance v (0 where v is 0), and sum ln(1 + v / sigma_n^2)."""
+    mean, variance = local_moments(source, scale)
+    flat = variance == 0
+    information = log_sum(1 + variance / NOISE)
+    variance += EPSILON
+    inverse = np.divide(1, variance, out=variance)
+    np.copyto(inverse, 0, where=flat)
+    return mean, inverse, information
+
+
 def source_information(source: Image) -> float:
     """Information of the source that reaches the eye, summed over the scales: the denominator of VIFP, in nats."""
-    return sum(log_sum(1 + moments(source, scale)[1] / NOISE) for scale in SCALES)
+    return sum(_source_parts(source, scale)[2] for scale in SCALES)
 
 
 @once
@@ -79,20 +91,26 @@ def vifp(fused: Image, source: Image) -> float:
 def _kept(fused: Image, source: Image, scale: int) -> float:
     """sum ln(1 + g^2 v_s / (v + sigma_n^2)), g the local gain and v what the gain leaves unexplained of the fused."""
     mean_f, variance_f = moments(fused, scale)
-    mean_s, _ = moments(source, scale)
-    inverse, weight = _gain_parts(source, scale)
-    covariance = smooth(at_scale(fused, scale) * at_scale(source, scale), scale)
-    covariance -= mean_f * mean_s
-    np.maximum(covariance, 0, out=covariance)  # a negative gain keeps nothing
-    covariance[variance_f == 0] = 0
-    squared = np.square(covariance, out=covariance)
-    unexplained = variance_f - inverse * squared
-    np.maximum(unexplained, EPSILON, out=unexplained)
-    unexplained += NOISE
-    squared *= weight
-    squared /= unexplained
-    squared += 1
-    return log_sum(squared)
+    mean_s, inverse, _ = _source_parts(source, scale)
+    x_f, x_s = at_scale(fused, scale), at_scale(source, scale)
+    margin = len(_KERNELS[scale]) - 1
+    total = 0.0
+    for rows in strips(len(mean_f)):
+        wider = slice(rows.start, rows.stop + margin)
+        covariance = smooth(x_f[wider] * x_s[wider], scale)
+        covariance -= mean_f[rows] * mean_s[rows]
+        np.maximum(covariance, 0, out=covariance)  # a negative gain keeps nothing
+        np.copyto(covariance, 0, where=variance_f[rows] == 0)
+        explained = np.square(covariance, out=covariance)
+        explained *= inverse[rows]  # g times the covariance
+        unexplained = variance_f[rows] - explained
+        np.maximum(unexplained, EPSILON, out=unexplained)
+        unexplained += NOISE
+        explained -= EPSILON * inverse[rows] * explained  # v_s / (v_s + 1e-10) = 1 - 1e-10 / (v_s + 1e-10): g^2 v_s
+        explained /= unexplained
+        explained += 1
+        total += log_sum(explained)
+    return total
 
 
 def log_sum(terms: Array) -> float:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from evalkit.data.images import png_text, write_png
 from evalkit.data.pairs import ImagePair, PairSet, file_hash
-from evalkit.errors import DataError
-from evalkit.methods.fuse import fuse_pair
+from evalkit.errors import DataError, EvalkitError
+from evalkit.methods.fuse import digest
 from evalkit.metrics.evaluate import REVISION, Scores
 from evalkit.metrics.parallel import MeasureJob, in_order, measure_job
 from evalkit.metrics.registry import Definition
@@ -35,29 +34,21 @@ def _hash(path: Path) -> str:
 
 def fuse_row(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> None:
     """Fuse the pairs whose fused image is not there yet; a pair that cannot be fused is left out, with the reason."""
-    todo = []
+    assert row.fuser is not None
+    todo: list[tuple[ImagePair, str]] = []
     for pair in pairs.pairs:
-        made_from = _digest(row.method, hashes[pair.infrared], hashes[pair.visible])
+        made_from = digest(row.fuser.identity, hashes[pair.infrared], hashes[pair.visible])
         path = row.fused[pair.stem]
         # the fused image itself says what it was made from, so one of other sources is never taken for this pair's
         if settings.existing == "replace" or not path.is_file() or png_text(path).get("evalkit") != made_from:
-            todo.append((pair, path, made_from))
-    done = in_order(partial(_fuse_pair, row.method), todo, settings.workers)
-    for (pair, _, _), reason in settings.progress(zip(todo, done, strict=True), len(todo), f"fuse {row.method}"):
-        if reason:
+            todo.append((pair, made_from))
+    fused = zip(todo, row.fuser.fuse(pair for pair, _ in todo), strict=True)
+    for (pair, made_from), image in settings.progress(fused, len(todo), f"fuse {pairs.dataset} with {row.method}"):
+        if isinstance(image, EvalkitError):
             del row.fused[pair.stem]
-            row.not_fused[pair.stem] = reason
-
-
-def _fuse_pair(method: str, task: tuple[ImagePair, Path, str]) -> str:
-    """Fuse a pair's luminance and write it as PNG; the reason when the pair cannot be fused."""
-    pair, path, made_from = task
-    try:
-        fused = fuse_pair(method, pair)
-    except DataError as error:
-        return str(error)
-    write_png(path, fused, {"evalkit": made_from})
-    return ""
+            row.not_fused[pair.stem] = str(image)
+        else:
+            write_png(row.fused[pair.stem], image, {"evalkit": made_from})
 
 
 def measure_rows(
@@ -71,7 +62,7 @@ def measure_rows(
     for row in rows:
         files[row.method] = ScoreFile(settings.out / "scores" / pairs.dataset / f"{row.method}.csv", wanted)
         keys[row.method] = {
-            pair.stem: _digest(
+            pair.stem: digest(
                 REVISION, names, hashes[pair.infrared], hashes[pair.visible], hashes[row.fused[pair.stem]]
             )
             for pair in pairs.pairs
@@ -98,8 +89,3 @@ def measure_rows(
         if keys[method]:
             file.finish(measured[method], keys[method])
     return measured
-
-
-def _digest(*parts: object) -> str:
-    """What a fused image or a row of scores depends on, in 16 hexadecimal digits."""
-    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -11,14 +11,15 @@ from typing import Literal
 from evalkit.data.card import Card, load_card
 from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
-from evalkit.methods.classical import FUSERS
+from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.outputs import find_outputs
-from evalkit.methods.registry import check_name, method_card
+from evalkit.methods.registry import check_name, method_card, method_cards
 from evalkit.protocols.schema import DatasetUse, Protocol
 
 Existing = Literal["reuse", "replace", "fail"]
 Progress = Callable[[Iterable, int, str], Iterable]
 SAMPLE_PAIRS = 8
+SAMPLE_METHODS = ("average", "maximum", "laplacian")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Settings:
 
     out: Path
     outputs: Path | None
+    checkpoints: Path | None
+    device: str
     existing: Existing
     workers: int | None
     progress: Progress
@@ -37,7 +40,8 @@ class Row:
     """One method on one data set: its fused images by stem, or the reason why there are none."""
 
     method: str
-    filled_from: str = ""  # outputs, data set, classical
+    filled_from: str = ""  # outputs, data set, checkpoint, classical
+    fuser: Fuser | None = None  # where evalkit fuses itself
     fused: dict[str, Path] = field(default_factory=dict)
     not_fused: dict[str, str] = field(default_factory=dict)
     hole: str = ""
@@ -48,6 +52,8 @@ def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -
     if sample:
         if names is not None:
             raise EvalkitError("--sample runs on the sample scenes alone: leave --datasets out.")
+        if chosen.task == "complexity":
+            raise EvalkitError(f"{chosen.name} needs no images: leave --sample out.")
         return {"samples": DatasetUse(pairs=SAMPLE_PAIRS)}
     if names is None:
         return dict(chosen.datasets)
@@ -65,10 +71,10 @@ def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -
 def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | None, sample: bool) -> list[str]:
     """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
 
-    A sample run has no rows of the paper to fill: it runs the methods that need nothing but code.
+    A sample run has no rows of the paper to fill: it runs three methods that need nothing but code.
     """
     if names is None:
-        return list(FUSERS) if sample else list(chosen.methods)
+        return list(SAMPLE_METHODS) if sample else list(chosen.methods)
     found = []
     own = {method.casefold(): method for method in chosen.methods}
     for name in names:
@@ -87,20 +93,28 @@ def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | 
 
 
 def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings) -> Row:
-    """Where a method's fused images come from: the user's outputs, the data set's own, or classical code."""
+    """Where a method's fused images come from: the user's outputs, the data set's own, weights, or classical code."""
     given = find_outputs(settings.outputs, method, card.name, pairs.split)
     if given:
-        return Row(method, "outputs", given)
+        return Row(method, "outputs", fused=given)
     if use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
-        return Row(method, "data set", image_files(folder, allow_empty=True))
-    if method in FUSERS:
-        folder = settings.out / "fused" / method / card.name
-        return Row(method, "classical", {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs})
-    if settings.outputs is None:
-        cure = f"give --outputs OUTPUTS with OUTPUTS/<method>/{card.name}/<stem>.png"
-    else:
-        cure = f"put them in {settings.outputs}/<method>/{card.name}"
-    return Row(method, hole=f"no fused images, and no code of the method here: {cure}")
+        return Row(method, "data set", fused=image_files(folder, allow_empty=True))
+    card_of_method = method_cards().get(method)
+    if card_of_method is None:
+        return Row(method, hole=f"no fused images: put them in {settings.outputs}/<method>/{card.name}")
+    if reason := missing_for(card_of_method, settings.checkpoints):
+        if settings.outputs is None:
+            cure = f"or give --outputs OUTPUTS with OUTPUTS/<method>/{card.name}/<stem>.png"
+        else:
+            cure = f"or put its fused images in {settings.outputs}/<method>/{card.name}"
+        return Row(method, hole=f"{reason}; {cure}")
+    try:
+        fuser = make_fuser(card_of_method, settings.checkpoints, device=settings.device, workers=settings.workers)
+    except DataError as error:  # weights that are damaged or of another network
+        return Row(method, hole=str(error))
+    folder = settings.out / "fused" / method / card.name
+    fused = {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs}
+    return Row(method, "checkpoint" if fuser.weights else "classical", fuser, fused)
 
 
 def find_data_root(data_root: str | os.PathLike[str] | None) -> Path:
@@ -121,6 +135,13 @@ def find_outputs_root(outputs: str | os.PathLike[str] | None) -> Path | None:
             f"the outputs folder {outputs} does not exist. Expected {outputs}/<method>/<dataset>/<stem>.png."
         )
     return None if outputs is None else Path(outputs)
+
+
+def find_checkpoints(checkpoints: str | os.PathLike[str] | None) -> Path | None:
+    """The folder of weights, if one is named. Raises DataError where it does not exist."""
+    if checkpoints is not None and not Path(checkpoints).is_dir():
+        raise DataError(f"the checkpoints folder {checkpoints} does not exist. It holds the authors' weight files.")
+    return None if checkpoints is None else Path(checkpoints)
 
 
 def prepare_out(out: Path, existing: Existing) -> Path:

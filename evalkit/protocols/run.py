@@ -10,14 +10,16 @@ from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError
 from evalkit.leaderboards.per_image import PublishedImages, agree, published_per_image
-from evalkit.leaderboards.table import Cell, Status, Table, agreement, columns_of
+from evalkit.leaderboards.table import Cell, Column, Status, Table, agreement, columns_of
 from evalkit.metrics.registry import Definition, definitions
+from evalkit.protocols import cost
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import (
     Existing,
     Progress,
     Row,
     Settings,
+    find_checkpoints,
     find_data_root,
     find_outputs_root,
     plan_datasets,
@@ -26,7 +28,7 @@ from evalkit.protocols.plan import (
     prepare_out,
     sample_scenes,
 )
-from evalkit.protocols.schema import DatasetUse, Protocol, PublishedValue, protocol, published_values
+from evalkit.protocols.schema import DatasetUse, Protocol, Published, PublishedValue, protocol, published_values
 from evalkit.protocols.summary import now, summarise
 from evalkit.records.record import Record, save
 
@@ -37,6 +39,8 @@ def reproduce(
     *,
     sample: bool = False,
     outputs: str | os.PathLike[str] | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
+    device: str = "auto",
     methods: Iterable[str] | None = None,
     datasets: Iterable[str] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -51,6 +55,8 @@ def reproduce(
         data_root: folder with the data sets; the environment variable EVALKIT_DATA when not given.
         sample: run on generated sample scenes instead of the protocol's data sets.
         outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
+        checkpoints: folder with the authors' weights, under the file names on the methods' cards.
+        device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N.
         methods: rows; those of the protocol when not given (in a sample run, those that need nothing but code).
         datasets: data sets; those of the protocol when not given.
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
@@ -70,20 +76,14 @@ def reproduce(
     outputs = find_outputs_root(outputs)
     uses = plan_datasets(chosen, datasets, sample)
     rows = plan_methods(chosen, methods, outputs, sample)
-    root = None if sample else find_data_root(data_root)
+    root = None if sample or chosen.task == "complexity" else find_data_root(data_root)
     out = prepare_out(default_out(chosen.name, sample) if out is None else Path(out), existing)
-    settings = Settings(out, outputs, existing, workers, progress)
-    wanted = definitions(chosen.metrics, chosen.convention)
+    settings = Settings(out, outputs, find_checkpoints(checkpoints), device, existing, workers, progress)
     published = {} if sample else published_values(chosen)
-    table = Table(
-        chosen.name,
-        chosen.title,
-        f"{chosen.paper} {chosen.table}",
-        chosen.convention,
-        chosen.citation,
-        columns_of(wanted.items()),
-        sample,
-    )
+    if chosen.task == "complexity":
+        return _cost_table(chosen, uses, rows, published, settings)
+    wanted = definitions(chosen.metrics, chosen.convention)
+    table = _table(chosen, columns_of(wanted.items()), sample)
     for dataset, use in uses.items():
         for record in run_dataset(chosen, dataset, use, rows, wanted, root or sample_scenes(out, progress), settings):
             save(record, out / "records" / f"{dataset}__{record.method['name']}.json")
@@ -94,6 +94,23 @@ def reproduce(
             published_images = read_published(dataset, root, use, chosen)
             table.agreement += agree(dataset, published_images, out / "scores" / dataset, list(wanted))
     table.write(out)
+    return table
+
+
+def _table(chosen: Protocol, columns: list[Column], sample: bool = False) -> Table:
+    source = f"{chosen.paper} {chosen.table}"
+    return Table(chosen.name, chosen.title, source, chosen.convention, chosen.citation, columns, sample)
+
+
+def _cost_table(
+    chosen: Protocol, uses: Mapping[str, DatasetUse], methods: list[str], published: Published, settings: Settings
+) -> Table:
+    """A table of parameters, multiply-adds and times: nothing is fused, no data set is needed."""
+    table = _table(chosen, cost.columns(chosen))
+    for dataset in uses:
+        table.pairs[dataset] = 1  # one pair of 640x480
+        table.cells += cost.cost_cells(chosen, dataset, methods, published, settings)
+    table.write(settings.out)
     return table
 
 
@@ -134,7 +151,7 @@ def run_dataset(
     sources = [path for pair in pairs.pairs for path in (pair.infrared, pair.visible)]
     hashes = hash_files(sources, settings.workers)
     for row in filled:
-        if row.filled_from == "classical":
+        if row.fuser is not None:
             fuse_row(row, pairs, hashes, settings)
     stems = {pair.stem for pair in pairs.pairs}
     fused = [path for row in filled for stem, path in row.fused.items() if stem in stems]

@@ -42,7 +42,7 @@ def summarise(
         method={
             "name": row.method,
             "filled_from": row.filled_from,
-            "weights_hash": None,
+            "weights": row.fuser.weights if row.fuser else {},
             "fused_hash": combine_hashes(
                 (pair.stem, hashes[row.fused[pair.stem]]) for pair in pairs.pairs if pair.stem in row.fused
             ),

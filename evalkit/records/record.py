@@ -22,7 +22,7 @@ class Record(BaseModel):
     schema_version: int = SCHEMA_VERSION
     status: Literal["complete", "incomplete"]
     protocol: dict[str, str]  # name, hash
-    method: dict[str, Any]  # name, filled_from, weights_hash, fused_hash
+    method: dict[str, Any]  # name, filled_from, weights (file -> SHA-256), fused_hash
     dataset: dict[str, Any]  # name, split, layout, pairs, expected, content_hash
     convention: str
     metrics: list[str]

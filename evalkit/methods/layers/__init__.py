@@ -1,0 +1,1 @@
+"""Blocks that several fusion networks are made of."""

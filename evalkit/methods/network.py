@@ -1,0 +1,64 @@
+"""What makes a network a method: how to build it, which files hold its weights, what goes in and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evalkit.data.images import to_gray
+from evalkit.methods.checkpoints import State
+
+Pixels = NDArray[np.uint8]  # (H, W) gray or (H, W, 3) RGB
+
+
+@dataclass(frozen=True)
+class NetworkMethod:
+    """A network as a fusion method.
+
+    Attributes:
+        build: the network with untrained weights; its forward takes what `prepare` gives, batched, and returns
+            (N, C, H, W).
+        prepare: (infrared, visible) as stored -> float32 tensors (C, H, W), as the authors' script feeds them.
+        finish: (one output (C, H, W), infrared, visible) -> 8-bit fused image, by the authors' rule of rounding,
+            stretching and colour.
+        files: the names under which the weights are published, all of them needed.
+        convert: (content, path) of each of these files, one after the other -> state dict of `build()`.
+        per_modality: parts that the authors call once per modality, which some tables therefore count twice.
+    """
+
+    build: Callable[[], nn.Module]
+    prepare: Callable[[Pixels, Pixels], tuple[Tensor, Tensor]]
+    finish: Callable[[Tensor, Pixels, Pixels], Pixels]
+    files: tuple[str, ...] = ()
+    convert: Callable[..., State] | None = None
+    per_modality: tuple[str, ...] = ()
+
+
+def unit_gray(image: Pixels) -> Tensor:
+    """Gray image as (1, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(to_gray(image).astype(np.float32) / 255)[None]
+
+
+def unit_gray_pair(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """Both images as `unit_gray`."""
+    return unit_gray(infrared), unit_gray(visible)
+
+
+def rounded(values: NDArray) -> Pixels:
+    """0..255 floats to bytes: clipped, then rounded to nearest."""
+    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+def truncated(values: NDArray) -> Pixels:
+    """0..255 floats to bytes: clipped, then the fraction cut off."""
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable values, each tensor once however often it is used."""
+    return sum(p.numel() for p in {id(p): p for p in network.parameters()}.values())

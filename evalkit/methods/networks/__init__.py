@@ -1,0 +1,1 @@
+"""Fusion networks, one file a system, on PyTorch."""

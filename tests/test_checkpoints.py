@@ -1,0 +1,210 @@
+"""Weights are data: nothing in a file runs, every key is accounted for, and what is wrong is said."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_tno, textured
+from test_reproduce import run
+
+torch = pytest.importorskip("torch")
+
+from evalkit.data.images import write_png  # noqa: E402
+from evalkit.data.pairs import ImagePair  # noqa: E402
+from evalkit.errors import EvalkitError  # noqa: E402
+from evalkit.methods.checkpoints import CheckpointError, as_state, load_strictly, read_checkpoint  # noqa: E402
+from evalkit.methods.fuse import make_fuser  # noqa: E402
+from evalkit.methods.network import count_parameters  # noqa: E402
+from evalkit.methods.registry import method_card, method_cards  # noqa: E402
+
+
+class Bomb:
+    """A pickle that runs a command when it is opened."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.proof}'",)
+
+
+def small() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
+
+
+@pytest.mark.parametrize("container", ["torch", "pickle", "nested"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, container):
+    proof, file = tmp_path / "it ran", tmp_path / "weights.pth"
+    if container == "torch":
+        torch.save({"conv": Bomb(proof)}, file)
+    elif container == "pickle":
+        file.write_bytes(pickle.dumps(Bomb(proof)))
+    else:
+        torch.save({"weight": {"a": torch.zeros(2), "b": Bomb(proof)}, "epoch": 3}, file)
+    with pytest.raises(CheckpointError, match="could run code"):
+        read_checkpoint(file)
+    assert not proof.exists()
+
+
+def test_damaged_checkpoints(tmp_path):
+    good = tmp_path / "good.pth"
+    torch.save(small().state_dict(), good)
+    data = good.read_bytes()
+    cases = {"half.pth": data[: len(data) // 2], "empty.pth": b"", "text.pth": b"not a checkpoint at all " * 20}
+    for name, content in cases.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"damaged or no checkpoint|could run code"):
+            read_checkpoint(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("../../evil.txt", "x")
+    with pytest.raises(CheckpointError):
+        read_checkpoint(tmp_path / "other.pth")
+    assert not (tmp_path.parent.parent / "evil.txt").exists()
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        read_checkpoint(tmp_path / "nowhere.pth")
+    (tmp_path / "bad.safetensors").write_bytes(data[:100])
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_checkpoint(tmp_path / "bad.safetensors")
+
+
+def test_safetensors_round_trip(tmp_path):
+    from safetensors.torch import save_file
+
+    network = small()
+    save_file(dict(network.state_dict()), tmp_path / "w.safetensors")
+    other = small()
+    load_strictly(other, as_state(read_checkpoint(tmp_path / "w.safetensors"), tmp_path), "w")
+    for one, two in zip(network.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_every_key_is_accounted_for():
+    network = small()
+    state = network.state_dict()
+    load_strictly(network, {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, "file")
+    with pytest.raises(CheckpointError, match=r"1 missing: 0\.bias"):
+        load_strictly(network, {k: v for k, v in state.items() if k != "0.bias"}, "file")
+    with pytest.raises(CheckpointError, match=r"1 left over: 2\.weight"):
+        load_strictly(network, state | {"2.weight": torch.zeros(1)}, "file")
+    with pytest.raises(CheckpointError, match=r"1 of another shape: 0\.weight \(2, 1, 5, 5\), expected \(2, 1, 3, 3\)"):
+        load_strictly(network, state | {"0.weight": torch.zeros(2, 1, 5, 5)}, "file")
+    with pytest.raises(CheckpointError, match=r"NaN or infinity in 0\.bias"):
+        load_strictly(network, state | {"0.bias": torch.full((2,), torch.nan)}, "file")
+
+
+def test_what_is_no_state_dict(tmp_path):
+    for content in ([torch.zeros(2)], {"weight": 3}, {1: torch.zeros(1)}, torch.zeros(3)):
+        with pytest.raises(CheckpointError, match="not of this network"):
+            as_state(content, tmp_path)
+    with pytest.raises(CheckpointError, match="no entry 'params'"):
+        as_state({"weight": torch.zeros(1)}, tmp_path, "params")
+
+
+def test_weights_of_another_network_are_a_hole_with_the_reason(shared, tmp_path):
+    root = make_tno(tmp_path / "data", 2)
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "densefuse_gray.model").write_bytes((shared / "checkpoints" / "TarDAL.pt").read_bytes())
+    (folder / "TarDAL.pt").write_bytes((shared / "checkpoints" / "TarDAL.pt").read_bytes()[:5000])
+    arguments = ["reproduce", "smfnet-table1", "--data-root", root, "--datasets", "TNO", "--out", tmp_path / "run"]
+    code, out, _ = run(*arguments, "--checkpoints", folder, "--methods", "DenseFuse,TarDAL,DIDFuse")
+    assert code == 3
+    assert "is not of DenseFuse" in out
+    assert "TarDAL.pt is damaged" in out
+    assert "its weights DIDFuse_Encoder.pkl and DIDFuse_Decoder.pkl are not in" in out
+
+
+def test_fusing_with_weights(shared, tmp_path):
+    root = make_tno(tmp_path / "data", 3)
+    arguments = ["fuse", "DenseFuse", "--data-root", root, "--dataset", "TNO", "--out", tmp_path / "out"]
+    (root / "TNO/ir/02.png").write_bytes(b"broken")
+    write_png(root / "TNO/vi/03.png", textured(3, 20, 20))
+    code, out, _ = run(*arguments, "--checkpoints", shared / "checkpoints")
+    assert code == 3
+    assert "1 fused images" in out
+    assert "– 02: " in out
+    assert "20x20" in out
+    code, _, error = run(*arguments)
+    assert code == 2
+    assert "needs its weights densefuse_gray.model: give --checkpoints DIR" in error
+    code, _, error = run(*arguments, "--checkpoint", tmp_path / "nowhere.model")
+    assert code == 2
+    assert "cannot read" in error or "no checkpoint" in error
+    code, _, error = run("fuse", "DIDFuse", *arguments[2:], "--checkpoint", shared / "checkpoints/DIDFuse_Encoder.pkl")
+    assert code == 2
+    assert "takes 2 checkpoint files" in error
+
+
+def test_batches_of_one_size_equal_single_pairs(shared, tmp_path, monkeypatch):
+    root = make_tno(tmp_path, 5)
+    write_png(root / "TNO/ir/03.png", textured(3, 40, 40))
+    write_png(root / "TNO/vi/03.png", textured(4, 40, 40))
+    pairs = [ImagePair(f"{i:02d}", root / f"TNO/ir/{i:02d}.png", root / f"TNO/vi/{i:02d}.png") for i in range(1, 6)]
+    fuser = make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cpu", workers=1)
+    single = list(fuser.fuse(pairs))
+    sizes = []
+    real = fuser._fuse_group
+    monkeypatch.setattr(fuser, "_fuse_group", lambda group: sizes.append(len(group)) or real(group))
+    monkeypatch.setattr(fuser, "device", "cpu:0")  # batches, as on a GPU
+    batched = list(fuser.fuse(pairs))
+    assert sizes == [2, 1, 2]
+    for one, other in zip(single, batched, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+
+
+def test_a_device_that_is_not_there(shared):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(EvalkitError, match="no GPU here"):
+        make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cuda")
+
+
+@pytest.mark.parametrize("name", [card.name for card in method_cards().values() if card.module])
+def test_cards_agree_with_the_networks(name):
+    import importlib
+
+    card = method_card(name)
+    method = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS[name]
+    assert method.files == card.checkpoint
+    assert count_parameters(method.build()) == card.parameters
+    assert (method.convert is None) == (not card.checkpoint)
+
+
+def test_cost_table_counts_as_the_paper_does(tmp_path, monkeypatch):
+    monkeypatch.setattr("evalkit.methods.complexity.seconds_per_image", lambda *_: 0.5)
+    code, out, _ = run("reproduce", "smfnet-table5", "--methods", "DenseFuse,DIDFuse,TarDAL,MURF", "--out", tmp_path)
+    assert code == 3
+    from evalkit import read_table
+
+    table = read_table(tmp_path)
+    status = {(c.method, c.metric.split()[0]): c.status for c in table.cells}
+    assert status["DenseFuse", "FLOPs"] == status["DenseFuse", "Params"] == status["DIDFuse", "Params"] == "equal"
+    assert status["TarDAL", "FLOPs"] == "equal"
+    assert status["MURF", "FLOPs"] == "hole"
+    assert status["DenseFuse", "Time"] == "other data"
+    assert "measured on" in out
+    assert run("reproduce", "smfnet-table5", "--sample", "--out", tmp_path / "x")[0] == 2
+
+
+def test_complexity_of_a_known_network():
+    from evalkit.methods.complexity import complexity
+    from evalkit.methods.network import NetworkMethod, unit_gray_pair
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = torch.nn.Conv2d(1, 4, 3, padding=1)
+            self.decoder = torch.nn.Conv2d(4, 1, 1, bias=False)
+
+        def forward(self, a, b):
+            return self.decoder(self.encoder(a) + self.encoder(b))
+
+    counted = complexity(NetworkMethod(Twice, unit_gray_pair, lambda o, i, v: i, per_modality=("encoder",)), 10, 20)
+    assert counted.parameters == 40 + 4
+    assert counted.parameters_by_call == 2 * 40 + 4
+    assert counted.multiply_adds == 10 * 20 * (2 * 9 * 4 + 4)
