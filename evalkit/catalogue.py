@@ -55,11 +55,13 @@ def metric_entries() -> list[Entry]:
     return [
         {
             "name": card.name,
+            "task": card.task,
             "better": card.better,
             "title": card.title,
             "range": card.range,
             "unit": card.unit,
-            "conventions": " ".join(c.name for c in CONVENTIONS.values() if card.name in c.definitions),
+            "conventions": card.convention
+            or " ".join(c.name for c in CONVENTIONS.values() if card.name in c.definitions),
         }
         for card in CARDS.values()
     ]
@@ -161,8 +163,7 @@ def _describe_metric(name: str) -> Entry:
     from evalkit.metrics.registry import card
 
     found = card(name)
-    example = _example(found.name)
-    return {
+    entry = {
         "kind": "metric",
         "name": found.name,
         "title": found.title,
@@ -171,6 +172,11 @@ def _describe_metric(name: str) -> Entry:
         "range": found.range,
         "unit": found.unit,
         "source": found.source,
+    }
+    if found.task != "fusion":
+        return entry | {"task": found.task, "convention": found.convention}
+    example = _example(found.name)
+    return entry | {
         "conventions": {
             c.name: f"{c.definitions[found.name].choice}; on the example: {example[c.name]}"
             for c in CONVENTIONS.values()

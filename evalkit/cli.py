@@ -432,6 +432,40 @@ def evaluate_saliency(prediction: Path, truth: Path, out: Path | None, curves: P
     sys.exit(EXIT_INCOMPLETE if result.holes else 0)
 
 
+@main.command("evaluate-segmentation")
+@click.argument("prediction", type=click.Path(path_type=Path))
+@click.option("--truth", required=True, type=click.Path(path_type=Path), help="Folder of masks, paired by file name.")
+@click.option("--dataset", default="MSRS", show_default=True, help="Whose classes the ids are.")
+@click.option("--ignore", type=int, default=255, show_default=True, help="Id of pixels that do not count.")
+@json_option
+def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: int, as_json: bool) -> None:
+    """Measure a folder of class masks over the whole set: IoU and Acc per class, mIoU, mAcc, aAcc."""
+    from evalkit.data.card import load_card
+    from evalkit.leaderboards.masks import segmentation_folder
+
+    result = segmentation_folder(prediction, truth, load_card(dataset).segmentation, ignore, progress)
+    per_class = {name: result.scores.pop(name) for name in ("IoU", "Acc") if name in result.scores}
+    if as_json:
+        plain = {name: None if v != v else v for name, v in result.scores.items()}
+        classes = {name: {k: None if v != v else v for k, v in values.items()} for name, values in per_class.items()}
+        print_json({"convention": "set", "masks": result.masks, **plain, **classes, "holes": result.holes})
+    else:
+        title = f"{result.masks} masks · {dataset} · one confusion matrix over the set"
+        rows = [
+            [
+                name,
+                *("–" if per_class[m][name] != per_class[m][name] else f"{per_class[m][name]:.4f}" for m in per_class),
+            ]
+            for name in per_class.get("IoU", {})
+        ]
+        print_rows(["class", *per_class], rows, title)
+        for name, value in result.scores.items():
+            click.echo(f"{name} {'–' if value != value else f'{value:.4f}'}")
+        for where, reason in result.holes.items():
+            click.echo(f"– {where}: {reason}")
+    sys.exit(EXIT_INCOMPLETE if result.holes else 0)
+
+
 @main.command()
 @click.argument("golden", type=click.Path(path_type=Path))
 @click.option("--fused", required=True, type=click.Path(path_type=Path), help="Folder of fused images.")

@@ -176,3 +176,33 @@ def test_show_gives_each_convention_its_value():
     assert code == 0
     assert set(json.loads(out)["conventions"]) == {c for c in CONVENTIONS if "PSNR" in CONVENTIONS[c].definitions}
     assert "66.0" in json.loads(out)["conventions"]["tang"]
+
+
+def test_segmentation_command(tmp_path):
+    truths, masks = tmp_path / "truth", tmp_path / "masks"
+    rng = np.random.default_rng(0)
+    for i in range(2):
+        truth = rng.integers(0, 9, (30, 40), dtype=np.uint8)
+        guess = np.where(rng.random((30, 40)) < 0.3, 0, truth).astype(np.uint8)
+        write_png(truths / f"{i}.png", truth)
+        write_png(masks / f"{i}.png", guess)
+    code, out, _ = run("evaluate-segmentation", masks, "--truth", truths, "--json")
+    assert code == 0
+    result = json.loads(out)
+    assert result["masks"] == 2
+    assert result["mIoU"] == pytest.approx(np.mean(list(result["IoU"].values())))
+    assert 0.5 < result["IoU"]["car"] < 0.9
+    code, out, _ = run("evaluate-segmentation", masks, "--truth", truths)
+    assert "color cone" in out
+    write_png(masks / "1.png", np.full((30, 40), 77, np.uint8))
+    code, out, _ = run("evaluate-segmentation", masks, "--truth", truths)
+    assert code == 3
+    assert "– 1: prediction holds class id 77" in out
+    assert "mIoU" not in out
+    assert run("evaluate-segmentation", masks, "--truth", truths, "--dataset", "TNO")[0] == 2
+
+
+def test_measures_of_other_tasks_are_not_of_fused_images(tmp_path):
+    code, _, error = run("evaluate", tmp_path, "--infrared", tmp_path, "--visible", tmp_path, "--metrics", "mIoU")
+    assert code == 2
+    assert "segmentation" in error

@@ -107,7 +107,7 @@ def test_all_published_values():
 
 
 def test_every_published_metric_has_a_definition():
-    assert sorted(PUBLISHED_NAMES.values()) == sorted(VIFB)
+    assert sorted(protocol("vifb").published_names.values()) == sorted(VIFB)
 
 
 # --- colour: dense references -------------------------------------------------------------------------------------

@@ -120,6 +120,96 @@ _CARDS = [
         "Contrast that the fused image keeps of the sources, as a model of human vision sees it.",
         "Chen and Blum 2009, doi:10.1016/j.imavis.2007.12.002",
     ),
+    MetricCard(
+        "MAE", "Mean absolute error", "lower", "0 .. 1", "1",
+        "Mean absolute difference of the stretched map and the mask.",
+        "Perazzi et al. 2012, doi:10.1109/CVPR.2012.6247743", "saliency",
+    ),
+    MetricCard(
+        "S", "Structure measure", "higher", "0 .. 1", "1",
+        "Half object-aware, half region-aware structural similarity of map and mask.",
+        "Fan et al. 2017, doi:10.1109/ICCV.2017.487", "saliency",
+    ),
+    MetricCard(
+        "F_adaptive", "F-measure, adaptive threshold", "higher", "0 .. 1", "1",
+        "F with beta^2 = 0.3 at the threshold min(2 mean, 1).",
+        "Achanta et al. 2009, doi:10.1109/CVPR.2009.5206596", "saliency",
+    ),
+    MetricCard(
+        "F_mean", "F-measure, mean over thresholds", "higher", "0 .. 1", "1",
+        "Mean over 256 thresholds of F with beta^2 = 0.3.",
+        "Achanta et al. 2009, doi:10.1109/CVPR.2009.5206596", "saliency",
+    ),
+    MetricCard(
+        "F_max", "F-measure, best threshold", "higher", "0 .. 1", "1",
+        "Largest F with beta^2 = 0.3 over 256 thresholds, of the curve averaged over the images.",
+        "Achanta et al. 2009, doi:10.1109/CVPR.2009.5206596", "saliency",
+    ),
+    MetricCard(
+        "F_weighted", "Weighted F-measure", "higher", "0 .. 1", "1",
+        "F with beta^2 = 1 of errors weighted by where they are.",
+        "Margolin et al. 2014, doi:10.1109/CVPR.2014.39", "saliency",
+    ),
+    MetricCard(
+        "E_adaptive", "Enhanced alignment, adaptive threshold", "higher", "0 .. 1", "1",
+        "Enhanced-alignment measure at the threshold min(2 mean, 1).",
+        "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
+    ),
+    MetricCard(
+        "E_mean", "Enhanced alignment, mean over thresholds", "higher", "0 .. 1", "1",
+        "Mean over 256 thresholds of the enhanced-alignment measure.",
+        "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
+    ),
+    MetricCard(
+        "E_max", "Enhanced alignment, best threshold", "higher", "0 .. 1", "1",
+        "Largest enhanced-alignment measure over 256 thresholds, of the averaged curve.",
+        "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
+    ),
+    MetricCard(
+        "IoU", "Intersection over union", "higher", "0 .. 1", "1",
+        "Per class, from the confusion matrix of the whole test set.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "Acc", "Class accuracy", "higher", "0 .. 1", "1",
+        "Per class: its pixels found, of the whole test set.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "mIoU", "Mean intersection over union", "higher", "0 .. 1", "1",
+        "Mean of the classes' IoU.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "mAcc", "Mean class accuracy", "higher", "0 .. 1", "1",
+        "Mean of the classes' accuracies.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "aAcc", "Pixel accuracy", "higher", "0 .. 1", "1",
+        "Pixels of the right class.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "AP50", "Average precision at IoU 0.5", "higher", "0 .. 1", "1",
+        "Per class, over the whole test set.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+    MetricCard(
+        "AP50:95", "Average precision, IoU 0.5 to 0.95", "higher", "0 .. 1", "1",
+        "Per class, mean over ten IoU thresholds.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+    MetricCard(
+        "mAP50", "Mean average precision at IoU 0.5", "higher", "0 .. 1", "1",
+        "Mean of the classes' AP50.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+    MetricCard(
+        "mAP50:95", "Mean average precision, IoU 0.5 to 0.95", "higher", "0 .. 1", "1",
+        "Mean of the classes' AP50:95.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
 ]  # fmt: skip
 
 CARDS = {card.name: card for card in _CARDS}

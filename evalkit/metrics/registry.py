@@ -9,6 +9,13 @@ from dataclasses import dataclass
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.metrics.image import Pair
 
+# fusion metrics come in many conventions, see conventions.py; of each of these tasks one is in use
+TASK_CONVENTIONS = {
+    "saliency": "pysodmetrics",  # maps stretched, masks > 128, 256 thresholds, as PySODMetrics 1.6.2
+    "segmentation": "set",  # one confusion matrix over the test set, never a mean over images
+    "detection": "coco",  # COCO's 101-point average precision
+}
+
 
 @dataclass(frozen=True)
 class MetricCard:
@@ -21,6 +28,12 @@ class MetricCard:
     unit: str
     definition: str
     source: str
+    task: str = "fusion"  # or saliency, segmentation, detection: measured on maps, masks or boxes, not on fused images
+
+    @property
+    def convention(self) -> str:
+        """The one convention of a measure that is not of fused images."""
+        return TASK_CONVENTIONS.get(self.task, "")
 
     @property
     def arrow(self) -> str:
@@ -109,6 +122,8 @@ def parse(name: str, default: Convention) -> Definition:
         raise EvalkitError(f"{name!r} is not a metric name. Write METRIC or METRIC[convention], e.g. SSIM[smfnet].")
     chosen = convention(match[2]) if match[2] else default
     metric = card(match[1]).name
+    if (task := card(metric).task) != "fusion":
+        raise EvalkitError(f"{metric} is measured for {task}, not on fused images. See `evalkit --help`.")
     if metric not in chosen.definitions:
         raise EvalkitError(
             f"convention {chosen.name!r} has no {metric}. It has: {', '.join(chosen.definitions)}. "

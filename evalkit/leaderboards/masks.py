@@ -1,0 +1,56 @@
+"""A folder of predicted class masks against the true ones: one confusion matrix over the test set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evalkit.data.card import LabelClass
+from evalkit.data.check import read_mask
+from evalkit.data.pairs import image_files
+from evalkit.errors import DataError, EvalkitError
+from evalkit.metrics.segmentation import confusion, segmentation_scores
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """Scores of a test set; `holes` says of masks and scores why they have no value. A hole leaves no means."""
+
+    masks: int
+    scores: dict[str, Any]
+    holes: dict[str, str]
+
+
+def segmentation_folder(
+    predictions: Path,
+    truths: Path,
+    classes: Iterable[LabelClass],
+    ignore: int | None = 255,
+    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
+) -> MaskScores:
+    """Measure every true mask's prediction, paired by file name without suffix.
+
+    Raises:
+        DataError: a folder is missing or empty, or the classes' ids are not 0, 1, 2, ...
+    """
+    names = {label.id: label.name for label in classes}
+    if sorted(names) != list(range(len(names))) or not names:
+        raise DataError("the data set's card names no classes with ids 0, 1, 2, ...: it has no segmentation labels.")
+    found, masks = image_files(predictions), image_files(truths)
+    matrix = np.zeros((len(names), len(names)), np.int64)
+    holes: dict[str, str] = {}
+    for stem, mask in progress(masks.items(), len(masks), "measure"):
+        try:
+            if stem not in found:
+                raise DataError(f"no mask of this name in {predictions}")
+            matrix += confusion(read_mask(found[stem]), read_mask(mask), len(names), ignore)
+        except EvalkitError as error:
+            holes[stem] = str(error)
+    if holes:
+        return MaskScores(len(masks) - len(holes), {}, holes)
+    scores = segmentation_scores(matrix, [names[i] for i in range(len(names))])
+    return MaskScores(len(masks), scores, holes | scores.pop("holes"))
