@@ -18,16 +18,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data import scenery
 from evalkit.data.images import write_png
-from evalkit.data.scenery import Camera, Canvas, Floats, Look, Street, triple
+from evalkit.data.scenery.canvas import BIKE, CAR, KERB, PERSON, Camera, Canvas, Floats, Look, Street, clouds, triple
+from evalkit.data.scenery.cars import STYLES, car
+from evalkit.data.scenery.furniture import bump, car_stop, cone, lamp_post, rail, road_sign, tree
+from evalkit.data.scenery.people import Clothes, bike, person, riding, walking
+from evalkit.data.scenery.street import build_row, paint_ground, paint_houses, paint_sky
 from evalkit.errors import EvalkitError
 from evalkit.files import write_text
 
 CONDITIONS = ("day", "night", "glare", "smoke")
 MIN_SIDE = 64
 SCALE = 2  # drawn this much larger, then averaged down
-DETECTED = {scenery.PERSON: 0, scenery.BIKE: 1, scenery.CAR: 2}  # MSRS class -> class of its detection labels
+DETECTED = {PERSON: 0, BIKE: 1, CAR: 2}  # MSRS class -> class of its detection labels
 PALETTE = np.array(
     [(0, 0, 0), (64, 0, 128), (64, 64, 0), (0, 128, 192), (0, 0, 192), (128, 128, 0), (64, 64, 128), (192, 128, 128),
      (192, 64, 0)], np.uint8
@@ -125,8 +128,8 @@ def _draw(canvas: Canvas, index: int, condition: str, rng: np.random.Generator, 
     side = 1 if railed or rng.random() < 0.5 else -1
     bay = (side, 8.0, 27.0) if side > 0 else (side, 13.0, 32.0)
     rows = (
-        scenery.build_row(rng, left - (5.2 if side < 0 else 3.8)),
-        scenery.build_row(rng, right + (5.2 if side > 0 else 3.8)),
+        build_row(rng, left - (5.2 if side < 0 else 3.8)),
+        build_row(rng, right + (5.2 if side > 0 else 3.8)),
     )
     crossing = float(rng.uniform(10.5, 13.0)) if index % 2 == 0 else 0.0
     street = Street(left, right, bay, crossing, rows)
@@ -136,13 +139,13 @@ def _draw(canvas: Canvas, index: int, condition: str, rng: np.random.Generator, 
     lamps = tuple((lamp_x - lamp_side * 1.5, 6.0, z) for z in lamp_z)
     plan = Plan(look, street, lamps, [], [])
 
-    jobs: list[tuple[float, Draw]] = [(z, _bind(scenery.lamp_post, canvas, lamp_x, z, lamp_side, look)) for z in lamp_z]
+    jobs: list[tuple[float, Draw]] = [(z, _bind(lamp_post, canvas, lamp_x, z, lamp_side, look)) for z in lamp_z]
     jobs += _furniture(canvas, street, look, railed, rng)
     jobs += _traffic(canvas, plan, index, stops, rng)
     jobs += _people(canvas, street, look, index, condition, rng)
-    scenery.paint_sky(canvas, look, grain)
-    scenery.paint_ground(canvas, street, look, grain)
-    scenery.paint_houses(canvas, street, look, grain)
+    paint_sky(canvas, look, grain)
+    paint_ground(canvas, street, look, grain)
+    paint_houses(canvas, street, look, grain)
     for _, job in sorted(jobs, key=lambda item: -item[0]):
         job()
     return plan
@@ -161,17 +164,15 @@ def _furniture(
         while z < 60:
             x = float(street.edge(side, np.array([z], np.float32))[0]) + side * 1.0
             seed = int(rng.integers(0, 2**31))
-            jobs.append((z, _bind(scenery.tree, canvas, x, z, look, np.random.default_rng(seed))))
+            jobs.append((z, _bind(tree, canvas, x, z, look, np.random.default_rng(seed))))
             z += float(rng.uniform(7, 12))
         z = float(rng.uniform(9, 20)) + (4 if side < 0 else 0)
         x = float(street.edge(side, np.array([z], np.float32))[0]) + side * 0.6
-        jobs.append(
-            (z, _bind(scenery.road_sign, canvas, x, z, look, np.random.default_rng(int(rng.integers(0, 2**31)))))
-        )
+        jobs.append((z, _bind(road_sign, canvas, x, z, look, np.random.default_rng(int(rng.integers(0, 2**31))))))
     if railed:
         start = float(rng.uniform(8, 10))
         for k in range(8):
-            jobs.append((start + 2 * k, _bind(scenery.rail, canvas, street.left - 0.45, start + 2 * k, 2.0, look)))
+            jobs.append((start + 2 * k, _bind(rail, canvas, street.left - 0.45, start + 2 * k, 2.0, look)))
     return jobs
 
 
@@ -185,10 +186,10 @@ def _traffic(canvas: Canvas, plan: Plan, index: int, stops: bool, rng: np.random
     colours = [PAINTS[k] for k in rng.permutation(len(PAINTS))]
 
     def add_car(x: float, z: float, yaw: float, running: bool = True) -> None:
-        style, colour = scenery.STYLES[int(rng.integers(0, 3))], colours.pop()
+        style, colour = STYLES[int(rng.integers(0, 3))], colours.pop()
 
         def draw() -> None:
-            lights = scenery.car(canvas, x, z, yaw, style, colour, running, look)
+            lights = car(canvas, x, z, yaw, style, colour, running, look)
             if running and look.dark:
                 plan.pools.append((x, z, 1.0 if abs(yaw) < 1 else -1.0))
                 if abs(yaw) > 2:
@@ -215,16 +216,16 @@ def _traffic(canvas: Canvas, plan: Plan, index: int, stops: bool, rng: np.random
     for k in range(2):
         add_car(x, start + 8.5 + 5.6 * k, 0.0 if side > 0 else np.pi, running=False)
     if stops:
-        jobs.append((start + 4.6, _bind(scenery.car_stop, canvas, x, start + 4.6, look)))
-        jobs.append((end - 3.4, _bind(scenery.car_stop, canvas, x, end - 3.4, look)))
+        jobs.append((start + 4.6, _bind(car_stop, canvas, x, start + 4.6, look)))
+        jobs.append((end - 3.4, _bind(car_stop, canvas, x, end - 3.4, look)))
     middle = (street.left + street.right) / 2
     if index % 3 != 0:
         z, x = float(rng.uniform(6.3, 7.5)), middle - float(rng.uniform(0.6, 1.4))
         for k in range(3):
-            jobs.append((z + 1.5 * k, _bind(scenery.cone, canvas, x - 0.25 * k, z + 1.5 * k, look)))
+            jobs.append((z + 1.5 * k, _bind(cone, canvas, x - 0.25 * k, z + 1.5 * k, look)))
     if index % 5 in (0, 2, 3):
         z = float(rng.uniform(6.2, 8.5))
-        jobs.append((z + 0.3, _bind(scenery.bump, canvas, middle + 0.15, street.right - 0.1, z, look)))
+        jobs.append((z + 0.3, _bind(bump, canvas, middle + 0.15, street.right - 0.1, z, look)))
     return jobs
 
 
@@ -235,17 +236,15 @@ def _people(
     jobs: list[tuple[float, Draw]] = []
 
     def walker(x: float, z: float, sideways: bool) -> None:
-        pose, clothes = scenery.walking(rng, sideways), _clothes(rng, look.dark)
+        pose, clothes = walking(rng, sideways), _clothes(rng, look.dark)
         scale, flip = float(rng.uniform(0.9, 1.06)), 1
-        jobs.append((z, _bind(scenery.person, canvas, x, z, pose, clothes, scale, flip, look)))
+        jobs.append((z, _bind(person, canvas, x, z, pose, clothes, scale, flip, look)))
 
     def rider(x: float, z: float, sideways: bool) -> None:
         flip, colour = int(rng.choice([-1, 1])), PAINTS[int(rng.integers(0, len(PAINTS)))]
         clothes = _clothes(rng, look.dark)
-        jobs.append((z, _bind(scenery.bike, canvas, x, z, sideways, flip, colour, look)))
-        jobs.append(
-            (z - 0.01, _bind(scenery.person, canvas, x, z - 0.01, scenery.riding(sideways), clothes, 1.0, flip, look))
-        )
+        jobs.append((z, _bind(bike, canvas, x, z, sideways, flip, colour, look)))
+        jobs.append((z - 0.01, _bind(person, canvas, x, z - 0.01, riding(sideways), clothes, 1.0, flip, look)))
 
     near = float(rng.uniform(6.4, 8.6))
     walker(
@@ -277,17 +276,17 @@ def _people(
     if index % 2 == 1:
         z = float(rng.uniform(9.5, 11))
         colour = PAINTS[int(rng.integers(0, len(PAINTS)))]
-        jobs.append((z, _bind(scenery.bike, canvas, street.right + 2.9, z, True, 1, colour, look)))
+        jobs.append((z, _bind(bike, canvas, street.right + 2.9, z, True, 1, colour, look)))
     return jobs
 
 
-def _clothes(rng: np.random.Generator, dark: bool) -> scenery.Clothes:
+def _clothes(rng: np.random.Generator, dark: bool) -> Clothes:
     tops = ((172, 40, 44), (46, 92, 160), (222, 222, 218), (230, 176, 60), (60, 120, 84), (96, 70, 120), (70, 74, 82))
     legs = ((38, 46, 70), (30, 30, 34), (96, 86, 70), (70, 74, 80))
     skins, hairs = ((226, 180, 150), (198, 148, 112), (120, 82, 60)), ((30, 24, 22), (78, 54, 36), (150, 118, 70))
     pick = [int(rng.integers(0, len(choice))) for choice in (tops, legs, skins, hairs)]
     top = tuple(c * (0.4 if dark else 1.0) for c in tops[pick[0]])  # winter coats
-    return scenery.Clothes((top[0], top[1], top[2]), legs[pick[1]], skins[pick[2]], hairs[pick[3]])
+    return Clothes((top[0], top[1], top[2]), legs[pick[1]], skins[pick[2]], hairs[pick[3]])
 
 
 # --- what the two cameras see ----------------------------------------------------------------------------------------
@@ -313,7 +312,7 @@ class _Layers:
         self.y = self.camera.height - (rows - self.camera.horizon) * self.z / self.camera.focal
         shadow = cv2.resize(canvas.shadow, size, interpolation=cv2.INTER_AREA)
         shadow = cv2.GaussianBlur(shadow, (0, 0), max(0.5, 1.6 * self.unit)).astype(np.float32) / 255
-        self.shadow = np.where(label <= scenery.KERB, shadow, 0.12).astype(np.float32)
+        self.shadow = np.where(label <= KERB, shadow, 0.12).astype(np.float32)
 
 
 def _visible(layers: _Layers, plan: Plan, condition: str, smoke: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -410,7 +409,7 @@ def _halo(
 def _smoke(layers: _Layers, layout: np.random.Generator, rng: np.random.Generator) -> Floats:
     """Optical depth of drifting smoke, (H, W): thick at the distance of people, thin towards the camera."""
     height, width = layers.z.shape
-    billow = scenery.clouds(rng, height, width, 2, 6)
+    billow = clouds(rng, height, width, 2, 6)
     billow = np.clip((billow - 0.34) * 2.6, 0, 1)
     across = (layers.columns / width - float(layout.uniform(0.5, 0.8))) / 0.55
     up = (layers.rows - layers.camera.horizon - 0.05 * height) / (0.42 * height)
@@ -424,7 +423,7 @@ def _infrared(layers: _Layers, smoke: Floats, rng: np.random.Generator) -> NDArr
     image = 1.12 * (layers.warmth * through + 78 * (1 - through)) - 8  # the camera stretches its range
     image = cv2.GaussianBlur(image, (0, 0), max(0.6, 1.15 * layers.unit))
     height, width = image.shape
-    image += 3 * (scenery.clouds(rng, height, width, 2, 2) - 0.5)  # the sensor's own warmth
+    image += 3 * (clouds(rng, height, width, 2, 2) - 0.5)  # the sensor's own warmth
     image += rng.standard_normal((1, width), np.float32) * 0.9  # columns differ, as in uncooled sensors
     image += rng.standard_normal(image.shape, np.float32) * 2.0
     return np.rint(np.clip(image, 0, 255)).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""The world of the sample scenes: a camera over a street, and painters for everything that stands in it."""

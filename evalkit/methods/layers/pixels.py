@@ -1,0 +1,49 @@
+"""How the authors' scripts read gray and cast floats to bytes, where that differs from the usual."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from evalkit.methods.network import Pixels
+
+
+def pillow_gray(image: Pixels) -> Pixels:
+    """Gray as Pillow's mode "L": the usual weights in 16-bit integers, which rounds a few colours another way."""
+    return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
+
+
+def unit_pillow_gray(image: Pixels) -> Tensor:
+    """`pillow_gray` as (1, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(pillow_gray(image).astype(np.float32) / 255)[None]
+
+
+def opencv_gray(image: Pixels) -> Pixels:
+    """Gray by OpenCV on bytes: the usual weights in integers, which differs from `to_gray` by one here and there."""
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def unit_opencv_gray(image: Pixels) -> Tensor:
+    """`opencv_gray` as (1, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(opencv_gray(image).astype(np.float32) / 255)[None]
+
+
+def wrapped(values: NDArray) -> Pixels:
+    """Floats to bytes by a bare cast: the fraction is cut off and the integer taken modulo 256, so -1.5 becomes 255.
+
+    numpy leaves that cast undefined and its result differs between processors; here it is the same everywhere.
+    """
+    return (np.trunc(values).astype(np.int64) % 256).astype(np.uint8)
+
+
+def stretched(values: NDArray, epsilon: float = 0.0) -> NDArray:
+    """Values stretched so that the smallest becomes 0 and the largest 1 (nearly, with `epsilon` added to the range).
+
+    A constant image, which the scripts divide by zero, becomes 0.
+    """
+    low, span = values.min(), values.max() - values.min()
+    return (values - low) / ((span + epsilon) or 1)
