@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from evalkit.console import (
+    counter,
+    indented,
+    print_agreement,
+    print_conventions,
+    print_json,
+    print_rows,
+    print_scores,
+    print_table,
+    progress,
+)
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE = 1, 2, 3
 
@@ -104,25 +114,7 @@ def show(name: str, as_json: bool) -> None:
         return
     for key, value in entry.items():
         if value not in (None, "", [], {}):
-            click.echo(f"{click.style(key, bold=True)}: {_indented(value)}")
-
-
-def _indented(value: Any, depth: int = 1) -> str:
-    pad = "\n" + "  " * depth
-    if isinstance(value, dict):
-        return "".join(f"{pad}{k}: {_indented(v, depth + 1)}" for k, v in value.items() if v not in (None, "", [], {}))
-    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
-        return "".join(
-            f"{pad}- {', '.join(f'{k}: {_flat(x)}' for k, x in v.items() if x not in (None, '', [], {}))}"
-            for v in value
-        )
-    return _flat(value)
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {_flat(v)}" for k, v in value.items() if v not in (None, "", [], {})) + "}"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            click.echo(f"{click.style(key, bold=True)}: {indented(value)}")
 
 
 @main.group(cls=Commands)
@@ -215,41 +207,6 @@ def evaluate(
     else:
         print_scores(frame, columns, convention)
     sys.exit(EXIT_INCOMPLETE if frame.attrs["holes"] else 0)
-
-
-def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
-    """Means over the images: a row per metric, a column per convention."""
-    from evalkit.leaderboards.scores import mean_scores
-    from evalkit.metrics.registry import card
-
-    means = {(d.metric, d.convention): mean_scores(frame)[column] for column, d in columns.items()}
-    conventions = list(dict.fromkeys(convention for _, convention in means))
-    rows = []
-    for metric in dict.fromkeys(metric for metric, _ in means):
-        values = [means.get((metric, convention), "") for convention in conventions]
-        shown = [v if isinstance(v, str) else "–" if v is None else f"{v:.4f}" for v in values]
-        rows.append([f"{metric} {card(metric).arrow}", *shown])
-    print_rows(["metric", *conventions], rows, f"{len(frame)} images · mean in every convention")
-
-
-def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
-    """A row per image, the mean where every image has a value, and the holes with their reasons."""
-    from evalkit.leaderboards.scores import mean_scores
-    from evalkit.metrics.registry import card
-
-    heads = [f"{name} {card(definition.metric).arrow}" for name, definition in columns.items()]
-    rows = [
-        [str(i), *("–" if v != v else f"{v:.4f}" for v in row)]
-        for i, row in zip(frame.index, frame.to_numpy(), strict=True)
-    ]
-    mean = mean_scores(frame)
-    rows.append(["mean", *("–" if v is None else f"{v:.4f}" for v in mean.values())])
-    print_rows(["image", *heads], rows, f"{len(frame)} images · convention {convention}", footer=True)
-    by_reason: dict[tuple[str, str], list[str]] = {}
-    for (image, column), reason in frame.attrs["holes"].items():
-        by_reason.setdefault((image, reason), []).append(column)
-    for (image, reason), which in by_reason.items():
-        click.echo(f"– {image}, {'all metrics' if len(which) == len(columns) else ', '.join(which)}: {reason}")
 
 
 @main.command()
@@ -346,46 +303,6 @@ def reproduce(
         print_agreement(table.agreement)
         click.echo(f"\n{table.coverage()}. Tables (csv, tex, md, html, json), scores and records: {out}")
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)
-
-
-def print_table(table: Any) -> None:
-    """The table as a reader sees it in a terminal: measured, and how it stands to the published value."""
-    from evalkit.leaderboards.export import heading, holes, number
-
-    stands = {"equal": "= published", "unpublished": "", "hole": "", "other data": "(other data)"}
-    for dataset in table.datasets:
-        rows = []
-        for method in table.methods(dataset):
-            cells = [table.cell(dataset, method, column.name) for column in table.columns]
-            if all(cell.value is None for cell in cells):
-                continue
-            row = [method]
-            for cell in cells:
-                beside = stands.get(cell.status) if cell.status in stands else f"Δ{cell.difference:+.4f}"
-                row.append("\n".join(filter(None, [number(cell), beside])))
-            rows.append(row)
-        heads = ["method", *(f"{column.name} {column.arrow}" for column in table.columns)]
-        title = f"{heading(table, dataset)} · convention {table.convention}"
-        if rows:
-            print_rows(heads, rows, title)
-        else:
-            click.echo(f"\n{title}")
-        for line in holes(table, dataset):
-            click.echo(f"– {line}")
-
-
-def print_agreement(rows: list[Any]) -> None:
-    """How many values that were published per image come out."""
-    if not rows:
-        return
-    lines = [
-        [r.metric, str(r.published), str(r.near), f"{100 * r.share:.1f} %", f"{r.worst:.1e}", r.worst_at] for r in rows
-    ]
-    published, near = sum(r.published for r in rows), sum(r.near for r in rows)
-    lines.append(["all", str(published), str(near), f"{100 * near / published:.1f} %", "", ""])
-    heads = ["metric", "published", "within 0.5 %", "share", "worst difference", "at"]
-    click.echo()
-    print_rows(heads, lines, "values published per image", footer=True)
 
 
 @main.command()
@@ -546,66 +463,6 @@ def bench_metrics(
         memory = f"{row['peak_mb']:.0f}" if row["peak_mb"] else "–"
         lines.append([row["metric"], row["size"], *times, memory])
     print_rows(["metric", "size", "first", "further", "dense", "peak MB"], lines, "ms per pair, one thread")
-
-
-def print_json(value: Any) -> None:
-    """Strict JSON: no NaN."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str))
-
-
-def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
-    """A table on standard output; as wide as it needs to be where that is not a terminal."""
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    shown = RichTable(box=None, pad_edge=False, header_style="bold")
-    for i, head in enumerate(heads):
-        numeric = i > 0 and bool(rows) and all(row[i][:1] in "0123456789-–" for row in rows)
-        shown.add_column(Text(head), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or i == 0)
-    for i, row in enumerate(rows):
-        if footer and i == len(rows) - 1:
-            shown.add_section()
-        shown.add_row(*map(Text, row), style="bold" if footer and i == len(rows) - 1 else None)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=max(200, 60 + 14 * len(heads)))
-    if title:
-        console.print(Text(title, style="bold"))
-    console.print(shown)
-
-
-def progress(items: Iterable, total: int, text: str) -> Iterator:
-    """The items, with a progress bar on standard error when a person watches it."""
-    with counter(total, text) as advance:
-        for item in items:
-            yield item
-            advance()
-
-
-class counter:  # noqa: N801 - used like a function
-    """A progress bar as a context: gives the function that advances it."""
-
-    def __init__(self, total: int, text: str) -> None:
-        self.total, self.text = total, text
-
-    def __enter__(self) -> Callable[[], None]:
-        self.bar = None
-        if self.total and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self.bar.start()
-            task = self.bar.add_task(self.text, total=self.total)
-            bar = self.bar
-            return lambda: bar.advance(task)
-        return lambda: None
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
 
 
 if __name__ == "__main__":
