@@ -55,3 +55,46 @@ class InvertibleNode(nn.Module):
             mixed = mixed - self.shuffle.bias[:, None, None]
         matrix = torch.linalg.inv(self.shuffle.weight[:, :, 0, 0])
         return functional.conv2d(mixed, matrix[:, :, None, None])
+
+
+class ClampedCoupling(nn.Module):
+    """A 1x1 convolution, then the inverse of an affine coupling whose scales lie in (exp(-clamp), exp(clamp)).
+
+    (N, C, H, W) -> the same shape. SMFNet's detail fusion (arXiv:2407.06159, Eqs. 19 and 20) runs it in this direction:
+    second' = (second - y(first)) / e(r(first)); first' = (first - f(second')) / e(p(second')), where
+    e(s) = exp(2 clamp (sigmoid(s) - 1/2)).
+
+    Args:
+        channels: even; each half has its own functions r, y, f, p, `inverted_residual` of half the channels.
+        clamp: of the exponent.
+    """
+
+    def __init__(self, channels: int, clamp: float = 2.0) -> None:
+        super().__init__()
+        half = channels // 2
+        self.clamp = clamp
+        self.shuffle = nn.Conv2d(channels, channels, 1)
+        self.r = inverted_residual(half)
+        self.y = inverted_residual(half)
+        self.f = inverted_residual(half)
+        self.p = inverted_residual(half)
+
+    def scale(self, s: Tensor) -> Tensor:
+        """e(s), near 1 where s is near 0."""
+        return (2 * self.clamp * (s.sigmoid() - 0.5)).exp()
+
+    def couple(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """The direction that SMFNet does not use, which `decouple` undoes: first, then second with the new first."""
+        first = self.scale(self.p(second)) * first + self.f(second)
+        second = self.scale(self.r(first)) * second + self.y(first)
+        return first, second
+
+    def decouple(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Halves of `couple` -> the halves it began with."""
+        second = (second - self.y(first)) / self.scale(self.r(first))
+        first = (first - self.f(second)) / self.scale(self.p(second))
+        return first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.shuffle(x).chunk(2, dim=1)
+        return torch.cat(self.decouple(first, second), dim=1)
