@@ -208,3 +208,17 @@ def test_complexity_of_a_known_network():
     assert counted.parameters == 40 + 4
     assert counted.parameters_by_call == 2 * 40 + 4
     assert counted.multiply_adds == 10 * 20 * (2 * 9 * 4 + 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [("DenseFuse", 74), ("DIDFuse", 373), ("ReCoNet", 8), ("TarDAL", 297), ("U2Fusion", 659), ("PMGI", 42)]
+    + [("SwinFusion", 927), ("CDDFuse", 1783), ("SHIP", 526)],
+)
+def test_parameters_as_the_cost_table_counts_them(name, printed):
+    import importlib
+
+    from evalkit.methods.complexity import complexity
+
+    module = importlib.import_module(f"evalkit.methods.networks.{method_card(name).module}")
+    assert round(complexity(module.METHODS[name], 64, 64).parameters_by_call / 1000) == printed

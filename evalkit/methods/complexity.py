@@ -8,6 +8,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.methods.network import NetworkMethod, count_parameters
@@ -21,7 +22,9 @@ class Complexity:
 
     Attributes:
         parameters: trainable values, each once.
-        parameters_by_call: the same with parts that run once per modality counted twice, as some tables do.
+        parameters_by_call: as a widespread profiler counts, and with it SMFNet's Table V: parameters of PyTorch's own
+            layers that run, without those that a network's own modules hold (norms over channels, temperatures, bias
+            tables); parts that the authors call once per modality counted twice.
         multiply_adds: of convolutions and matrix products; PyTorch's counter, which takes a multiply-add for two.
     """
 
@@ -35,12 +38,21 @@ def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) 
     gray = np.zeros((height, width), np.uint8)
     inputs = [tensor[None].to("meta") for tensor in method.prepare(gray, gray)]
     network = method.build().to("meta").eval()
+    ran: set[nn.Module] = set()
+    for module in network.modules():
+        if type(module).__module__.startswith("torch.nn"):
+            module.register_forward_hook(lambda module, *_: ran.add(module))
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         network(*inputs)
+
+    def counted(part: nn.Module) -> int:
+        return sum(p.numel() for module in part.modules() if module in ran for p in module.parameters(recurse=False))
+
     parameters = count_parameters(network)
-    twice = sum(count_parameters(network.get_submodule(name)) for name in method.per_modality)
-    return Complexity(parameters, parameters + twice, counter.get_total_flops() // 2)
+    # a network that takes its layers' weights without running the layers looks empty to such a profiler
+    by_call = counted(network) + sum(counted(network.get_submodule(name)) for name in method.per_modality) or parameters
+    return Complexity(parameters, by_call, counter.get_total_flops() // 2)
 
 
 def seconds_per_image(
