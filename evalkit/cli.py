@@ -256,6 +256,7 @@ def fuse(
 @click.option("--outputs", type=click.Path(path_type=Path), help="Fused images: OUTPUTS/<method>/<dataset>/<stem>.png.")
 @checkpoints_option
 @device_option
+@click.option("--recolour", is_flag=True, help="Give gray results of networks the visible chroma before scoring.")
 @click.option("--methods", callback=names, help="E.g. CDDFuse,average; the protocol's rows when not given.")
 @click.option("--datasets", callback=names, help="E.g. TNO,MSRS; the protocol's when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")
@@ -269,6 +270,7 @@ def reproduce(
     outputs: Path | None,
     checkpoints: Path | None,
     device: str,
+    recolour: bool,
     methods: list[str] | None,
     datasets: list[str] | None,
     out: Path | None,
@@ -289,6 +291,7 @@ def reproduce(
         outputs=outputs,
         checkpoints=checkpoints,
         device=device,
+        recolour=recolour,
         methods=methods,
         datasets=datasets,
         out=out,

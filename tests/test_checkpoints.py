@@ -222,3 +222,15 @@ def test_parameters_as_the_cost_table_counts_them(name, printed):
 
     module = importlib.import_module(f"evalkit.methods.networks.{method_card(name).module}")
     assert round(complexity(module.METHODS[name], 64, 64).parameters_by_call / 1000) == printed
+
+
+def test_recoloured_results_keep_the_visible_chroma(shared, tmp_path):
+    root = make_tno(tmp_path, 1)
+    gray = textured(1001)
+    write_png(root / "TNO/vi/01.png", np.dstack([gray, gray // 2, gray // 3]))
+    pairs = [ImagePair("01", root / "TNO/ir/01.png", root / "TNO/vi/01.png")]
+    fusers = [make_fuser(method_card("DenseFuse"), shared / "checkpoints", recolour=r) for r in (False, True)]
+    plain, coloured = (next(iter(fuser.fuse(pairs))) for fuser in fusers)
+    assert plain.ndim == 2
+    assert coloured.shape == (*plain.shape, 3)
+    assert fusers[0].identity != fusers[1].identity

@@ -68,7 +68,7 @@ class ClassicalFuser:
 
 @dataclass
 class NetworkFuser:
-    """A network with loaded weights. Its method decides itself what becomes of colour."""
+    """A network with loaded weights. Its method decides what becomes of colour, unless `recolour` says otherwise."""
 
     method: str
     network_method: NetworkMethod
@@ -76,6 +76,7 @@ class NetworkFuser:
     files: list[Path]
     device: str = "auto"
     workers: int | None = None
+    recolour: bool = False
 
     def __post_init__(self) -> None:
         from evalkit.methods.checkpoints import load_strictly, read_checkpoint
@@ -90,7 +91,7 @@ class NetworkFuser:
 
     @property
     def identity(self) -> str:
-        return f"{self.method}, {', '.join(self.weights.values())}"
+        return f"{self.method}, {', '.join(self.weights.values())}{', recoloured' if self.recolour else ''}"
 
     def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
         import torch
@@ -121,7 +122,8 @@ class NetworkFuser:
                 if not torch.isfinite(output).all():
                     yield ImageError(f"{self.method} gave NaN or infinity for this pair")
                 else:
-                    yield self.network_method.finish(output, *images)  # type: ignore[misc]
+                    fused = self.network_method.finish(output, *images)  # type: ignore[misc]
+                    yield merge_colour(fused, images[1]) if self.recolour and fused.ndim == 2 else fused  # type: ignore[index]
         except EvalkitError as error:
             yield from [error] * len(group)
         except RuntimeError as error:  # out of memory, an image smaller than a layer's padding
@@ -191,6 +193,7 @@ def make_fuser(
     gray: bool = True,
     device: str = "auto",
     workers: int | None = None,
+    recolour: bool = False,
 ) -> Fuser:
     """A method that is ready to run.
 
@@ -200,6 +203,7 @@ def make_fuser(
         files: the weights themselves, in the card's order, instead.
         gray: for classical methods: luminance only.
         device: auto, cpu, cuda or cuda:N.
+        recolour: for networks: give a gray result the chroma of the visible image.
 
     Raises:
         EvalkitError: the method cannot run here; says what is missing.
@@ -219,7 +223,7 @@ def make_fuser(
         chosen = [checkpoints / name for name in card.checkpoint]
     methods: Mapping[str, NetworkMethod] = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS
     hashes = {path.name: file_hash(path) for path in chosen}
-    return NetworkFuser(card.name, methods[card.name], hashes, chosen, device, workers)
+    return NetworkFuser(card.name, methods[card.name], hashes, chosen, device, workers, recolour)
 
 
 def digest(*parts: object) -> str:

@@ -30,6 +30,7 @@ class Settings:
     outputs: Path | None
     checkpoints: Path | None
     device: str
+    recolour: bool
     existing: Existing
     workers: int | None
     progress: Progress
@@ -109,7 +110,13 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
             cure = f"or put its fused images in {settings.outputs}/<method>/{card.name}"
         return Row(method, hole=f"{reason}; {cure}")
     try:
-        fuser = make_fuser(card_of_method, settings.checkpoints, device=settings.device, workers=settings.workers)
+        fuser = make_fuser(
+            card_of_method,
+            settings.checkpoints,
+            device=settings.device,
+            workers=settings.workers,
+            recolour=settings.recolour,
+        )
     except DataError as error:  # weights that are damaged or of another network
         return Row(method, hole=str(error))
     folder = settings.out / "fused" / method / card.name

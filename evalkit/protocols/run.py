@@ -41,6 +41,7 @@ def reproduce(
     outputs: str | os.PathLike[str] | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    recolour: bool = False,
     methods: Iterable[str] | None = None,
     datasets: Iterable[str] | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -57,6 +58,7 @@ def reproduce(
         outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
         checkpoints: folder with the authors' weights, under the file names on the methods' cards.
         device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        recolour: give gray results of networks the chroma of the visible image before they are saved and scored.
         methods: rows; those of the protocol when not given (in a sample run, those that need nothing but code).
         datasets: data sets; those of the protocol when not given.
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
@@ -78,7 +80,7 @@ def reproduce(
     rows = plan_methods(chosen, methods, outputs, sample)
     root = None if sample or chosen.task == "complexity" else find_data_root(data_root)
     out = prepare_out(default_out(chosen.name, sample) if out is None else Path(out), existing)
-    settings = Settings(out, outputs, find_checkpoints(checkpoints), device, existing, workers, progress)
+    settings = Settings(out, outputs, find_checkpoints(checkpoints), device, recolour, existing, workers, progress)
     published = {} if sample else published_values(chosen)
     if chosen.task == "complexity":
         return _cost_table(chosen, uses, rows, published, settings)
