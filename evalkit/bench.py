@@ -70,9 +70,11 @@ def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str,
     from evalkit.metrics.dense import DENSE
     from evalkit.metrics.evaluate import measure
     from evalkit.metrics.image import Image, Pair
+    from evalkit.metrics.parallel import keep_freed_memory
     from evalkit.metrics.registry import Definition, definitions
 
     cv2.setNumThreads(1)
+    keep_freed_memory()  # as every worker does
     images = dict(np.load(file))
 
     def run(wanted: dict[str, Definition]) -> tuple[float, float]:

@@ -40,7 +40,7 @@ data_root_option = click.option(
     envvar="EVALKIT_DATA",
     help="Folder with the data sets [EVALKIT_DATA].",
 )
-workers_option = click.option("--workers", type=click.IntRange(1), help="Threads; one per processor when not given.")
+workers_option = click.option("--workers", type=click.IntRange(1), help="Processes; one per processor when not given.")
 
 
 class Commands(click.Group):

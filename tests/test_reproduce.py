@@ -114,7 +114,7 @@ def test_a_second_run_measures_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("evalkit.protocols.measure.measure_job", never)
     monkeypatch.setattr("evalkit.protocols.measure.write_png", never)
-    assert reproduce(root, tmp_path / "run", "--methods", "average,laplacian")[0] == 0
+    assert reproduce(root, tmp_path / "run", "--methods", "average,laplacian", "--workers", 1)[0] == 0
     assert tree(tmp_path / "run") == before
 
 
@@ -128,8 +128,8 @@ def test_only_what_changed_is_measured_again(tmp_path, monkeypatch):
 
     seen = []
     real = measure.measure_job
-    monkeypatch.setattr(measure, "measure_job", lambda job, wanted: seen.append(job) or real(job, wanted))
-    code, *_ = reproduce(root, tmp_path / "run", *more)
+    monkeypatch.setattr(measure, "measure_job", lambda job, names: seen.append(job) or real(job, names))
+    code, *_ = reproduce(root, tmp_path / "run", *more, "--workers", 1)
     assert code == 0
     assert [(job.stem, sorted(job.fused)) for job in seen] == [("03", ["CDDFuse"]), ("05", ["CDDFuse", "average"])]
     fresh = tmp_path / "fresh"
@@ -408,3 +408,18 @@ def test_columns_of_other_conventions_are_named_so(tmp_path):
     assert "PSNR ↑" in out
     assert "PSNR[tang] ↑" in out
     assert "CE[vifb] ↓" in out
+
+
+def test_a_dead_worker_is_told_and_loses_nothing(tmp_path):
+    """A worker that the system kills ends the run with a message, not with a hang or a traceback."""
+    from evalkit.errors import EvalkitError
+    from evalkit.metrics.parallel import in_processes
+
+    def die(job: int) -> int:
+        if job == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job
+
+    with pytest.raises(EvalkitError, match="worker process died"):
+        list(in_processes(die, range(6), 2))
+    assert list(in_processes(abs, [-1, -2, -3], 2)) == [1, 2, 3]

@@ -19,7 +19,7 @@ from evalkit.data.pairs import ImagePair, file_hash
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.methods.classical import FUSERS, REVISION
 from evalkit.methods.registry import MethodCard
-from evalkit.metrics.parallel import default_workers, in_order
+from evalkit.metrics.parallel import default_workers, in_processes, on_threads
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
@@ -55,7 +55,7 @@ class ClassicalFuser:
         return f"{self.method}, rules {REVISION}, {'gray' if self.gray else 'colour'}"
 
     def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
-        return in_order(self._fuse_or_error, pairs, self.workers)
+        return in_processes(self._fuse_or_error, pairs, self.workers)
 
     def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
         try:
@@ -100,7 +100,7 @@ class NetworkFuser:
         torch.set_num_threads(self.workers or default_workers())
         try:
             # read ahead on threads while the network works
-            loaded = in_order(_load_or_error, pairs, 2)
+            loaded = on_threads(_load_or_error, pairs, 2)
             size = BATCH if self.device != "cpu" else 1
             for group in _groups(loaded, size):
                 yield from self._fuse_group(group)

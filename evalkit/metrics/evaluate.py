@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -98,7 +99,7 @@ def evaluate_folder(
     Args:
         fused_dir, infrared_dir, visible_dir: folders of images, paired by file name without suffix.
         metrics, convention: as in `evaluate`.
-        workers: threads; None for one per processor. The numbers do not depend on it.
+        workers: processes; None for one per processor. The numbers do not depend on it.
         progress: wraps the images while they are measured, called with (items, count, text).
 
     Returns:
@@ -112,12 +113,13 @@ def evaluate_folder(
     import pandas as pd
 
     from evalkit.data.pairs import image_files
-    from evalkit.metrics.parallel import MeasureJob, in_order, measure_job
+    from evalkit.metrics.parallel import MeasureJob, in_processes, measure_job, names_of
 
     wanted = definitions(metrics, convention)
     fused, infrared, visible = (image_files(folder) for folder in (fused_dir, infrared_dir, visible_dir))
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    results = in_order(lambda job: measure_job(job, wanted)[""], jobs, workers)
+    run = functools.partial(measure_job, names=names_of(wanted))
+    results = (scores[""] for scores in in_processes(run, jobs, workers))
     rows = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(wanted))
     frame.index.name = "image"

@@ -66,13 +66,17 @@ def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
             f"the image is {fused.shape[1]}x{fused.shape[0]}: SSIM needs {window.side}x{window.side} pixels"
         )
     c1, c2 = (0.01 * L) ** 2, (0.03 * L) ** 2
-    mean_of_product = window.mean(fused.x * source.x)
     moments = (*local_moments(fused, window), *local_moments(source, window))
+    height = len(moments[0])
+    margin = fused.shape[0] - height  # rows that the windows reach beyond the result; none where the border is padded
+    padded = window.mean(fused.x * source.x) if margin == 0 else None
     total = 0.0
-    for rows in strips(len(mean_of_product)):
+    for rows in strips(height):
         mean_f, variance_f, mean_s, variance_s = (part[rows] for part in moments)
         luminance = mean_f * mean_s
-        similarity = _centred(mean_of_product[rows], luminance, window)
+        wider = slice(rows.start, rows.stop + margin)
+        mean_of_product = window.mean(fused.x[wider] * source.x[wider]) if padded is None else padded[rows]
+        similarity = _centred(mean_of_product, luminance, window)
         similarity *= 2
         similarity += c2
         luminance *= 2
@@ -81,4 +85,4 @@ def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
         similarity /= mean_f * mean_f + mean_s * mean_s + c1
         similarity /= variance_f + variance_s + c2
         total += float(similarity.sum())
-    return total / mean_of_product.size
+    return total / moments[0].size

@@ -11,7 +11,7 @@ from evalkit.data.pairs import ImagePair, PairSet, file_hash
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.fuse import digest
 from evalkit.metrics.evaluate import REVISION, Scores
-from evalkit.metrics.parallel import MeasureJob, in_order, measure_job
+from evalkit.metrics.parallel import MeasureJob, in_processes, measure_job, names_of, on_threads
 from evalkit.metrics.registry import Definition
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
@@ -22,7 +22,7 @@ Hashes = dict[Path, str]
 def hash_files(files: Iterable[Path], workers: int | None) -> Hashes:
     """SHA-256 per file; "unreadable" where it cannot be read (measuring it will say why)."""
     files = list(files)
-    return dict(zip(files, in_order(_hash, files, workers), strict=True))
+    return dict(zip(files, on_threads(_hash, files, workers), strict=True))
 
 
 def _hash(path: Path) -> str:
@@ -80,7 +80,7 @@ def measure_rows(
         }
         if todo:
             jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo))
-    results = in_order(partial(measure_job, wanted=wanted), jobs, settings.workers)
+    results = in_processes(partial(measure_job, names=names_of(wanted)), jobs, settings.workers)
     for job, scores in settings.progress(zip(jobs, results, strict=True), len(jobs), f"measure {pairs.dataset}"):
         for method, value in scores.items():
             files[method].append(job.stem, keys[method][job.stem], value)

@@ -63,7 +63,7 @@ def reproduce(
         datasets: data sets; those of the protocol when not given.
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
-        workers: threads; None for one per processor. The numbers do not depend on it.
+        workers: processes; None for one per processor. The numbers do not depend on it.
         progress: wraps the items of a long step, called with (items, count, text).
 
     Returns:

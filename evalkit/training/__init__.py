@@ -1,0 +1,1 @@
+"""Training fusion networks: losses, data and schedules, on PyTorch."""

@@ -1,0 +1,115 @@
+"""Terms that the losses of several fusion networks share: pure functions of tensors that give a scalar or a map."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
+
+
+def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
+    """Mean SSIM of two batches (N, C, H, W) in [0, 1] -> scalar in [-1, 1], 1 where they are equal.
+
+    Gaussian window of `size`, mirrored at the border (sides of more than size // 2), constants .01² and .03².
+    """
+    offsets = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
+    window = (-(offsets**2) / (2 * sigma**2)).exp()
+    window = window / window.sum()
+    channels = x.shape[1]
+    kernel = window.outer(window).expand(channels, 1, size, size)
+
+    def smooth(values: Tensor) -> Tensor:
+        padded = functional.pad(values, [size // 2] * 4, mode="reflect")
+        return functional.conv2d(padded, kernel, groups=channels)
+
+    mean_x, mean_y = smooth(x), smooth(y)
+    variance_x = smooth(x * x) - mean_x**2
+    variance_y = smooth(y * y) - mean_y**2
+    covariance = smooth(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)).mean()
+
+
+def sobel_gradient(image: Tensor) -> Tensor:
+    """|horizontal| + |vertical| Sobel derivative of every channel, zeros around the image: (N, C, H, W) -> the same."""
+    horizontal = torch.tensor(SOBEL, dtype=image.dtype, device=image.device)
+    channels = image.shape[1]
+    derivatives = (
+        functional.conv2d(image, kernel.expand(channels, 1, 3, 3), padding=1, groups=channels)
+        for kernel in (horizontal, horizontal.T)
+    )
+    return sum((d.abs() for d in derivatives), torch.zeros_like(image))
+
+
+def correlation(x: Tensor, y: Tensor, whole: bool = False) -> Tensor:
+    """Pearson correlation of two (N, C, H, W) -> scalar in [-1, 1] that has a gradient.
+
+    One per image and channel over the pixels, then their mean; a constant map correlates with nothing (0). With
+    `whole`, one over all values of the batch.
+    """
+    x, y = (v.flatten()[None] if whole else v.flatten(2) for v in (x, y))
+    x, y = (v - v.mean(dim=-1, keepdim=True) for v in (x, y))
+    norms = torch.linalg.vector_norm(x, dim=-1) * torch.linalg.vector_norm(y, dim=-1)
+    return ((x * y).sum(dim=-1) / (norms + 1e-7)).clamp(-1, 1).mean()
+
+
+def sobel_derivatives(image: Tensor) -> Tensor:
+    """|horizontal| and |vertical| Sobel derivative side by side, zeros around: (N, C, H, W) -> (N, 2 C, H, W)."""
+    horizontal = torch.tensor(SOBEL, dtype=image.dtype, device=image.device)
+    channels = image.shape[1]
+    kernels = torch.stack((horizontal, horizontal.T))[:, None].repeat(channels, 1, 1, 1)
+    return functional.conv2d(image, kernels, padding=1, groups=channels).abs()
+
+
+def hard_cross_entropy(
+    logits: Tensor, labels: Tensor, minimum: int, threshold: float = 0.75, ignore: int = 255
+) -> Tensor:
+    """Mean cross-entropy over the hard pixels of a batch (online hard example mining, OHEM) -> scalar.
+
+    Hard are the pixels whose true class got a probability below `threshold`; where that leaves not more than `minimum`,
+    the `minimum` hardest. With no more than minimum + 1 pixels it is the mean over all.
+
+    Args:
+        logits: (N, classes, H, W).
+        labels: integers (N, H, W); `ignore` is left out.
+        minimum: pixels of the whole batch.
+    """
+    losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=ignore)[labels != ignore]
+    if len(losses) == 0:
+        return logits.sum() * 0  # nothing to learn from, but a gradient of 0 instead of none
+    if minimum >= len(losses) - 1:
+        return losses.mean()
+    losses = losses.sort(descending=True).values
+    limit = -math.log(threshold)
+    return losses[losses > limit].mean() if losses[minimum] > limit else losses[:minimum].mean()
+
+
+def structure_weight(target: Tensor, size: int = 31, gain: float = 5.0) -> Tensor:
+    """Weight of each pixel of a saliency label: 1, and up to 1 + gain near its edges (F3Net, Wei et al. 2020).
+
+    1 + gain |mean of the size x size window - label|; zeros outside the image count in the mean. (N, 1, H, W) -> same.
+    """
+    around = functional.avg_pool2d(target, size, stride=1, padding=size // 2)
+    return 1 + gain * (around - target).abs()
+
+
+def weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Binary cross-entropy averaged with weights within each image, then over the batch: three (N, 1, H, W) -> scalar.
+
+    Widespread code passes a flag that averages the cross-entropy before the weights see it, and so cancels them.
+    """
+    losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((weight * losses).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3))).mean()
+
+
+def weighted_iou(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1 - weighted intersection over union, of each image, 1 added to both; mean over the batch -> scalar in [0, 1)."""
+    probability = torch.sigmoid(logits)
+    both = (weight * probability * target).sum(dim=(1, 2, 3))
+    either = (weight * (probability + target)).sum(dim=(1, 2, 3)) - both
+    return (1 - (both + 1) / (either + 1)).mean()

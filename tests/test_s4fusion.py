@@ -1,0 +1,916 @@
+"""S4Fusion: its selective scan, its structure against the specification, ablations, loss terms."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import SHARED  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+from evalkit.methods.checkpoints import CheckpointError, load_strictly, read_checkpoint  # noqa: E402
+from evalkit.methods.complexity import complexity  # noqa: E402
+from evalkit.methods.layers import cross_modal, selective_scan, state_space  # noqa: E402
+from evalkit.methods.network import NetworkMethod, count_parameters  # noqa: E402
+from evalkit.methods.networks import s4fusion  # noqa: E402
+from evalkit.methods.networks.s4fusion import ABLATIONS, CPU_OPTIONS, METHODS, Options, S4Fusion, padded  # noqa: E402
+from evalkit.methods.registry import method_card  # noqa: E402
+from evalkit.training import losses_s4fusion as losses  # noqa: E402
+
+METHOD = METHODS["S4Fusion"]
+TINY = Options(widths=(8, 16, 32), cmsa_blocks=2, states=3, cmsa_states=4)
+PARAMETERS, ACTIVE = 3_562_981, 3_410_893
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def noise(*shape: int, seed: int = 0, dtype=torch.float32):
+    return torch.from_numpy(np.random.default_rng(seed).random(shape)).to(dtype)
+
+
+def untrained(options: Options = TINY, seed: int = 0) -> S4Fusion:
+    torch.manual_seed(seed)
+    return S4Fusion(options).eval()
+
+
+def randomised(options: Options = TINY, seed: int = 0) -> S4Fusion:
+    """Weights large enough that every part shows in the output."""
+    network = untrained(options, seed)
+    with torch.no_grad():
+        for name, p in network.named_parameters():
+            if name.endswith(("proj.weight", "expand.weight", "reduction.weight", "mark.weight")):
+                p.copy_(torch.randn_like(p) / p.shape[-1] ** 0.5)
+    return network
+
+
+# --- the selective scan
+
+
+def naive_scan(u, dt, A, B, C, D=None, dt_bias=None):
+    """The recurrence as it is written, one time after the other."""
+    groups, channels = B.shape[1], u.shape[1]
+    delta = functional.softplus(dt if dt_bias is None else dt + dt_bias[:, None])
+    B, C = (x.repeat_interleave(channels // groups, dim=1) for x in (B, C))
+    h = u.new_zeros(*u.shape[:2], A.shape[1])
+    y = []
+    for t in range(u.shape[-1]):
+        step = delta[:, :, t, None]
+        h = torch.exp(step * A) * h + step * B[..., t] * u[:, :, t, None]
+        y.append((C[..., t] * h).sum(-1))
+    scanned = torch.stack(y, dim=-1)
+    return scanned if D is None else scanned + D[:, None] * u
+
+
+def scan_inputs(length=57, batch=2, channels=8, groups=2, states=5, seed=0, dtype=torch.float64, skip=True):
+    """Steps after softplus from 1e-3 to 10, decays from e^-2 to e^3."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape):
+        return torch.from_numpy(rng.normal(size=shape)).to(dtype)
+
+    step = 10 ** rng.uniform(-3, 1, (batch, channels, length))
+    dt = torch.from_numpy(step + np.log(-np.expm1(-step))).to(dtype)
+    bias = normal(channels)
+    A = -torch.from_numpy(np.exp(rng.uniform(-2, 3, (channels, states)))).to(dtype)
+    B, C = normal(batch, groups, states, length), normal(batch, groups, states, length)
+    return [
+        normal(batch, channels, length),
+        dt - bias[:, None],
+        A,
+        B,
+        C,
+        *([normal(channels), bias] if skip else [None, bias]),
+    ]
+
+
+@pytest.fixture(params=[1, 4], ids=["sequential", "chunked"])
+def chunks(request, monkeypatch):
+    """Both ways through a segment, in segments of 13 times, whatever the device."""
+    monkeypatch.setattr(selective_scan, "_chunks", lambda values: min(request.param, len(values)))
+    monkeypatch.setattr(selective_scan, "_segments", lambda u, A: [slice(i, i + 13) for i in range(0, len(u), 13)])
+    return request.param
+
+
+def assert_same_scan(inputs, value_tolerance, gradient_tolerance):
+    results = []
+    for scan in (naive_scan, selective_scan.selective_scan):
+        leaves = [None if x is None else x.clone().requires_grad_() for x in inputs]
+        y = scan(*leaves)
+        weight = noise(*y.shape, dtype=y.dtype) - 0.5
+        gradients = torch.autograd.grad((y * weight).sum(), [x for x in leaves if x is not None])
+        results.append([y.detach(), *gradients])
+    for i, (expected, found) in enumerate(zip(*results, strict=True)):
+        scale = max(1.0, float(expected.abs().max()))
+        assert (found - expected).abs().max() <= (gradient_tolerance if i else value_tolerance) * scale
+
+
+@pytest.mark.parametrize("length", [1, 2, 12, 13, 14, 26, 57])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.usefixtures("chunks")
+def test_scan_is_the_loop_in_double_precision(length, skip):
+    assert_same_scan(scan_inputs(length, skip=skip), 1e-10, 1e-10)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.usefixtures("chunks")
+def test_scan_is_the_loop_in_single_precision(seed):
+    assert_same_scan(scan_inputs(seed=seed, dtype=torch.float32), 1e-5, 1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    length=st.integers(1, 40),
+    batch=st.integers(1, 3),
+    groups=st.integers(1, 4),
+    each=st.integers(1, 3),
+    states=st.integers(1, 6),
+    seed=st.integers(0, 1000),
+)
+def test_scan_is_the_loop_for_any_shape(length, batch, groups, each, states, seed):
+    assert_same_scan(scan_inputs(length, batch, groups * each, groups, states, seed), 1e-10, 1e-10)
+
+
+def test_scan_of_a_long_sequence_across_segments():
+    inputs = scan_inputs(length=3000, batch=1, channels=32, groups=4, states=6, dtype=torch.float32)
+    assert len(selective_scan._segments(inputs[0].permute(2, 0, 1), inputs[2])) > 1
+    assert_same_scan(inputs, 1e-5, 1e-4)
+
+
+def test_scan_of_steps_so_large_that_products_underflow():
+    u, dt, A, B, C, D, bias = scan_inputs(length=300, dtype=torch.float32)
+    inputs = [u, dt + 1e4, A * 100, B, C, D, bias]
+    assert torch.isfinite(selective_scan.selective_scan(*inputs)).all()
+    inputs[1] = dt - 1e4  # steps of 0: nothing enters
+    torch.testing.assert_close(selective_scan.selective_scan(*inputs), D[:, None] * u)
+
+
+@pytest.mark.usefixtures("chunks")
+def test_scan_gradients_by_finite_differences():
+    inputs = [x.requires_grad_() for x in scan_inputs(length=15, batch=1, channels=2, groups=1, states=2)]
+    with torch.no_grad():
+        inputs[2].clamp_(min=-3)
+    assert torch.autograd.gradcheck(selective_scan.selective_scan, inputs)
+
+
+@pytest.mark.usefixtures("chunks")
+def test_scan_does_not_look_ahead():
+    u, *rest = scan_inputs()
+    changed = u.clone()
+    changed[..., 30] += 1
+    a, b = selective_scan.selective_scan(u, *rest), selective_scan.selective_scan(changed, *rest)
+    assert torch.equal(a[..., :30], b[..., :30])
+    assert not torch.equal(a[..., 30:], b[..., 30:])
+
+
+def test_scan_computes_half_precision_in_single():
+    inputs = scan_inputs(dtype=torch.float32)
+    half = [x.bfloat16() for x in inputs]
+    y = selective_scan.selective_scan(*half)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y, selective_scan.selective_scan(*(x.float() for x in half)).bfloat16())
+
+
+def test_scan_on_the_meta_device_has_a_shape():
+    inputs = [x.to("meta") for x in scan_inputs()]
+    assert selective_scan.selective_scan(*inputs).shape == (2, 8, 57)
+
+
+def test_another_kernel_is_used_only_where_it_agrees(monkeypatch):
+    cpu = torch.device("cpu")
+    assert selective_scan._agrees(naive_scan, cpu)
+    assert not selective_scan._agrees(lambda *inputs: 1.01 * naive_scan(*inputs), cpu)
+
+    def broken(*inputs):
+        raise RuntimeError("no kernel image is available for execution on the device")
+
+    assert not selective_scan._agrees(broken, cpu)
+    with torch.inference_mode():
+        assert selective_scan._agrees(naive_scan, cpu)
+    monkeypatch.setitem(__import__("sys").modules, "mamba_ssm", None)  # not installed
+    selective_scan._vendor_kernel.cache_clear()
+    assert selective_scan._vendor_kernel(cpu) is None
+    selective_scan._vendor_kernel.cache_clear()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_scan_on_a_gpu_is_the_loop():
+    inputs = scan_inputs(length=3000, batch=1, channels=32, groups=4, states=6, dtype=torch.float32)
+    found = selective_scan.selective_scan(*(x.cuda() for x in inputs)).cpu()
+    expected = naive_scan(*inputs)
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+# --- directions
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 4), (6, 6)])
+def test_directions_there_and_back(size):
+    h, w = size
+    x, y = noise(2, 3, h, w), noise(2, 3, h, w, seed=1)
+    sequences = state_space.to_sequences(x)
+    assert sequences.shape == (2, 4, 3, h * w)
+    assert torch.equal(sequences[:, 0], x.flatten(2))
+    assert torch.equal(sequences[:, 1], x.transpose(2, 3).flatten(2))
+    assert torch.equal(sequences[:, 2:], sequences[:, :2].flip(-1))
+    assert torch.equal(state_space.from_sequences(sequences, h, w), 4 * x)
+    for k in range(4):  # each direction by itself
+        alone = torch.zeros_like(sequences)
+        alone[:, k] = sequences[:, k]
+        assert torch.equal(state_space.from_sequences(alone, h, w), x)
+    other = state_space.to_sequences(y)
+    both = state_space.interleave(sequences, other)
+    assert torch.equal(both[..., ::2], sequences)
+    assert torch.equal(both[..., 1::2], other)
+    first, second = state_space.recover(both)
+    assert torch.equal(first, sequences)
+    assert torch.equal(second, other)
+    # infrared first in every direction: not the forward sequence reversed
+    assert not torch.equal(both[:, 2], both[:, 0].flip(-1))
+
+
+def test_without_b_and_c_a_scan_is_the_skip():
+    torch.manual_seed(0)
+    scan = state_space.DirectionalScan(6, 3, 1)
+    nn.init.normal_(scan.D)
+    sequences = noise(2, 4, 6, 20)
+    nothing = torch.zeros(2, 4, 3, 20)
+    y = scan(sequences, noise(2, 4, 6, 20, seed=1), nothing, nothing)
+    torch.testing.assert_close(y, scan.D.view(4, 6, 1) * sequences)
+
+
+def test_initial_steps_and_decays():
+    torch.manual_seed(0)
+    scan = state_space.DirectionalScan(72, 12, 3)
+    step = functional.softplus(scan.dt_bias)
+    assert 1e-3 * 0.999 < step.min() < 2e-3
+    assert 5e-2 < step.max() < 1e-1 * 1.001
+    torch.testing.assert_close(scan.A_log.exp(), torch.arange(1.0, 13).repeat(288, 1))
+    assert torch.equal(scan.D, torch.ones(288))
+    assert scan.dt_weight.abs().max() <= 3**-0.5
+
+
+# --- structure
+
+
+def test_size_rule():
+    for side in range(1, 701):
+        own = padded(side)
+        # a side of 1 has no patch, so the smallest is 13
+        assert own == next(h for h in range(max(side, 2), 800) if (h - 1) % 12 == 0)
+        assert (own - 1) % 3 == 0
+        assert (own - 1) // 3 % 4 == 0
+        before, behind = s4fusion._border(side)
+        assert before == (own - side) // 2
+        assert before + side + behind == own
+    assert padded(229) == 229
+    assert (padded(256), padded(480), padded(640)) == (265, 481, 649)
+    assert s4fusion._border(256) == (4, 5)
+
+
+def test_border_is_zero_and_cut_off():
+    network, a, b = randomised(), noise(1, 1, 20, 31), noise(1, 1, 20, 31, seed=1)
+    canvas = [torch.zeros(1, 1, 25, 37) for _ in range(2)]
+    for whole, image in zip(canvas, (a, b), strict=True):
+        whole[..., 2:22, 3:34] = image
+    with torch.inference_mode():
+        assert torch.equal(network(a, b), network.in_one_piece(*canvas)[..., 2:22, 3:34])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (13, 13), (14, 13), (37, 26), (5, 61)])
+def test_any_size(size):
+    with torch.inference_mode():
+        fused = randomised()(noise(1, 1, *size), noise(1, 1, *size, seed=1))
+    assert fused.shape == (1, 1, *size)
+    assert fused.dtype == torch.float32
+    assert torch.isfinite(fused).all()
+
+
+def test_shapes_inside(monkeypatch):
+    shapes = {}
+    network = untrained(Options())
+    with torch.device("meta"):
+        network = network.to("meta")
+        for name in ("infrared.embed", "infrared.merging.0", "infrared.merging.1", "fusion.1", "fusion.2"):
+            network.get_submodule(name).register_forward_hook(
+                lambda _, __, out, name=name: shapes.update({name: tuple(out.shape)})
+            )
+        for name in ("decoder.0", "decoder.1", "decoder.2", "output.expand", "output"):
+            network.get_submodule(name).register_forward_hook(
+                lambda _, __, out, name=name: shapes.update({name: tuple(out.shape)})
+            )
+        assert network(torch.empty(1, 1, 256, 256), torch.empty(1, 1, 256, 256)).shape == (1, 1, 256, 256)
+    assert shapes == {
+        "infrared.embed": (1, 88, 88, 48),
+        "infrared.merging.0": (1, 44, 44, 96),
+        "infrared.merging.1": (1, 22, 22, 192),
+        "fusion.1": (1, 44, 44, 96),
+        "fusion.2": (1, 22, 22, 192),
+        "decoder.0": (1, 22, 22, 192),
+        "decoder.1": (1, 44, 44, 96),
+        "decoder.2": (1, 88, 88, 48),
+        "output.expand": (1, 88, 88, 192),
+        "output": (1, 1, 265, 265),
+    }
+
+
+def test_merging_order():
+    index = torch.arange(24.0).view(1, 4, 6, 1)
+    merged = s4fusion.two_by_two(index)
+    assert merged.shape == (1, 2, 3, 4)
+    assert merged[0, 0, 0].tolist() == [0, 6, 1, 7]  # (0, 0), (1, 0), (0, 1), (1, 1)
+    assert merged[0, 1, 2].tolist() == [16, 22, 17, 23]
+    assert s4fusion.PatchMerging(8)(noise(2, 4, 6, 8)).shape == (2, 2, 3, 16)
+
+
+def test_expanding_order():
+    expand = s4fusion.PatchExpand(4)
+    with torch.no_grad():
+        expand.expand.weight.copy_(torch.eye(8, 4) + torch.eye(4).repeat(2, 1).flip(0))
+    x = noise(1, 2, 3, 4)
+    out = expand(x)
+    assert out.shape == (1, 4, 6, 2)
+    channels = expand.expand(x)
+    for row in range(2):
+        for column in range(2):
+            part = channels[..., 4 * row + 2 * column : 4 * row + 2 * column + 2]
+            torch.testing.assert_close(out[:, row::2, column::2], expand.norm(part))
+
+
+def test_folding_adds_overlaps_up():
+    x = noise(1, 1, 25, 37)
+    counted = functional.fold(functional.unfold(torch.ones_like(x), 4, stride=3), x.shape[2:], 4, stride=3)
+    rows, columns = torch.ones(25), torch.ones(37)
+    rows[3:-1:3] = columns[3:-1:3] = 2  # every third line, but not the last
+    assert torch.equal(counted[0, 0], rows[:, None] * columns)
+    assert set(counted.unique().tolist()) == {1, 2, 4}
+    torch.testing.assert_close(
+        functional.fold(functional.unfold(x, 4, stride=3), x.shape[2:], 4, stride=3), counted * x
+    )
+    # the network's own output layer, given patches of ones
+    output = s4fusion.FoldedOutput(4, dead_weights=False)
+    with torch.no_grad():
+        output.expand.weight.fill_(0.25)
+        output.mix.weight.fill_(1 / 12)
+        output.mix.bias.zero_()
+        torch.testing.assert_close(output(torch.ones(1, 8, 12, 4)), counted)
+
+
+def test_output_channels_are_channel_then_row_then_column():
+    output = s4fusion.FoldedOutput(1, dead_weights=False)
+    with torch.no_grad():
+        output.expand.weight.copy_(torch.arange(192.0)[:, None])
+        output.mix.weight.zero_()
+        output.mix.weight[0, 5] = 1
+        output.mix.bias.zero_()
+        patch = output(torch.ones(1, 1, 1, 1))
+    assert torch.equal(patch[0, 0], 5 * 16 + torch.arange(16.0).view(4, 4))
+
+
+def test_cmsa_knows_which_image_is_which():
+    torch.manual_seed(0)
+    block = s4fusion.CMSABlock(8, TINY)
+    nn.init.normal_(block.out_proj.weight)
+    with torch.no_grad():
+        block.visible_projection.copy_(block.infrared_projection)
+    x = noise(1, 5, 6, 8)
+    a, b = block(x, x)
+    assert not torch.allclose(a, b)  # the same features and weights: only the place in the sequence differs
+
+
+def test_cmsa_against_its_definition():
+    """A block written down anew, with loops over the directions and the naive scan."""
+    torch.manual_seed(0)
+    width, n = 8, TINY.cmsa_states
+    block = s4fusion.CMSABlock(width, TINY).double()
+    for p in block.parameters():
+        nn.init.normal_(p, std=0.3)
+    scan, inner = block.scan, TINY.inner(width)
+    x, y = noise(2, 3, 5, width, dtype=torch.float64), noise(2, 3, 5, width, seed=1, dtype=torch.float64)
+    u, z = [], []
+    for features in (x, y):
+        both = features @ block.in_proj.weight.T
+        u.append(functional.silu(block.conv(both[..., :inner].permute(0, 3, 1, 2))))
+        z.append(both[..., inner:])
+    mark = torch.einsum("dc,nchw->ndhw", block.mark.weight, torch.cat(u, dim=1))
+    totals = [torch.zeros(2, inner, 15, dtype=torch.float64) for _ in range(2)]
+    for k in range(4):
+        order = torch.arange(15).view(3, 5)
+        order = (order.T if k % 2 else order).flatten()
+        order = order.flip(0) if k >= 2 else order
+        columns = {name: [] for name in ("u", "dt", "B", "C")}
+        for t in order:
+            for features, projection in zip(u, (block.infrared_projection, block.visible_projection), strict=True):
+                token = features.flatten(2)[..., t]
+                found = token @ projection[k].T
+                columns["dt"].append(found[:, :1] @ scan.dt_weight[k].T)
+                columns["B"].append(found[:, None, 1 : 1 + n])
+                columns["C"].append(found[:, None, 1 + n :])
+                columns["u"].append(token + mark.flatten(2)[..., t])
+        sequence = {name: torch.stack(values, dim=-1) for name, values in columns.items()}
+        part = slice(k * inner, (k + 1) * inner)
+        scanned = naive_scan(
+            sequence["u"],
+            sequence["dt"],
+            -scan.A_log[part].exp(),
+            sequence["B"],
+            sequence["C"],
+            scan.D[part],
+            scan.dt_bias[k],
+        )
+        for i, t in enumerate(order):
+            totals[0][..., t] += scanned[..., 2 * i]
+            totals[1][..., t] += scanned[..., 2 * i + 1]
+    for source, total, gate, found in zip((x, y), totals, z, block(x, y), strict=True):
+        normed = block.out_norm(total.transpose(1, 2)).view(2, 3, 5, inner)
+        torch.testing.assert_close(found, source + (normed * functional.silu(gate)) @ block.out_proj.weight.T)
+
+
+def test_unused_finest_features_change_nothing():
+    a, b = noise(1, 1, 30, 25), noise(1, 1, 30, 25, seed=1)
+    network = randomised()
+    computing = S4Fusion(replace(TINY, use_r1=True)).eval()
+    computing.load_state_dict(network.state_dict())
+    with torch.inference_mode():
+        assert torch.equal(network(a, b), computing(a, b))
+
+
+@pytest.mark.parametrize("wiring", ["code", "paper"])
+def test_wiring_against_its_definition(wiring):
+    n = randomised(replace(TINY, wiring=wiring))
+    a, b = noise(1, 1, 25, 37), noise(1, 1, 25, 37, seed=1)
+    with torch.inference_mode():
+        sides = []
+        for encoder, image in ((n.infrared, a), (n.visible, b)):
+            first = encoder.embed(image)
+            second = encoder.merging[0](encoder.levels[0](first))
+            third = encoder.merging[1](encoder.levels[1](second))
+            sides.append((first, second, third, encoder.levels[2](third)))
+        r1, r2, r3 = (fuse(x, y) for fuse, x, y in zip(n.fusion, *sides, strict=False))
+        deepest = sides[0][3] + sides[1][3]
+        d, up = n.decoder, n.expanding
+        if wiring == "code":
+            out = d[2](up[1](d[1](up[0](d[0](deepest) + r3)) + r2))
+        else:
+            out = d[2](up[1](d[1](up[0](d[0](deepest + r3)) + r2)) + r1)
+        torch.testing.assert_close(n(a, b), n.output(out))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"wiring": "paper"}, {"pre_norm": True}, {"marked_parameters": True}, {"separate_steps": True}, {"marks": False}],
+    ids=str,
+)
+def test_options_change_the_output(option):
+    a, b = noise(1, 1, 30, 25), noise(1, 1, 30, 25, seed=1)
+    network, other = randomised(), S4Fusion(replace(TINY, **option)).eval()
+    other.load_state_dict(network.state_dict(), strict=False)  # the same weights wherever both have them
+    with torch.inference_mode():
+        assert not torch.allclose(network(a, b), other(a, b), atol=1e-5)
+
+
+def test_separate_steps_are_the_shared_ones_where_their_weights_are():
+    torch.manual_seed(0)
+    shared, separate = (s4fusion.CMSABlock(8, replace(TINY, separate_steps=s)) for s in (False, True))
+    separate.load_state_dict({**shared.state_dict(), "visible_dt_weight": shared.scan.dt_weight.detach()})
+    x, y = noise(1, 4, 4, 8), noise(1, 4, 4, 8, seed=1)
+    for a, b in zip(shared(x, y), separate(x, y), strict=True):
+        assert torch.equal(a, b)
+
+
+# --- counts
+
+
+def test_parameters():
+    network = S4Fusion()
+    assert count_parameters(network) == PARAMETERS == method_card("S4Fusion").parameters
+    assert count_parameters(S4Fusion(Options(dead_weights=False))) == ACTIVE
+    assert len(network.state_dict()) == 304
+    e = network.infrared
+    levels = [count_parameters(level) for level in e.levels]
+    merging = [*(count_parameters(m) for m in e.merging), 0]
+    assert [a + b for a, b in zip(levels, merging, strict=True)] == [42_816, 218_880, 241_152]
+    assert count_parameters(e.embed) == 912
+    assert [count_parameters(f) for f in network.fusion] == [152_064, 444_096, 1_448_064]
+    assert [count_parameters(f.blocks[0]) for f in network.fusion] == [50_688, 148_032, 482_688]
+    assert [count_parameters(level[0]) for level in e.levels] == [24_000, 72_192, 241_152]
+    assert count_parameters(network.decoder) + count_parameters(network.expanding) == 501_984
+    assert count_parameters(network.output.expand) + count_parameters(network.output.unused_norm) == 9_240
+    assert count_parameters(network.output.mix) == 13
+
+
+@pytest.mark.parametrize(("size", "billions"), [((265, 265), 7.29), ((229, 229), 5.44), ((481, 649), 32.5)])
+def test_multiply_adds(size, billions):
+    """Of convolutions and matrix products, without scans.
+
+    The figures of the published code hold the finest fusion module, and the mark computed anew in each of the four
+    directions; here it is computed once.
+    """
+    options = Options(use_r1=True)
+    counted = complexity(NetworkMethod(lambda: S4Fusion(options), METHOD.prepare, METHOD.finish), *size).multiply_adds
+    mark = 0
+    for level, width in enumerate(options.widths):
+        tokens = (size[0] // 3 >> level) * (size[1] // 3 >> level)
+        mark += options.cmsa_blocks * tokens * 2 * options.inner(width) ** 2
+    assert (counted + 3 * mark) / 1e9 == pytest.approx(billions, rel=5e-3)
+
+
+def test_scan_operations():
+    with_first = S4Fusion(Options(use_r1=True)).scan_flops(265, 265)
+    assert with_first / 1e9 == pytest.approx(1.63 + 2.17 + 1.08 + 0.54, abs=0.01)
+    assert (with_first - S4Fusion().scan_flops(265, 265)) / 1e9 == pytest.approx(2.17, abs=0.005)
+    assert S4Fusion(Options(fusion="ADD")).scan_flops(265, 265) / 1e9 == pytest.approx(1.63, abs=0.005)
+
+
+def test_scan_operations_are_those_that_run(monkeypatch):
+    counted = []
+
+    def counting(u, dt, A, *rest):
+        counted.append(selective_scan.scan_flops(u.shape[0], u.shape[2], *A.shape))
+        return selective_scan.selective_scan(u, dt, A, *rest)
+
+    monkeypatch.setattr(state_space, "selective_scan", counting)
+    network = untrained(Options()).to("meta")
+    network(*(torch.empty(1, 1, 100, 130, device="meta") for _ in range(2)))
+    assert sum(counted) == network.scan_flops(100, 130)
+
+
+# --- weights
+
+
+def published_state() -> dict:
+    """Random weights under the names and in the shapes of the authors' checkpoint."""
+    listing = SHARED / "specs" / "keys_s4fusion.txt"
+    if not listing.is_file():
+        pytest.skip("needs the list of the checkpoint's keys")
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for line in listing.read_text().splitlines():
+        if line and not line.startswith("#"):
+            key, shape = line.split("\t")
+            state[key] = torch.randn([int(n) for n in re.findall(r"\d+", shape)], generator=generator) / 10
+    return state
+
+
+def test_published_keys_load_strictly(tmp_path):
+    state = published_state()
+    assert len(state) == 304
+    path = tmp_path / METHOD.files[0]
+    torch.save({"model": state, "epoch": 800}, path)
+    converted = METHOD.convert(read_checkpoint(path), path)
+    network = METHOD.build()
+    load_strictly(network, converted, "S4Fusion")
+    # no tensor lost, none doubled, and each in its place
+    own = network.state_dict()
+    sums = sorted(float(v.double().sum()) for v in state.values())
+    assert sorted(float(v.double().sum()) for v in own.values()) == sums
+    same = {
+        "patch_embed_y.proj.weight": "visible.embed.proj.weight",
+        "layers_x.1.blocks.1.self_attention.x_proj_weight": "infrared.levels.1.1.mix.projection",
+        "layers_y.0.blocks.0.ln_1.bias": "visible.levels.0.0.norm.bias",
+        "layers_y.1.downsample.norm.weight": "visible.merging.1.norm.weight",
+        "fusion_layers.2.layers.1.x_proj_weight": "fusion.2.blocks.1.infrared_projection",
+        "fusion_layers.2.layers.1.y_proj_weight": "fusion.2.blocks.1.visible_projection",
+        "fusion_layers.0.layers.2.mark_proj": "fusion.0.blocks.2.mark.weight",
+        "fusion_layers.0.layers.2.A_logs": "fusion.0.blocks.2.scan.A_log",
+        "fusion_layers.0.layers.2.Ds": "fusion.0.blocks.2.scan.D",
+        "layers_up.1.blocks.0.self_attention.conv2d.bias": "decoder.1.0.mix.conv.bias",
+        "layers_up.2.upsample.expand.weight": "expanding.1.expand.weight",
+        "final_up.norm.bias": "output.unused_norm.bias",
+        "final_conv.bias": "output.mix.bias",
+    }
+    for theirs, ours in same.items():
+        assert torch.equal(state[f"vmunet.{theirs}"], own[ours])
+
+
+def test_a_checkpoint_of_another_network_is_refused():
+    state = published_state()
+    path = Path("model.pkl")
+    with pytest.raises(CheckpointError, match="'model'"):
+        METHOD.convert(state, path)
+    del state["vmunet.final_conv.bias"]
+    with pytest.raises(CheckpointError, match=r"output\.mix\.bias"):
+        load_strictly(METHOD.build(), METHOD.convert({"model": state}, path), "x")
+
+
+def test_initialisation_follows_the_seed():
+    a, b, c = (untrained(seed=seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert not all(torch.equal(a[key], c[key]) for key in a)
+
+
+def test_initial_linear_layers():
+    network = untrained(Options())
+    block = network.fusion[2].blocks[0]
+    assert float(block.in_proj.weight.detach().std()) == pytest.approx(0.02, rel=0.05)
+    assert float(block.mark.weight.detach().abs().max()) == pytest.approx(576**-0.5, rel=0.01)  # as nn.Linear begins
+    assert float(block.infrared_projection.detach().abs().max()) == pytest.approx(288**-0.5, rel=0.01)
+    assert len(network.no_weight_decay()) == 2 * (12 + 9)
+
+
+# --- behaviour
+
+
+def test_a_batch_gives_what_its_images_give_alone():
+    network, a, b = randomised(), noise(2, 1, 37, 26), noise(2, 1, 37, 26, seed=1)
+    with torch.inference_mode():
+        together = network(a, b)
+        alone = torch.cat([network(a[i : i + 1], b[i : i + 1]) for i in range(2)])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_threads_do_not_change_the_result():
+    network, a, b = untrained(CPU_OPTIONS), noise(1, 1, 25, 25), noise(1, 1, 25, 25, seed=1)
+    with torch.inference_mode():
+        one = network(a, b)
+        torch.set_num_threads(2)
+        try:
+            two = network(a, b)
+        finally:
+            torch.set_num_threads(1)
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+OPTIONS = {
+    "published": TINY,
+    "paper": replace(TINY, wiring="paper", pre_norm=True, marked_parameters=True, separate_steps=True),
+    **{
+        key: replace(
+            TINY, **{f.name: getattr(a.options, f.name) for f in fields(Options) if f.name in ("fusion", "marks")}
+        )
+        for key, a in ABLATIONS.items()
+    },
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_parameter_learns_but_the_dead_ones(options):
+    network = randomised(options).train()
+    target = noise(2, 1, 25, 25, seed=2)
+    (network(noise(2, 1, 25, 25), noise(2, 1, 25, 25, seed=1)) - target).square().mean().backward()
+    idle = {key for key, p in network.named_parameters() if p.grad is None or not p.grad.any()}
+    dead = {key for key, _ in network.named_parameters() if key.startswith("output.unused_norm")}
+    if options.wiring == "code":
+        dead |= {key for key, _ in network.named_parameters() if key.startswith("fusion.0.")}
+    assert idle == dead
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_fusing_a_pair():
+    rng = np.random.default_rng(0)
+    infrared = rng.integers(0, 256, (29, 40), dtype=np.uint8)
+    visible = rng.integers(0, 256, (29, 40, 3), dtype=np.uint8)
+    a, b = METHOD.prepare(infrared, visible)
+    assert a.shape == b.shape == (1, 29, 40)
+    assert a.dtype == b.dtype == torch.float32
+    luminance = visible.astype(float) @ [0.299, 0.587, 0.114] / 255
+    np.testing.assert_allclose(b[0].numpy(), luminance, atol=1e-6)
+    assert torch.equal(METHOD.prepare(infrared, infrared)[1], a)
+    output = torch.tensor([[[-0.5, 0.0, 0.1, 0.999, 1.5]]])
+    assert METHOD.finish(output, infrared, visible).tolist() == [[0, 0, 26, 255, 255]]
+
+
+def test_small_variant_trains_a_step():
+    network = untrained(CPU_OPTIONS).train()
+    a, b = noise(2, 1, 37, 37), noise(2, 1, 37, 37, seed=1)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3)
+    half = torch.full((2,), 0.5)
+    options = losses.LossOptions(perception=0)
+    values = []
+    for _ in range(4):
+        loss = losses.loss(network(a, b), a, b, (half, half), options=options)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        values.append(loss.item())
+    assert values[-1] < values[0]
+    assert count_parameters(network) == 523_669
+
+
+@pytest.mark.slow
+def test_a_whole_image():
+    network, a, b = untrained(Options()), noise(1, 1, 480, 640), noise(1, 1, 480, 640, seed=1)
+    with torch.inference_mode():
+        fused = network(a, b)
+    assert fused.shape == (1, 1, 480, 640)
+    assert torch.isfinite(fused).all()
+
+
+# --- Table 3
+
+
+def test_ablations_differ_in_the_named_part_only():
+    changes = {
+        key: {f.name for f in fields(Options) if getattr(a.options, f.name) != getattr(Options(), f.name)}
+        for key, a in ABLATIONS.items()
+    }
+    assert changes == {
+        "Exp.1": {"fusion", "widths"},  # A.1: encoders and decoder are widened to match the number of parameters
+        "Exp.2": {"fusion"},
+        "Exp.3": {"fusion"},
+        "Exp.4": {"fusion"},
+        "Exp.5": {"marks"},
+        "Exp.6": set(),
+        "Exp.7": set(),
+    }
+    assert [key for key, a in ABLATIONS.items() if not a.perception] == ["Exp.6"]
+    assert len({a.title for a in ABLATIONS.values()}) == 7
+
+
+@pytest.mark.parametrize("key", ["Exp.2", "Exp.3", "Exp.4", "Exp.5", "Exp.6", "Exp.7"])
+def test_ablations_keep_everything_else(key):
+    def outside(network):
+        return {k: tuple(v.shape) for k, v in network.state_dict().items() if not k.startswith("fusion.")}
+
+    def inside(network):
+        return {k: tuple(v.shape) for k, v in network.state_dict().items() if k.startswith("fusion.")}
+
+    with torch.device("meta"):
+        full, ablated = S4Fusion(), ABLATIONS[key].build()
+    assert outside(ablated) == outside(full)
+    if key == "Exp.5":
+        assert inside(ablated) == {k: s for k, s in inside(full).items() if ".mark." not in k}
+    else:
+        assert (inside(ablated) == inside(full)) == (key in ("Exp.6", "Exp.7"))
+
+
+def test_addition_is_a_sum_and_has_the_same_structure_around():
+    x, y = noise(1, 2, 3, 4), noise(1, 2, 3, 4, seed=1)
+    assert torch.equal(cross_modal.Addition()(x, y), x + y)
+    with torch.device("meta"):
+        full, added = S4Fusion(), ABLATIONS["Exp.1"].build()
+    assert [k for k in full.state_dict() if not k.startswith("fusion.")] == list(added.state_dict())
+
+
+@pytest.mark.parametrize("key", ["Exp.1", "Exp.2", "Exp.3", "Exp.4"])
+def test_replacements_have_as_many_parameters(key):
+    with torch.device("meta"):
+        network = S4Fusion(replace(ABLATIONS[key].options, dead_weights=False))
+    assert count_parameters(network) == pytest.approx(ACTIVE, rel=0.005)
+
+
+@pytest.mark.parametrize("fusion", ["ADD", "CNN", "CA", "FSSM", "CMSA"])
+def test_fusion_modules_keep_the_shape_and_use_both(fusion):
+    torch.manual_seed(0)
+    module = s4fusion.fusion_module(16, replace(TINY, fusion=fusion))
+    x, y = noise(2, 4, 6, 16).requires_grad_(), noise(2, 4, 6, 16, seed=1).requires_grad_()
+    fused = module(x, y)
+    assert fused.shape == x.shape
+    fused.square().sum().backward()
+    assert x.grad.any()
+    assert y.grad.any()
+
+
+@pytest.mark.parametrize(
+    "block", [cross_modal.CrossAttention(16, 8), cross_modal.CrossScan(16, 8, 3)], ids=["CA", "FSSM"]
+)
+def test_what_comes_from_the_other_image(block):
+    x, y = noise(1, 4, 6, 16), noise(1, 4, 6, 16, seed=1)
+    with torch.inference_mode():
+        before, after = block(x, y), block(x, noise(1, 4, 6, 16, seed=2))
+    assert not torch.equal(before[0], after[0])  # each asks the other
+
+
+# --- loss terms
+
+
+class ToyResNet(nn.Module):
+    """The parts of a ResNet in their order, with next to nothing in them."""
+
+    def __init__(self, classes: int = 7) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(2)
+        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(4, classes)
+
+
+def sobel_by_hand(image: np.ndarray) -> np.ndarray:
+    p = np.pad(image, 1)
+    h, w = image.shape
+    out = np.zeros((h, w))
+    for i in range(h):
+        for j in range(w):
+            q = p[i : i + 3, j : j + 3]
+            across = q[0, 0] + 2 * q[1, 0] + q[2, 0] - q[0, 2] - 2 * q[1, 2] - q[2, 2]
+            down = q[0, 0] + 2 * q[0, 1] + q[0, 2] - q[2, 0] - 2 * q[2, 1] - q[2, 2]
+            out[i, j] = abs(across) + abs(down)
+    return out
+
+
+def test_perception_loss_is_the_entropy():
+    assert float(losses.perception_loss(torch.zeros(3, 1000))) == pytest.approx(math.log(1000), abs=1e-4)  # 6.9078
+    sure = torch.zeros(1, 1000)
+    sure[0, 3] = 100
+    assert abs(float(losses.perception_loss(sure))) < 1e-4
+    p = np.array([0.5, 0.3, 0.2])
+    scores = torch.tensor(np.log(np.stack((p, [1 / 3] * 3))))
+    expected = (-(p * np.log(p)).sum() + math.log(3)) / 2
+    assert float(losses.perception_loss(scores)) == pytest.approx(expected, abs=1e-7)
+
+
+def test_perception_loss_reaches_the_image_and_not_the_critic():
+    torch.manual_seed(0)
+    critic = losses.Critic(ToyResNet()).train()
+    assert not any(module.training for module in critic.modules())
+    before = {key: value.clone() for key, value in critic.state_dict().items()}
+    fused = noise(2, 1, 32, 32).requires_grad_()
+    losses.perception_loss(critic(fused)).backward()
+    assert fused.grad.any()
+    assert all(p.grad is None for p in critic.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in critic.state_dict().items())
+
+
+def test_critic_sees_three_normalised_channels():
+    torch.manual_seed(0)
+    resnet = ToyResNet().eval()
+    image = noise(2, 1, 32, 32)
+    seen = {}
+    resnet.conv1.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
+    losses.Critic(resnet).features(image)
+    torch.testing.assert_close(seen["x"][:, 2:], (image - 0.406) / 0.225)
+    features = losses.Critic(resnet, normalised=False).features(image)
+    assert torch.equal(seen["x"], image.repeat(1, 3, 1, 1))
+    assert [tuple(f.shape) for f in features] == [(2, 4, 8, 8)] * 4
+
+
+def test_information_and_weights():
+    maps = [noise(2, 3, 5, 6), noise(2, 4, 3, 3, seed=1)]
+    expected = [np.mean([np.mean([sobel_by_hand(c) ** 2 for c in m[i].numpy()]) for m in maps]) for i in range(2)]
+    found = losses.information(maps)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    a, b = torch.tensor([3.0, 1.0], requires_grad=True), torch.tensor([1.0, 1.0])
+    first, second = losses.information_weights(a, b, 2.0)
+    torch.testing.assert_close(first, torch.tensor([1 / (1 + math.exp(-1)), 0.5]))
+    torch.testing.assert_close(first + second, torch.ones(2))
+    assert not first.requires_grad
+    assert losses.information_scale(a, b).item() == 1.0
+    torch.testing.assert_close(losses.information_weights(a, b, 1e9)[0], torch.full((2,), 0.5))
+
+
+def test_intensity_loss_by_hand():
+    fused, infrared, visible = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2) * 0.8
+    weights = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])
+    # (.25 * .5 + .75 * .3 + 1 * .5) / 2
+    assert float(losses.intensity_loss(fused, infrared, visible, weights)) == pytest.approx(0.425)
+
+
+def test_structure_loss():
+    a, b = noise(2, 1, 20, 24), noise(2, 1, 20, 24, seed=1)
+    one, none = torch.ones(2), torch.zeros(2)
+    assert float(losses.structure_loss(a, a, b, (one, none))) == pytest.approx(0, abs=1e-6)
+    # constant images: SSIM = (2 * .2 * .6 + 1e-4) / (.2² + .6² + 1e-4)
+    dark, bright = (torch.full((1, 1, 16, 16), value, dtype=torch.float64) for value in (0.2, 0.6))
+    expected = (1 - (0.24 + 1e-4) / (0.4 + 1e-4)) / 2
+    found = losses.structure_loss(dark, bright, dark, (torch.ones(1), torch.zeros(1)))
+    assert float(found) == pytest.approx(expected, abs=1e-9)
+    both = losses.structure_loss(a, b, b, (torch.tensor([0.3, 0.3]), torch.tensor([0.7, 0.7])))
+    assert float(both) == pytest.approx(float(losses.structure_loss(a, b, a, (one, none))), rel=1e-5)
+
+
+def test_gradient_loss_by_hand():
+    f, i, v = (noise(1, 1, 5, 6, seed=seed) for seed in range(3))
+    s = [sobel_by_hand(x[0, 0].numpy()) for x in (f, i, v)]
+    expected = np.abs(s[0] - np.maximum(s[1], s[2])).mean()
+    assert float(losses.gradient_loss(f, i, v)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_total_loss_is_equation_5():
+    torch.manual_seed(0)
+    f, i, v = (noise(2, 1, 16, 16, seed=seed) for seed in range(3))
+    f.requires_grad_()
+    weights = torch.tensor([0.3, 0.6]), torch.tensor([0.7, 0.4])
+    scores = losses.Critic(ToyResNet())(f)
+    terms = losses.loss_terms(f, i, v, weights, scores)
+    assert set(terms) == {"perception", "intensity", "structure", "gradient"}
+    assert terms["intensity"].item() == pytest.approx(15 * losses.intensity_loss(f, i, v, weights).item())
+    assert terms["structure"].item() == pytest.approx(15 * losses.structure_loss(f, i, v, weights).item())
+    assert terms["gradient"].item() == pytest.approx(15 * losses.gradient_loss(f, i, v).item())
+    total = losses.loss(f, i, v, weights, scores)
+    assert total.item() == pytest.approx(sum(term.item() for term in terms.values()))
+    for name, term in terms.items():
+        (gradient,) = torch.autograd.grad(term, f, retain_graph=True)
+        assert gradient.any(), name
+        assert torch.isfinite(gradient).all()
+    without = losses.loss_terms(f, i, v, weights, options=losses.LossOptions(perception=0))
+    assert set(without) == {"intensity", "structure", "gradient"}
+    with pytest.raises(ValueError, match="scores"):
+        losses.loss_terms(f, i, v, weights)

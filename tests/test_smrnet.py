@@ -1,0 +1,767 @@
+"""SMR-Net: bit planes, deformable convolution, both networks, their ablations, the losses."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+from conftest import textured
+
+torch = pytest.importorskip("torch")
+
+from torch.nn import functional  # noqa: E402
+
+from evalkit.data.images import merge_colour  # noqa: E402
+from evalkit.methods.checkpoints import load_strictly  # noqa: E402
+from evalkit.methods.complexity import complexity  # noqa: E402
+from evalkit.methods.layers.bitplanes import bit_planes, min_max  # noqa: E402
+from evalkit.methods.layers.deform import DeformableConv2d, deform_conv2d  # noqa: E402
+from evalkit.methods.layers.luminance import luminance, with_luminance  # noqa: E402
+from evalkit.methods.layers.msgd import MSGD, Saliency  # noqa: E402
+from evalkit.methods.layers.resnet import RESNET18, ResNetEncoder, imagenet_state  # noqa: E402
+from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
+from evalkit.methods.networks.smrnet import (  # noqa: E402
+    ABLATIONS,
+    METHODS,
+    PCI,
+    GlobalInteraction,
+    LocalInteraction,
+    SMRNet,
+    salient_objects,
+    small,
+)
+from evalkit.methods.networks.smrnet_saliency import BPS, BitPlaneSlicing, DeformableEnhancement, reweighted  # noqa: E402
+from evalkit.methods.registry import method_card  # noqa: E402
+from evalkit.training import losses_smrnet as losses  # noqa: E402
+from evalkit.training.terms import structure_weight, weighted_bce, weighted_iou  # noqa: E402
+
+METHOD = METHODS["SMR-Net"]
+IRFS_PARAMETERS = 39_947_869  # FGCCNet 39,706,168 + FSFNet 241,701
+SMALL = {"blocks": (1, 1, 1, 1), "width": 8, "heads": 8, "channels": 8}
+DEAD = ("decoder.heads.0.", ".to_map.bias")  # read by nothing; subtracted by the normalisation
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def noise(*shape: int, seed: int = 0, dtype=torch.float32):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def normal(*shape: int, seed: int = 0, dtype=torch.float32):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def pair(*size: int, batch: int = 1):
+    return noise(batch, 1, *size), noise(batch, 1, *size, seed=1)
+
+
+def pci(seed: int = 0, **options) -> PCI:
+    torch.manual_seed(seed)
+    return PCI(**({"channels": 16, "growth": 16} | options)).eval()
+
+
+def bps(seed: int = 0, **options) -> BPS:
+    """A small detector in double precision: there no pixel flips its bit by the order of a sum."""
+    torch.manual_seed(seed)
+    return BPS(**(SMALL | options)).double().eval()
+
+
+def images(batch: int = 1, size: int = 64, dtype=torch.float64):
+    return [noise(batch, 3, size, size, seed=seed, dtype=dtype) for seed in range(3)]
+
+
+# --- bit planes (acceptance 2, 3, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ste_slope", ["unit", "saw", "none"])
+def test_bit_planes_recombine_exactly(dtype, ste_slope):
+    values = noise(1, 1, 1000, 1000, dtype=dtype)
+    planes = bit_planes(values, ste_slope=ste_slope)
+    assert set(planes.unique().tolist()) == {0, 1}
+    weights = torch.tensor([0.5, 0.25, 0.125, 0.0625], dtype=dtype)
+    assert torch.equal((planes * weights[:, None, None]).sum(dim=1, keepdim=True), torch.floor(16 * values) / 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("value", "bits"),
+    [(0, [0, 0, 0, 0]), (1, [1, 1, 1, 1]), (0.5, [1, 0, 0, 0]), (0.25, [0, 1, 0, 0]), (0.6875, [1, 0, 1, 1])],
+)
+def test_bits_of_single_values(dtype, value, bits):
+    assert bit_planes(torch.full((1, 1, 1, 1), value, dtype=dtype)).flatten().tolist() == bits
+
+
+def test_the_formula_alone_loses_the_brightest_pixel():
+    one = torch.ones(())
+    assert [float(torch.floor(torch.remainder(one, 2.0 ** (1 - n)) * 2.0**n)) for n in (1, 2, 3, 4)] == [0, 0, 0, 0]
+    assert bit_planes(one.view(1, 1, 1, 1)).sum() == 4
+
+
+def test_planes_come_in_the_order_asked_for():
+    values = noise(2, 1, 5, 7)
+    everything = bit_planes(values)
+    assert torch.equal(bit_planes(values, (4,)), everything[:, 3:])
+    assert torch.equal(bit_planes(values, (3, 1)), everything[:, [2, 0]])
+
+
+def test_normalisation_is_per_sample():
+    x = torch.tensor([[0.0, 1.0, 2.0], [10.0, 20.0, 50.0]]).view(2, 1, 1, 3)
+    torch.testing.assert_close(min_max(x).view(2, 3), torch.tensor([[0, 0.5, 1], [0, 0.25, 1]]))
+
+
+def test_a_constant_map_gives_zeros_and_no_gradient():
+    x = torch.full((2, 1, 4, 4), 3.7, requires_grad=True)
+    normalised = min_max(x)
+    planes = bit_planes(normalised)
+    assert (planes == 0).all()
+    (planes * normal(2, 4, 4, 4)).sum().backward()
+    assert (x.grad == 0).all()
+
+
+def test_slopes_of_the_straight_through_gradient():
+    for ste_slope, expected in (("unit", 4), ("saw", 1 + 2 + 4 + 8)):
+        values = noise(1, 1, 6, 6).requires_grad_()
+        bit_planes(values, ste_slope=ste_slope).sum().backward()
+        assert (values.grad == expected).all()
+    values = noise(1, 1, 6, 6).requires_grad_()
+    assert not bit_planes(values, ste_slope="none").requires_grad
+
+
+@pytest.mark.parametrize("planes", [(4,), (1, 2, 3, 4)])
+def test_gradient_reaches_the_fused_features_only_with_the_estimator(planes):
+    for ste_slope, flows in (("none", False), ("unit", True), ("saw", True)):
+        torch.manual_seed(0)
+        slicing, enhancement = BitPlaneSlicing(8, planes, ste_slope), DeformableEnhancement(8)
+        features = normal(2, 8, 9, 11).requires_grad_()
+        enhancement(slicing(features)).sum().backward()
+        for gradient in (features.grad, slicing.to_map.weight.grad):
+            if flows:
+                assert torch.isfinite(gradient).all()
+                assert gradient.abs().max() > 0
+            else:
+                assert gradient is None or (gradient == 0).all()
+        assert slicing.from_planes.weight.grad.abs().max() > 0
+
+
+# --- deformable convolution (acceptance 5)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("size", [(88, 88), (11, 13), (1, 7), (1, 1), (2, 3)])
+@pytest.mark.parametrize(("padding", "dilation"), [(1, 1), (2, 2), (2, 1)])
+def test_without_offsets_it_is_an_ordinary_convolution(dtype, tolerance, size, padding, dilation):
+    torch.manual_seed(0)
+    conv, x = torch.nn.Conv2d(16, 6, 3, padding=padding, dilation=dilation).to(dtype), normal(2, 16, *size, dtype=dtype)
+    expected = conv(x)
+    offset = torch.zeros(2, 18, *expected.shape[2:], dtype=dtype)
+    found = deform_conv2d(x, offset, conv.weight, conv.bias, padding, dilation)
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+def test_whole_offsets_shift_the_input():
+    x, weight = normal(1, 3, 9, 10, dtype=torch.float64), normal(2, 3, 3, 3, seed=1, dtype=torch.float64)
+    offset = torch.zeros(1, 18, 9, 10, dtype=torch.float64)
+    offset[:, 0::2], offset[:, 1::2] = 2, -1  # two rows down, one column left
+    shifted = functional.pad(x, (1, 0, 0, 2))[:, :, 2:, :-1]
+    found = deform_conv2d(x, offset, weight, padding=1)
+    expected = functional.conv2d(shifted, weight, padding=1)
+    # where the shifted copy has lost what lies beyond its own border, the two differ
+    torch.testing.assert_close(found[:, :, 1:, :-1], expected[:, :, 1:, :-1], rtol=0, atol=1e-12)
+
+
+def test_one_tap_reads_bilinearly():
+    x = torch.arange(20, dtype=torch.float64).view(1, 1, 4, 5)
+    offset = torch.tensor([0.25, 0.5], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 4, 5)
+    found = deform_conv2d(x, offset, torch.ones(1, 1, 1, 1, dtype=torch.float64))
+    inside = x + 0.25 * 5 + 0.5
+    torch.testing.assert_close(found[..., :3, :4], inside[..., :3, :4], rtol=0, atol=1e-12)
+    assert found[0, 0, 3, 4] == pytest.approx(19 * 0.75 * 0.5)  # the rest of the corner lies in the zeros outside
+
+
+def test_taps_are_row_major_and_vertical_comes_first():
+    x, weight = torch.zeros(1, 1, 5, 5), torch.zeros(1, 1, 3, 3)
+    x[0, 0, 3, 2] = 1
+    weight[0, 0, 0, 2] = 1  # tap 2 reads one up, one right of the place
+    offset = torch.zeros(1, 18, 5, 5)
+    offset[0, 4, 2, 2], offset[0, 5, 2, 2] = 2, -1  # so from (1, 3) to (3, 2)
+    assert deform_conv2d(x, offset, weight, padding=1)[0, 0, 2, 2] == pytest.approx(1, abs=1e-5)
+
+
+def test_gradients_of_the_deformable_convolution():
+    double = {"dtype": torch.float64}
+    x, offset = normal(1, 2, 5, 5, **double), 0.3 + 0.2 * noise(1, 18, 5, 5, seed=1, **double)
+    inputs = [
+        t.requires_grad_() for t in (x, offset, normal(2, 2, 3, 3, seed=2, **double), normal(2, seed=3, **double))
+    ]
+    assert torch.autograd.gradcheck(lambda *t: deform_conv2d(*t, padding=1), inputs)
+
+
+def test_the_layer_starts_as_an_ordinary_convolution():
+    torch.manual_seed(0)
+    layer, x = DeformableConv2d(4, 6), normal(2, 4, 8, 9)
+    torch.testing.assert_close(layer(x), layer.conv(x), rtol=0, atol=1e-5)
+    layer(x).square().sum().backward()
+    assert layer.offset.weight.grad.abs().max() > 0
+
+
+def test_against_torchvision():
+    try:
+        from torchvision.ops import deform_conv2d as reference
+    except Exception:  # not installed, or its operators do not load beside this PyTorch
+        pytest.skip("needs torchvision with its operators")
+    x, weight, bias = normal(2, 4, 9, 8), normal(5, 4, 3, 3, seed=1), normal(5, seed=2)
+    offset = 3 * normal(2, 18, 9, 8, seed=3)
+    found = deform_conv2d(x, offset, weight, bias, 1)
+    torch.testing.assert_close(found, reference(x, offset, weight, bias, padding=1), rtol=0, atol=1e-5)
+
+
+# --- fusion network (acceptance 1)
+
+
+@pytest.mark.parametrize(
+    ("channels", "growth", "parameters", "giga"),
+    [(64, 32, 288_533, 94.3), (32, 16, 72_941, 23.8), (16, 16, 27_593, 8.8)],
+)
+def test_cost_of_the_fusion_network(channels, growth, parameters, giga):
+    counted = complexity(NetworkMethod(lambda: PCI(channels, growth), unit_gray_pair, METHOD.finish))
+    assert counted.parameters == parameters
+    assert counted.multiply_adds / 1e9 == pytest.approx(giga, abs=0.05)
+
+
+def test_card_and_method_agree():
+    card = method_card("smrnet")
+    assert card.name in METHODS
+    assert card.module == "smrnet"
+    assert count_parameters(METHOD.build()) == card.parameters == 288_533
+    assert METHOD.files == card.checkpoint == ()
+
+
+@pytest.mark.parametrize("size", [(123, 217), (37, 53), (1, 1), (1, 6), (5, 2)])
+def test_fused_has_the_size_of_the_pair_and_lies_in_0_1(size):
+    with torch.inference_mode():
+        fused = pci()(*pair(*size))
+    assert fused.shape == (1, 1, *size)
+    assert fused.dtype == torch.float32
+    assert 0 <= fused.min() <= fused.max() <= 1
+
+
+def tie(network: PCI) -> None:
+    """Make both directions of the interactions equal."""
+    across, local = network.across, network.local
+    across.spatial_infrared.load_state_dict(across.spatial_visible.state_dict())
+    across.channel_infrared.load_state_dict(across.channel_visible.state_dict())
+    for conv in (local.channel, local.spatial):
+        half = len(conv.weight) // 2
+        with torch.no_grad():
+            conv.weight[half:] = torch.cat((conv.weight[:half, half:], conv.weight[:half, :half]), dim=1)
+            conv.bias[half:] = conv.bias[:half]
+
+
+def test_swapping_the_images_exchanges_their_features_when_weights_are_tied():
+    network = pci()
+    tie(network)
+    infrared, visible = pair(19, 23)
+    with torch.inference_mode():
+        a, b = network.interact(infrared, visible)
+        c, d = network.interact(visible, infrared)
+        torch.testing.assert_close(a, d)
+        torch.testing.assert_close(b, c)
+        torch.testing.assert_close(network(infrared, visible), network(visible, infrared))
+        untied = pci()
+        assert (untied(infrared, visible) - untied(visible, infrared)).abs().max() > 1e-4
+
+
+def test_global_weights_come_from_the_other_image():
+    torch.manual_seed(0)
+    across = GlobalInteraction(8)
+    visible, infrared = normal(1, 8, 6, 7), normal(1, 8, 6, 7, seed=1)
+    of_visible, of_infrared = across(visible, infrared)
+    weight = across.spatial_infrared(infrared) + across.channel_infrared(infrared)
+    assert weight.shape == (1, 8, 6, 7)
+    torch.testing.assert_close(of_visible, visible * weight)
+    doubled = across(2 * visible, infrared)
+    torch.testing.assert_close(doubled[0], 2 * of_visible)  # its own weights do not depend on it
+    assert not torch.allclose(doubled[1], of_infrared)
+
+
+def test_local_interaction_by_hand():
+    torch.manual_seed(0)
+    visible, infrared = normal(1, 4, 5, 6), normal(1, 4, 5, 6, seed=1)
+    for gate in ("sigmoid", "none"):
+        local = LocalInteraction(4, gate)
+        both = torch.cat((visible, infrared), dim=1)
+        weights = local.channel.weight[..., 0, 0] @ both.mean(dim=(2, 3))[0] + local.channel.bias
+        weights = torch.sigmoid(weights) if gate == "sigmoid" else weights
+        spatial = local.spatial(both)
+        found = local(visible, infrared)
+        torch.testing.assert_close(found[0], visible * weights[:4, None, None] + spatial[:, :4])
+        torch.testing.assert_close(found[1], infrared * weights[4:, None, None] + spatial[:, 4:])
+
+
+def test_fusion_of_a_batch_and_on_two_threads():
+    network, (infrared, visible) = pci(), pair(37, 53, batch=2)
+    with torch.inference_mode():
+        together = network(infrared, visible)
+        alone = torch.cat([network(infrared[i : i + 1], visible[i : i + 1]) for i in range(2)])
+        torch.set_num_threads(2)
+        try:
+            threaded = network(infrared, visible)
+        finally:
+            torch.set_num_threads(1)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together, threaded, rtol=0, atol=1e-5)
+
+
+def test_the_seed_decides_the_weights():
+    for build in (pci, bps):
+        one, same, other = build(3).state_dict(), build(3).state_dict(), build(4).state_dict()
+        assert all(torch.equal(one[key], same[key]) for key in one)
+        assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_every_weight_of_the_fusion_network_learns():
+    # with 16 channels the channel attention has two hidden units, which some seeds leave at 0 for good
+    network, (infrared, visible) = pci(channels=64), pair(24, 32)
+    losses.fusion_loss(network(infrared, visible), infrared, visible).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+
+
+def test_fused_bytes_keep_the_chroma():
+    network, infrared = pci(), textured(1)
+    visible = cv2.cvtColor(np.dstack([textured(2), textured(3) // 3 + 90, textured(4) // 4 + 100]), cv2.COLOR_YCrCb2RGB)
+    with torch.inference_mode():
+        a, b = METHOD.prepare(infrared, visible)
+        fused = network(a[None], b[None])[0]
+    merged = METHOD.finish(fused, infrared, visible)
+    assert merged.shape == visible.shape
+    assert merged.dtype == np.uint8
+    gray = METHOD.finish(fused, infrared, textured(2))
+    assert np.array_equal(gray, np.rint(fused[0].numpy() * 255))
+    assert np.array_equal(merged, merge_colour(gray, visible))
+
+
+def test_colour_inside_the_network_is_that_of_the_images():
+    visible = np.dstack([textured(2), textured(3), textured(4)])
+    y = textured(5)
+    rgb = torch.from_numpy(visible.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    fused = with_luminance(torch.from_numpy(y.astype(np.float32) / 255)[None, None], rgb)
+    assert 0 <= fused.min() <= fused.max() <= 1
+    assert np.abs(fused[0].permute(1, 2, 0).numpy() * 255 - merge_colour(y, visible)).max() < 2
+    torch.testing.assert_close(with_luminance(luminance(rgb), rgb), rgb)
+
+
+# --- salient objects (acceptance 6, 7, 9)
+
+
+def test_parameters_of_both_networks():
+    with torch.device("meta"):
+        network = SMRNet()
+    total, detection = count_parameters(network), network.detection
+    assert total == 28_991_525
+    assert total == pytest.approx(29.2e6, rel=0.02)
+    assert 0.25 < 1 - total / IRFS_PARAMETERS < 0.28  # the abstract: 26 % fewer than the nearest competitor
+    assert count_parameters(detection.encoder) == 21_284_672
+    assert count_parameters(detection.decoder.heads) == 2_565_984
+    with torch.device("meta"):
+        four = [count_parameters(BitPlaneSlicing(c, (1, 2, 3, 4))) for c in (64, 128, 256, 512)]
+        enhancement = [count_parameters(DeformableEnhancement(c)) for c in (64, 128, 256, 512)]
+    assert [a + b for a, b in zip(four, enhancement, strict=True)] == [62_227, 222_739, 838_675, 3_250_195]
+
+
+@pytest.mark.parametrize(("height", "width", "irfs_giga"), [(352, 352, 50.0), (480, 640, 128.3)])
+def test_the_detector_costs_less_than_that_of_irfs(height, width, irfs_giga):
+    def prepare(*_):
+        return tuple(torch.zeros(3, height, width) for _ in range(2))
+
+    class Detector(BPS):
+        def forward(self, thermal, visible):
+            return super().forward(visible, thermal, visible)
+
+    counted = complexity(NetworkMethod(Detector, prepare, METHOD.finish), height, width)
+    assert counted.multiply_adds / 1e9 < irfs_giga
+    assert counted.multiply_adds / 1e9 == pytest.approx({352: 35.88, 480: 88.96}[height], abs=0.01)
+
+
+@pytest.mark.parametrize(("size", "coarse"), [(352, 11), (256, 8), (32, 1)])
+def test_shapes_of_the_full_detector(size, coarse):
+    with torch.device("meta"):
+        network = BPS().eval()
+        features = network.encode(torch.empty(6, 3, size, size))
+        found = network.decoder(features)
+    shapes = [(6, 64 * 2**i, size // 2 ** (i + 2), size // 2 ** (i + 2)) for i in range(4)]
+    assert [tuple(f.shape) for f in features] == shapes
+    assert found.coarse.shape == (6, 1, coarse, coarse)
+    assert {tuple(logits.shape) for logits in found[1:]} == {(2, 1, size, size)}
+
+
+def test_sides_must_be_multiples_of_32():
+    with pytest.raises(ValueError, match=r"multiples of 32.*salient_objects"):
+        bps()(*images(size=48))
+
+
+def test_permuted_samples_give_permuted_maps():
+    network, order = bps(), [2, 0, 1]
+    with torch.inference_mode():
+        straight = network(*images(3))
+        permuted = network(*(image[order] for image in images(3)))
+    for logits, others in zip(straight[1:], permuted[1:], strict=True):
+        torch.testing.assert_close(logits[order], others)
+    torch.testing.assert_close(straight.coarse.view(3, 3, -1)[:, order], permuted.coarse.view(3, 3, -1))
+
+
+def test_detection_of_a_batch_and_on_two_threads():
+    network, batch = bps(), images(2)
+    with torch.inference_mode():
+        together = network(*batch).total
+        alone = torch.cat([network(*(image[i : i + 1] for image in batch)).total for i in range(2)])
+        torch.set_num_threads(2)
+        try:
+            threaded = network(*batch).total
+        finally:
+            torch.set_num_threads(1)
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    torch.testing.assert_close(together, threaded, rtol=0, atol=1e-5)
+
+
+def test_total_is_the_sum_of_its_parts():
+    with torch.inference_mode():
+        found = bps()(*images())
+    torch.testing.assert_close(found.total, found.visible + found.thermal + found.joint)
+
+
+def test_reweighting():
+    source, guide = normal(2, 4, 5, 5), 3 * normal(2, 4, 5, 5, seed=1)
+    literal = reweighted(source, guide, "mul")
+    assert (literal.abs() <= source.abs()).all()
+    torch.testing.assert_close(literal, source / (1 + torch.exp(-guide)))
+    torch.testing.assert_close(reweighted(source, guide), source + literal)
+
+
+def test_only_the_visible_image_is_normalised_unless_told():
+    network, (visible, thermal, fused) = bps(), images()
+    seen = []
+    network.encode = lambda x: seen.append(x) or [x.new_zeros(3, c, 2, 2) for c in network.encoder.channels]
+    network.decoder = torch.nn.Identity()
+    network(visible, thermal, fused)
+    network.norm_all = True
+    network(visible, thermal, fused)
+    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    torch.testing.assert_close(seen[0], torch.cat(((visible - mean) / std, thermal, fused)), check_dtype=False)
+    torch.testing.assert_close(seen[1], (torch.cat((visible, thermal, fused)) - mean) / std, check_dtype=False)
+
+
+def test_the_fused_stream_goes_on_unchanged_and_guides_the_sources():
+    network, (visible, thermal, fused) = bps(), images()
+    other = noise(*fused.shape, seed=9, dtype=fused.dtype)
+    with torch.inference_mode():
+        features = network.encode(torch.cat((visible, thermal, fused)))
+        plain = network.encoder(fused)
+        guided_otherwise = network.encode(torch.cat((visible, thermal, other)))
+    for found, expected, otherwise in zip(features, plain, guided_otherwise, strict=True):
+        torch.testing.assert_close(found[2:], expected)
+        assert not torch.allclose(found[:2], otherwise[:2])
+
+
+def test_the_fused_share_reaches_the_coarse_map_only():
+    torch.manual_seed(0)
+    decoder = MSGD((8, 16, 32, 64), 8, 8).eval()
+    features = [normal(3, 8 * 2**i, 16 // 2**i, 16 // 2**i, seed=i) for i in range(4)]
+    changed = [f.clone() for f in features]
+    for f in changed:
+        f[2] += 1
+    with torch.inference_mode():
+        one, two = decoder(features), decoder(changed)
+    assert all(torch.equal(a, b) for a, b in zip(one[1:], two[1:], strict=True))
+    assert torch.equal(one.coarse[:2], two.coarse[:2])
+    assert not torch.allclose(one.coarse[2], two.coarse[2])
+
+
+def test_imagenet_weights_fit_the_encoder():
+    torch.manual_seed(0)
+    encoder = ResNetEncoder(RESNET18, width=8)
+    state = encoder.state_dict() | {"fc.weight": torch.zeros(1000, 64), "fc.bias": torch.zeros(1000)}
+    load_strictly(ResNetEncoder(RESNET18, width=8), imagenet_state(state, "resnet18.pth"), "resnet18.pth")
+    assert {"conv1.weight", "bn1.running_mean", "layer2.0.downsample.1.bias", "layer4.1.conv2.weight"} <= set(state)
+
+
+def test_resnet_sizes_on_odd_images():
+    features = ResNetEncoder(RESNET18, width=4).eval()(noise(1, 3, 45, 70))
+    assert [tuple(f.shape[1:]) for f in features] == [(4, 12, 18), (8, 6, 9), (16, 3, 5), (32, 2, 3)]
+
+
+# --- both together
+
+
+def test_salient_objects_of_any_size():
+    torch.manual_seed(0)
+    network = SMRNet(PCI(8, 8), BPS(**SMALL)).eval()
+    with torch.inference_mode():
+        found = salient_objects(network, noise(2, 1, 51, 83), noise(2, 3, 51, 83, seed=1), size=64)
+    assert found.shape == (2, 1, 51, 83)
+    assert 0 <= found.min() <= found.max() <= 1
+
+
+def test_joint_output():
+    torch.manual_seed(0)
+    network = SMRNet(PCI(8, 8), BPS(**SMALL)).eval()
+    infrared, visible = noise(1, 1, 64, 32), noise(1, 3, 64, 32, seed=1)
+    with torch.inference_mode():
+        found = network(infrared, visible)
+        assert torch.equal(found.fused, network.fusion(infrared, luminance(visible)))
+        assert torch.equal(found.colour, with_luminance(found.fused, visible))
+        again = network.detection(visible, infrared.expand(-1, 3, -1, -1), found.colour)
+    assert torch.equal(found.saliency.total, again.total)
+
+
+def test_the_small_network():
+    network = small()
+    assert count_parameters(network.fusion) == 27_593
+    assert count_parameters(network) < 2e6
+
+
+def gradients_of_the_fusion_network(ste_slope: str, maps: str) -> float:
+    """Largest gradient of a detector's loss on the fusion network."""
+    torch.manual_seed(0)
+    network = SMRNet(PCI(8, 8), BPS(**SMALL, ste_slope=ste_slope)).double()
+    network.detection.eval()  # frozen, as while the fusion network learns
+    infrared, visible = noise(2, 1, 64, 64, dtype=torch.float64), noise(2, 3, 64, 64, seed=1, dtype=torch.float64)
+    target = (noise(2, 1, 64, 64, seed=2) > 0.5).double()
+    saliency = network(infrared, visible).saliency
+    if maps == "total":
+        loss = losses.saliency_loss(saliency.total, target)
+    elif maps == "coarse":
+        loss = losses.saliency_loss(saliency.coarse, target[..., ::32, ::32].repeat(3, 1, 1, 1))
+    else:
+        loss = losses.detection_loss(saliency, target)
+    if not loss.requires_grad:
+        return 0.0
+    found = torch.autograd.grad(loss, list(network.fusion.parameters()), allow_unused=True)
+    assert all(torch.isfinite(g).all() for g in found if g is not None)
+    return max((float(g.abs().max()) for g in found if g is not None), default=0.0)
+
+
+def test_the_detectors_loss_reaches_the_fusion_network():
+    assert gradients_of_the_fusion_network("unit", "total") > 0
+    assert gradients_of_the_fusion_network("saw", "total") > 0
+    assert gradients_of_the_fusion_network("none", "total") == 0  # the literal equations
+    assert gradients_of_the_fusion_network("none", "coarse") > 0
+    assert gradients_of_the_fusion_network("none", "all") > 0
+
+
+@pytest.mark.parametrize("options", [{}, {"planes": (1, 2, 3, 4)}, {"reweight": "mul"}, {"ste_slope": "saw"}])
+def test_every_weight_of_the_detector_learns_but_those_that_cannot(options):
+    network = bps(**options)  # evaluation mode: on maps of few pixels a norm in training cancels the bias before it
+    target = (noise(2, 1, 64, 64, seed=5) > 0.5).double()
+    losses.detection_loss(network(*images(2)), target).backward()
+    for name, parameter in network.named_parameters():
+        if any(part in name for part in DEAD):
+            assert parameter.grad is None or parameter.grad.abs().max() < 1e-12, name
+        else:
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 1e-12, name
+
+
+def test_a_few_steps_lower_both_losses():
+    torch.manual_seed(0)
+    network = SMRNet(PCI(8, 8), BPS(**SMALL))
+    infrared, visible = noise(2, 1, 32, 32), noise(2, 3, 32, 32, seed=1)
+    y, target = luminance(visible), torch.zeros(2, 1, 32, 32)
+    target[..., 8:24, 8:24] = 1
+    fusion = torch.optim.Adam(network.fusion.parameters(), 1e-3)
+    detection = torch.optim.Adam(network.detection.parameters(), 1e-3)
+    history = []
+    for _ in range(12):
+        out = network(infrared, visible)
+        sod = losses.detection_loss(out.saliency, target)
+        history.append((losses.intensity_loss(out.fused, infrared, y).item(), sod.item()))
+        fusion.zero_grad()
+        detection.zero_grad()
+        losses.fusion_loss(out.fused, infrared, y, sod).backward()
+        fusion.step()
+        detection.step()
+    assert history[-1][0] < history[0][0]
+    assert history[-1][1] < history[0][1]
+
+
+# --- ablations (Tables 3 and 4)
+
+PLANES = {"bit 1": (1,), "bit 2": (2,), "bit 3": (3,), "bit 4": (4,), "bits 1-2": (1, 2), "bits 1-3": (1, 2, 3)}
+PLANES["bits 1-4"] = (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def ablated():
+    with torch.device("meta"):
+        return {name: build() for name, build in ABLATIONS.items()}
+
+
+def shapes_of(network: BPS, without: str = "") -> dict[str, tuple[int, ...]]:
+    return {k: tuple(v.shape) for k, v in network.state_dict().items() if not without or not k.startswith(without)}
+
+
+def test_ablations_are_those_of_the_tables(ablated):
+    assert set(ablated) == {"none", "BS", "DC", "BS+DC"} | set(PLANES)
+
+
+def test_ablations_lack_exactly_what_they_name(ablated):
+    full = shapes_of(ablated["BS+DC"])
+    assert shapes_of(ablated["DC"]) == shapes_of(ablated["BS+DC"], without="slicing.")
+    assert shapes_of(ablated["BS"]) == shapes_of(ablated["BS+DC"], without="deformable.")
+    neither = {k for k in full if not k.startswith(("slicing.", "deformable."))}
+    assert set(shapes_of(ablated["none"])) == neither
+
+
+@pytest.mark.parametrize("name", PLANES)
+def test_plane_ablations_differ_in_the_planes_only(ablated, name):
+    network, full = ablated[name], ablated["BS+DC"]
+    assert {slicing.planes for slicing in network.slicing} == {PLANES[name]}
+    own, expected = shapes_of(network), shapes_of(full)
+    assert set(own) == set(expected)
+    several = {f"slicing.{i}.from_planes.weight" for i in range(4)} if len(PLANES[name]) > 1 else set()
+    assert {key for key in own if own[key] != expected[key]} == several
+
+
+def test_ablated_parts_are_skipped_not_replaced():
+    full = bps()
+    features = normal(1, 8, 6, 6, dtype=torch.float64)
+    for slicing, deformable in itertools.product((True, False), repeat=2):
+        network = bps(slicing=slicing, deformable=deformable)
+        guide = features
+        if slicing:
+            network.slicing[0].load_state_dict(full.slicing[0].state_dict())
+            guide = full.slicing[0](guide)
+        if deformable:
+            network.deformable[0].load_state_dict(full.deformable[0].state_dict())
+            guide = full.deformable[0](guide)
+        assert torch.equal(network.deformable[0](network.slicing[0](features)), guide)
+
+
+def test_guide_follows_equations_13_to_15():
+    torch.manual_seed(0)
+    block, sliced = DeformableEnhancement(6), normal(1, 6, 7, 8)
+    enhanced = block.enhance(sliced.clamp(min=0))
+    expected = block.out(block.deform[1](block.deform[0].conv(enhanced)) * enhanced) + sliced
+    torch.testing.assert_close(block(sliced), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_slicing_follows_equations_9_to_12():
+    torch.manual_seed(0)
+    block, fused = BitPlaneSlicing(6, (1, 2, 3, 4)), normal(2, 6, 7, 8)
+    maps = block.to_map(fused).detach().double().numpy()
+    maps -= maps.min(axis=(1, 2, 3), keepdims=True)
+    maps /= maps.max(axis=(1, 2, 3), keepdims=True)
+    sixteenths = np.minimum(np.floor(16 * maps), 15).astype(int)
+    bits = np.concatenate([(sixteenths >> shift) & 1 for shift in (3, 2, 1, 0)], axis=1)
+    expected = block.from_planes(torch.from_numpy(bits.astype(np.float32)))
+    torch.testing.assert_close(block(fused), expected)
+
+
+# --- losses
+
+
+def test_intensity_and_texture_by_hand():
+    fused = torch.tensor([[0.5, 0.5], [0.0, 1.0]]).view(1, 1, 2, 2)
+    infrared = torch.tensor([[0.0, 1.0], [0.0, 0.0]]).view(1, 1, 2, 2)
+    visible = torch.tensor([[0.25, 0.0], [0.5, 1.0]]).view(1, 1, 2, 2)
+    assert losses.intensity_loss(fused, infrared, visible) == pytest.approx((0.25 + 0.5 + 0.5 + 0) / 4)
+    step = torch.zeros(1, 1, 5, 6)
+    step[..., 3:] = 1
+    flat = torch.zeros(1, 1, 5, 6)
+    assert losses.texture_loss(step, step, flat) == 0
+    assert losses.texture_loss(step, flat, step) == 0
+    # interior rows: 4 at both columns of the step; the last column and the first and last rows see the zeros outside
+    columns = [[0, 0, 3, 3, 0, 3], [0, 0, 4, 4, 0, 4]]
+    vertical = [[0, 0, 1, 3, 4, 3], [0] * 6]
+    total = 2 * (sum(columns[0]) + sum(vertical[0])) + 3 * sum(columns[1])
+    assert losses.texture_loss(flat, step, flat) == pytest.approx(total / 30)
+
+
+def test_fusion_loss_adds_its_terms():
+    fused, infrared, visible = (noise(2, 1, 9, 8, seed=seed) for seed in range(3))
+    intensity, texture = (f(fused, infrared, visible) for f in (losses.intensity_loss, losses.texture_loss))
+    torch.testing.assert_close(losses.fusion_loss(fused, infrared, visible), intensity + texture)
+    found = losses.fusion_loss(fused, infrared, visible, torch.tensor(0.7), alpha=3.0)
+    torch.testing.assert_close(found, intensity + 3 * texture + 0.7)
+
+
+def test_structure_weight_by_hand():
+    target = torch.zeros(1, 1, 4, 4)
+    target[0, 0, 1, 1] = 1
+    weight = structure_weight(target, size=3)
+    assert weight[0, 0, 1, 1] == pytest.approx(1 + 5 * 8 / 9)
+    assert weight[0, 0, 0, 0] == pytest.approx(1 + 5 / 9)
+    assert weight[0, 0, 3, 3] == 1
+    assert structure_weight(torch.ones(1, 1, 99, 99))[0, 0, 49, 49] == pytest.approx(1, abs=1e-5)
+
+
+def test_weighted_terms_by_hand():
+    logits = torch.tensor([0.0, 2.0, -1.0, 0.5]).view(1, 1, 2, 2)
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
+    weight = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
+    p, g, w = (v.flatten().double().numpy() for v in (torch.sigmoid(logits), target, weight))
+    entropy = -(g * np.log(p) + (1 - g) * np.log(1 - p))
+    assert weighted_bce(logits, target, weight) == pytest.approx((w * entropy).sum() / 10, rel=1e-5)
+    both = (w * p * g).sum()
+    iou = 1 - (both + 1) / ((w * (p + g)).sum() - both + 1)
+    assert weighted_iou(logits, target, weight) == pytest.approx(iou, rel=1e-5)
+    two = [torch.cat((v, v.flip(-1))) for v in (logits, target, weight)]
+    assert weighted_iou(*two) == pytest.approx(iou, rel=1e-5)  # the mean over images, not of all pixels together
+    assert weighted_iou(torch.full_like(logits, 40) * (2 * target - 1), target, weight) == pytest.approx(0, abs=1e-6)
+
+
+def test_weights_matter_for_a_small_object():
+    target = torch.zeros(1, 1, 64, 64)
+    target[..., 28:34, 28:34] = 1
+    logits = torch.full_like(target, -3.0)
+    plain = functional.binary_cross_entropy_with_logits(logits, target)
+    weighted = weighted_bce(logits, target, structure_weight(target))
+    assert weighted > 1.5 * plain
+    torch.testing.assert_close(weighted_bce(logits, target, torch.ones_like(target)), plain)
+
+
+def test_detection_loss_sums_five_maps():
+    target = (noise(2, 1, 64, 64) > 0.7).float()
+    full = [normal(2, 1, 64, 64, seed=seed) for seed in range(3)]
+    coarse = normal(6, 1, 2, 2, seed=4)
+    saliency = Saliency(coarse, *full, sum(full))
+    small_target = target.view(2, 1, 2, 32, 2, 32).mean(dim=(3, 5)).repeat(3, 1, 1, 1)
+    expected = losses.saliency_loss(coarse, small_target)
+    expected = expected + sum(losses.saliency_loss(logits, target) for logits in (*full, sum(full)))
+    torch.testing.assert_close(losses.detection_loss(saliency, target), expected)
+    weight = structure_weight(target)
+    both = weighted_bce(full[0], target, weight) + weighted_iou(full[0], target, weight)
+    torch.testing.assert_close(losses.saliency_loss(full[0], target), both)
+
+
+def test_gradients_of_the_losses():
+    infrared, visible = pair(12, 10, batch=2)
+    target = (noise(2, 1, 12, 10, seed=3) > 0.5).float()
+    weight = structure_weight(target)
+    terms = {
+        "intensity": lambda x: losses.intensity_loss(x, infrared, visible),
+        "texture": lambda x: losses.texture_loss(x, infrared, visible),
+        "bce": lambda x: weighted_bce(x, target, weight),
+        "iou": lambda x: weighted_iou(x, target, weight),
+    }
+    for name, term in terms.items():
+        x = noise(2, 1, 12, 10, seed=5).requires_grad_()
+        term(x).backward()
+        assert torch.isfinite(x.grad).all(), name
+        assert (x.grad != 0).float().mean() > 0.5, name
+
+
+def test_a_copy_computes_the_same():
+    network = bps()
+    with torch.inference_mode():
+        torch.testing.assert_close(copy.deepcopy(network)(*images()).total, network(*images()).total)
