@@ -113,7 +113,7 @@ def in_processes(function: Callable[[Job], Result], jobs: Iterable[Job], workers
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Let glibc keep up to 64 MB that were freed instead of giving them back to the system after each array.
+    """Let glibc keep up to 256 MB that were freed instead of giving them back to the system after each array.
 
     Arrays of megabytes come and go with every metric; fetching fresh pages for them took a third of the time.
     """
@@ -122,7 +122,7 @@ def keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # another C library
         return
-    mallopt(trim_threshold, 2**26)
+    mallopt(trim_threshold, 2**28)
     mallopt(mmap_threshold, 2**25)
 
 
