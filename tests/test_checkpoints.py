@@ -212,8 +212,10 @@ def test_complexity_of_a_known_network():
 
 @pytest.mark.parametrize(
     ("name", "printed"),
-    [("DenseFuse", 74), ("DIDFuse", 373), ("ReCoNet", 8), ("TarDAL", 297), ("U2Fusion", 659), ("PMGI", 42)]
-    + [("SwinFusion", 927), ("CDDFuse", 1783), ("SHIP", 526)],
+    sorted(
+        {"DenseFuse": 74, "DIDFuse": 373, "ReCoNet": 8, "TarDAL": 297, "U2Fusion": 659, "PMGI": 42}.items()
+        | {"SwinFusion": 927, "CDDFuse": 1783, "SHIP": 526, "SMFNet": 4504}.items()
+    ),
 )
 def test_parameters_as_the_cost_table_counts_them(name, printed):
     import importlib

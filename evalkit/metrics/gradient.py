@@ -115,9 +115,9 @@ def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: 
     kept = total = 0.0
     for source in pair.sources:
         weight = sobel(source, border)[0]
-        edges = (*sobel(pair.fused, border), *sobel(source, border))
+        (g_f, a_f), (g_s, a_s) = sobel(pair.fused, border), sobel(source, border)
         for rows in strips(len(weight)):
-            preserved = _preservation(*(part[rows] for part in edges), equal_is_one)
+            preserved = _preservation(g_f[rows], a_f[rows], g_s[rows], a_s[rows], equal_is_one)
             preserved *= weight[rows]
             kept += float(preserved.sum())
         total += float(weight.sum())
