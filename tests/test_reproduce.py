@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -423,3 +424,29 @@ def test_a_dead_worker_is_told_and_loses_nothing(tmp_path):
     with pytest.raises(EvalkitError, match="worker process died"):
         list(in_processes(die, range(6), 2))
     assert list(in_processes(abs, [-1, -2, -3], 2)) == [1, 2, 3]
+
+
+def test_a_full_disk_stops_with_one_sentence(tmp_path, monkeypatch):
+    """No space for the third fused image: an error, nothing half-written, and the run goes on when there is space."""
+    import errno
+
+    from evalkit import files
+
+    root = make_tno(tmp_path / "data")
+    real, written = os.replace, []
+
+    def replace(source, target):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    with warnings.catch_warnings(action="error"):
+        code, _, error = reproduce(root, tmp_path / "run", "--methods", "average", "--workers", 2)
+    assert code == 2
+    assert "No space left on device" in error
+    assert len(error.splitlines()) == 1
+    assert len([p for p in (tmp_path / "run").rglob("*") if p.is_file()]) == 2
+    monkeypatch.undo()
+    assert reproduce(root, tmp_path / "run", "--methods", "average")[0] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -101,14 +102,19 @@ def in_processes(function: Callable[[Job], Result], jobs: Iterable[Job], workers
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+    run = Parallel(n_jobs=count, return_as="generator", batch_size=1, pre_dispatch=2 * count)
+    results = run(delayed(alone)(job) for job in jobs)
     try:
-        run = Parallel(n_jobs=count, return_as="generator", batch_size=1, pre_dispatch=2 * count)
-        yield from run(delayed(alone)(job) for job in jobs)
+        for result in results:  # noqa: UP028 - so that the results are closed below, not by `yield from`
+            yield result
     except TerminatedWorkerError:
         raise EvalkitError(
             "a worker process died, probably because memory ran out. "
             "Run again with fewer --workers: what was done is kept."
         ) from None
+    finally:
+        with warnings.catch_warnings(action="ignore"):  # of results that nobody waits for after an error
+            results.close()
 
 
 @functools.cache
