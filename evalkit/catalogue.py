@@ -24,7 +24,7 @@ def protocol_entries() -> list[Entry]:
             "title": p.title,
             "convention": p.convention,
             "metrics": " ".join(p.metrics),
-            "datasets": " ".join(f"{name} ({use.pairs})" for name, use in p.datasets.items()),
+            "datasets": " ".join(f"{name} ({use.pairs})" if use.pairs else name for name, use in p.datasets.items()),
             "methods": len(p.methods),
         }
         for p in protocols().values()
@@ -126,10 +126,10 @@ def describe(name: str) -> Entry:
     from evalkit.methods.registry import method_card, method_cards
     from evalkit.metrics.cards import CARDS
     from evalkit.metrics.conventions import CONVENTIONS
-    from evalkit.protocols.schema import protocol, protocols
+    from evalkit.protocols.schema import protocols
 
     kinds: list[tuple[Iterable[str], Callable[[], Entry]]] = [
-        (protocols(), lambda: {"kind": "protocol", **protocol(name).model_dump(mode="json")}),
+        (protocols(), lambda: _describe_protocol(name)),
         (CARDS, lambda: _describe_metric(name.partition("[")[0])),
         (CONVENTIONS, lambda: _describe_convention(name)),
         ([card.name for card in load_cards()], lambda: {"kind": "data set", **load_card(name).model_dump(mode="json")}),
@@ -143,6 +143,17 @@ def describe(name: str) -> Entry:
             continue
     known = [one for names, _ in kinds for one in names]
     raise UnknownNameError("name", name, known, "`evalkit list` shows protocols, methods, metrics and datasets.")
+
+
+def _describe_protocol(name: str) -> Entry:
+    """The protocol's fields in the order in which a reader asks for them, and how many numbers are published."""
+    from evalkit.protocols.schema import protocol, rows_of
+
+    chosen = protocol(name)
+    fields = chosen.model_dump(mode="json")
+    last = {key: fields.pop(key) for key in ("published", "left_open", "decisions", "notes", "citation")}
+    numbers = {"printed numbers": sum(bool(row.printed) for row in rows_of(chosen))}
+    return {"kind": "protocol", **fields, **numbers, **last, "see": f"evalkit reproduce {chosen.name} --plan"}
 
 
 def _describe_convention(name: str) -> Entry:

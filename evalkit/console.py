@@ -54,9 +54,9 @@ def print_table(table: Any) -> None:
 
     stands = {"equal": "= published", "unpublished": "", "hole": "", "other data": "(other data)"}
     for dataset in table.datasets:
-        rows = []
+        rows, columns = [], table.columns_of(dataset)
         for method in table.methods(dataset):
-            cells = [table.cell(dataset, method, column.name) for column in table.columns]
+            cells = [table.cell(dataset, method, column.name) for column in columns]
             if all(cell.value is None for cell in cells):
                 continue
             row = [method]
@@ -64,7 +64,7 @@ def print_table(table: Any) -> None:
                 beside = stands.get(cell.status) if cell.status in stands else f"Δ{cell.difference:+.4f}"
                 row.append("\n".join(filter(None, [number(cell), beside])))
             rows.append(row)
-        heads = ["method", *(f"{column.name} {column.arrow}" for column in table.columns)]
+        heads = ["method", *(column.head for column in columns)]
         title = f"{heading(table, dataset)} · convention {table.convention}"
         if rows:
             print_rows(heads, rows, title)
@@ -152,6 +152,8 @@ def indented(value: Any, depth: int = 1) -> str:
     pad = "\n" + "  " * depth
     if isinstance(value, dict):
         return "".join(f"{pad}{k}: {indented(v, depth + 1)}" for k, v in value.items() if v not in (None, "", [], {}))
+    if isinstance(value, list) and any(isinstance(v, str) and " " in v and len(v) > 40 for v in value):  # sentences
+        return "".join(f"{pad}- {v}" for v in value)
     if isinstance(value, list) and any(isinstance(v, dict) for v in value):
         return "".join(
             f"{pad}- {', '.join(f'{k}: {flat(x)}' for k, x in v.items() if x not in (None, '', [], {}))}" for v in value

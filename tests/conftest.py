@@ -7,10 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from evalkit.data.images import write_png
 
 cv2.setNumThreads(1)
+settings.register_profile("evalkit", deadline=None)  # benchmarks measure time, tests do not
+settings.load_profile("evalkit")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,4 +1,4 @@
-"""A table as CSV, LaTeX, Markdown, HTML and JSON."""
+"""A table as CSV, Markdown, HTML and JSON; LaTeX is in `layout`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import json
 import re
 from collections.abc import Callable
 
+from evalkit.leaderboards.layout import to_latex
+from evalkit.leaderboards.published import decimals_of, is_number
 from evalkit.leaderboards.table import COLUMNS, Cell, Column, Table
 
 HOLE = "–"
@@ -16,10 +18,11 @@ HOLE = "–"
 
 def number(cell: Cell) -> str:
     """The measured value with as many decimals as the paper prints (four at least), or a dash."""
-    if cell.value is None:
-        return HOLE
-    decimals = max(4, len(cell.published.partition(".")[2])) if cell.published else 4
-    return f"{cell.value:.{decimals}f}"
+    return HOLE if cell.value is None else f"{cell.value:.{_decimals(cell)}f}"
+
+
+def _decimals(cell: Cell) -> int:
+    return max(4, decimals_of(cell.published or ""))
 
 
 def beside(cell: Cell) -> str:
@@ -30,7 +33,12 @@ def beside(cell: Cell) -> str:
         return cell.published
     if cell.status == "equal":
         return f"{cell.published} (=)"
-    return f"{cell.published} ({cell.difference:+.{max(4, len(cell.published.partition('.')[2]))}f})"
+    return f"{cell.published} ({cell.difference:+.{_decimals(cell)}f})"
+
+
+def shown(table: Table, cell: Cell) -> tuple[str, str]:
+    """What stands in a cell and below it: measured and published; in a published table the printed number alone."""
+    return (number(cell) + cell.sign, beside(cell)) if table.measured else (cell.published or HOLE, "")
 
 
 def holes(table: Table, dataset: str) -> list[str]:
@@ -41,18 +49,18 @@ def holes(table: Table, dataset: str) -> list[str]:
             metrics.setdefault((cell.reason, cell.method), []).append(cell.metric)
     methods: dict[str, list[str]] = {}
     for (reason, method), which in metrics.items():
-        what = "" if len(which) == len(table.columns) else f" ({', '.join(which)})"
+        what = "" if len(which) == len(table.columns_of(dataset)) else f" ({', '.join(which)})"
         methods.setdefault(reason, []).append(method + what)
     return [f"{', '.join(who)}: {reason}" for reason, who in methods.items()]
 
 
 def heading(table: Table, dataset: str) -> str:
-    """What the numbers of one data set are."""
+    """What the numbers of one block are."""
+    name = table.blocks.get(dataset, [dataset])[0]
+    pairs = f"{table.pairs[name]} pairs" if name in table.pairs else ""
     if table.sample:
-        return (
-            f"{table.protocol} on generated sample scenes (not a data set of the paper) · {table.pairs[dataset]} pairs"
-        )
-    return f"{table.protocol} · {table.source} · {dataset} · {table.pairs[dataset]} pairs"
+        return f"{table.protocol} on generated sample scenes (not a data set of the paper) · {pairs}"
+    return " · ".join(filter(None, [table.protocol, table.source, dataset, pairs]))
 
 
 def convention_note(table: Table) -> str:
@@ -61,9 +69,13 @@ def convention_note(table: Table) -> str:
     text = f"Convention: {table.convention}"
     if other:
         text += f" ({', '.join(other)} as named)"
+    if not table.measured and any(cell.published for cell in table.cells):
+        return (
+            f"{text}; published values, nothing is measured; best in bold, second underlined, as the paper marks them."
+        )
     if any(cell.published for cell in table.cells):
         text += "; below each measured value: the published one and (measured - published), (=) where the digits agree"
-    return text + "; best in bold, second underlined."
+    return " ".join(filter(None, [text + "; best in bold, second underlined.", table.note]))
 
 
 def to_csv(table: Table) -> str:
@@ -80,8 +92,9 @@ def to_csv(table: Table) -> str:
 
 
 def _defuse(field: object) -> object:
-    """A text that a spreadsheet would run as a formula gets a leading apostrophe."""
-    return f"'{field}" if isinstance(field, str) and field[:1] in ("=", "+", "-", "@", "\t") else field
+    """A text that a spreadsheet would run as a formula gets a leading apostrophe; -3.999 is a number."""
+    risky = isinstance(field, str) and field[:1] in ("=", "+", "-", "@", "\t") and not is_number(field)
+    return f"'{field}" if risky else field
 
 
 def to_json(table: Table) -> str:
@@ -93,16 +106,17 @@ def to_markdown(table: Table) -> str:
     blocks = [f"# {_md(table.title)}\n"]
     for dataset in table.datasets:
         lines = [f"## {_md(heading(table, dataset))}\n"]
-        lines.append("| method | " + " | ".join(f"{c.name} {c.arrow}" for c in table.columns) + " |")
-        lines.append("|:--|" + "--:|" * len(table.columns))
-        marks = {c.name: table.marks(dataset, c) for c in table.columns}
+        columns = table.columns_of(dataset)
+        lines.append("| method | " + " | ".join(_md(c.head) for c in columns) + " |")
+        lines.append("|:--|" + "--:|" * len(columns))
+        marks = {c.name: table.marks(dataset, c) for c in columns}
         for method in table.methods(dataset):
             row = []
-            for column in table.columns:
-                cell = table.cell(dataset, method, column.name)
+            for column in columns:
+                value, below = shown(table, table.cell(dataset, method, column.name))
                 mark = marks[column.name].get(method)
-                text = {"best": "**{}**", "second": "<u>{}</u>"}.get(mark or "", "{}").format(number(cell))
-                row.append("<br>".join(filter(None, [text, beside(cell)])))
+                text = {"best": "**{}**", "second": "<u>{}</u>"}.get(mark or "", "{}").format(value)
+                row.append("<br>".join(filter(None, [text, below])))
             lines.append(f"| {_md(method)} | " + " | ".join(row) + " |")
         lines.append(f"\n{convention_note(table)}\n")
         lines += [f"- {HOLE} {_md(line)}" for line in holes(table, dataset)]
@@ -112,57 +126,6 @@ def to_markdown(table: Table) -> str:
 
 def _md(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", " ".join(text.split()))
-
-
-def to_latex(table: Table) -> str:
-    """A booktabs table per data set, to be put into a document with `\\usepackage{booktabs}`."""
-    blocks = [f"% {_comment(table.citation)}\n% needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}\n"]
-    for dataset in table.datasets:
-        caption = f"{_tex(table.title)}. {_tex(heading(table, dataset))}. {_tex(convention_note(table))}"
-        lines = [r"\begin{table*}[t]", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}"]
-        lines.append(rf"\caption{{{caption}}}")
-        lines.append(rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}")
-        head = " & ".join(rf"{_tex(c.name)} ${_TEX_ARROW[c.better]}$" for c in table.columns)
-        lines += [r"\toprule", rf"Method & {head} \\", r"\midrule"]
-        for method in table.methods(dataset):
-            lines += _tex_rows(table, dataset, method)
-        lines += [r"\bottomrule", r"\end{tabular}"]
-        notes = [rf"{_tex(HOLE)} {_tex(line)}" for line in holes(table, dataset)]
-        if notes:
-            lines.append(r"\par\smallskip\raggedright\scriptsize " + r"\\ ".join(notes))
-        lines.append(r"\end{table*}")
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
-
-
-_TEX_ARROW = {"higher": r"\uparrow", "lower": r"\downarrow"}
-_TEX_MARK = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}
-
-
-def _tex_rows(table: Table, dataset: str, method: str) -> list[str]:
-    """The measured row, and below it, smaller, published values with differences where there are any."""
-    cells = [table.cell(dataset, method, column.name) for column in table.columns]
-    marks = [table.marks(dataset, column).get(method, "") for column in table.columns]
-    values = [_TEX_MARK.get(m, "{}").format(_tex(number(c))) for c, m in zip(cells, marks, strict=True)]
-    rows = [rf"{_tex(method)} & {' & '.join(values)} \\"]
-    if any(cell.published for cell in cells):
-        rows.append(r"\quad\tiny published & " + " & ".join(rf"\tiny {_tex(beside(c))}" for c in cells) + r" \\")
-    return rows
-
-
-_TEX_CHARACTERS = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "–": "--",
-    "·": r"\textperiodcentered{}", "\n": " ",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX_CHARACTERS.get(c, c) for c in text)
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())
 
 
 _STYLE = """
@@ -191,11 +154,12 @@ def to_html(table: Table) -> str:
     body.append(f"<p>{html.escape(table.coverage())}.</p>")
     for dataset in table.datasets:
         body.append(f"<h2>{html.escape(heading(table, dataset))}</h2>")
-        head = "".join(f"<th>{html.escape(c.name)} {c.arrow}</th>" for c in table.columns)
+        columns = table.columns_of(dataset)
+        head = "".join(f"<th>{html.escape(c.head)}</th>" for c in columns)
         body.append(f'<div class="scroll"><table><thead><tr><th>Method</th>{head}</tr></thead><tbody>')
-        marks = {c.name: table.marks(dataset, c) for c in table.columns}
+        marks = {c.name: table.marks(dataset, c) for c in columns}
         for method in table.methods(dataset):
-            row = "".join(_html_cell(table.cell(dataset, method, c.name), marks[c.name], c) for c in table.columns)
+            row = "".join(_html_cell(table, table.cell(dataset, method, c.name), marks[c.name], c) for c in columns)
             body.append(f"<tr><td>{html.escape(method)}</td>{row}</tr>")
         body.append(f'</tbody></table></div><p class="note">{html.escape(convention_note(table))}</p>')
         reasons = holes(table, dataset)
@@ -208,10 +172,11 @@ def to_html(table: Table) -> str:
     )
 
 
-def _html_cell(cell: Cell, marks: dict[str, str], column: Column) -> str:
+def _html_cell(table: Table, cell: Cell, marks: dict[str, str], column: Column) -> str:
     title = f"{cell.dataset}, {cell.method}, {column.name}[{column.convention}]: {cell.reason or cell.status}"
-    value = f'<span class="{marks.get(cell.method, "")}">{number(cell)}</span>'
-    below = f'<span class="published {cell.status}">{html.escape(beside(cell))}</span>' if cell.published else ""
+    text, published = shown(table, cell)
+    value = f'<span class="{marks.get(cell.method, "")}">{html.escape(text)}</span>'
+    below = f'<span class="published {cell.status}">{html.escape(published)}</span>' if published else ""
     return f'<td title="{html.escape(title, quote=True)}">{value}{below}</td>'
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from evalkit.errors import DataError
 from evalkit.files import write_text
 from evalkit.leaderboards.per_image import Agreement
+from evalkit.leaderboards.published import decimals_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Status = Literal["equal", "close", "differs", "unpublished", "other data", "hole"]
+AGREEMENT: tuple[Status, ...] = ("equal", "close", "differs")
 CLOSE = 1e-3  # relative difference up to which a value counts as close to the printed one
 COLUMNS = ["dataset", "method", "metric", "value", "published", "difference", "images", "status", "reason"]
 
@@ -33,6 +34,8 @@ class Cell:
     images: int
     status: Status
     reason: str = ""
+    mark: str = ""  # best or second, where the paper marks its own number so
+    sign: str = ""  # of significance, explained in the table's note
 
     @property
     def difference(self) -> float | None:
@@ -44,9 +47,8 @@ class Cell:
 
 def agreement(value: float, printed: str) -> Status:
     """How a value agrees with a printed number: equal when it rounds to it, close within 0.1 %."""
-    decimals = len(printed.partition(".")[2])
     difference = abs(value - float(printed))
-    if difference <= 0.5 * 10**-decimals * (1 + 1e-9):
+    if difference <= 0.5 * 10.0 ** -decimals_of(printed) * (1 + 1e-9):
         return "equal"
     return "close" if difference <= CLOSE * abs(float(printed)) else "differs"
 
@@ -55,13 +57,24 @@ def agreement(value: float, printed: str) -> Status:
 class Column:
     """A metric of the table: which way is better, and in which convention it was measured."""
 
-    name: str
+    name: str  # "EN", or "Car IoU" with a class
     better: Literal["higher", "lower"]
     convention: str
+    class_: str = ""
+    unit: str = ""  # of the printed numbers, where it is not the metric's own
+
+    @property
+    def metric(self) -> str:
+        return self.name.removeprefix(f"{self.class_} ") if self.class_ else self.name
 
     @property
     def arrow(self) -> str:
         return "↑" if self.better == "higher" else "↓"
+
+    @property
+    def head(self) -> str:
+        """What stands above the column: name, unit, which way is better."""
+        return " ".join(filter(None, [self.name, self.unit and f"({self.unit})", self.arrow]))
 
 
 @dataclass
@@ -76,6 +89,9 @@ class Table:
     columns: list[Column]
     sample: bool = False
     pairs: dict[str, int] = field(default_factory=dict)  # per data set, as found
+    blocks: dict[str, list[str]] = field(default_factory=dict)  # "MSRS · BANet" -> [data set, variant]
+    layout: dict[str, list[str]] = field(default_factory=dict)  # the paper's arrangement: axes of rows and header
+    note: str = ""  # what the signs in the cells mean
     cells: list[Cell] = field(default_factory=list)
     agreement: list[Agreement] = field(default_factory=list)  # with values that were published per image
 
@@ -85,18 +101,36 @@ class Table:
         return all(cell.status != "hole" for cell in self.cells)
 
     @property
+    def measured(self) -> bool:
+        """Whether there is anything else than published values."""
+        return any(cell.value is not None for cell in self.cells)
+
+    @property
     def datasets(self) -> list[str]:
         return list(dict.fromkeys(cell.dataset for cell in self.cells))
 
     def methods(self, dataset: str) -> list[str]:
         return list(dict.fromkeys(cell.method for cell in self.cells if cell.dataset == dataset))
 
+    def columns_of(self, dataset: str) -> list[Column]:
+        """The columns that a block has cells in."""
+        names = {cell.metric for cell in self.cells if cell.dataset == dataset}
+        return [column for column in self.columns if column.name in names]
+
     def cell(self, dataset: str, method: str, metric: str) -> Cell:
-        """The cell of that name. Raises StopIteration where the table has none."""
-        return next(c for c in self.cells if (c.dataset, c.method, c.metric) == (dataset, method, metric))
+        """The cell of that name; an empty one where the table has none."""
+        key = (dataset, method, metric)
+        found = (c for c in self.cells if (c.dataset, c.method, c.metric) == key)
+        return next(found, None) or Cell(*key, None, None, 0, "hole")
 
     def marks(self, dataset: str, column: Column) -> dict[str, str]:
-        """Method -> "best" or "second" among the measured values; equal values share a mark."""
+        """Method -> "best" or "second" among the measured values; equal values share a mark.
+
+        As the paper marks its own numbers, where nothing is measured.
+        """
+        if not self.measured:
+            cells = [c for c in self.cells if c.dataset == dataset and c.metric == column.name]
+            return {c.method: c.mark for c in cells if c.mark}
         values = {
             c.method: c.value
             for c in self.cells
@@ -116,19 +150,26 @@ class Table:
         rows = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
         return pd.DataFrame(rows, columns=COLUMNS)
 
+    def counts(self) -> dict[str, int]:
+        """Cells, those that are measured, and how many of each status."""
+        statuses = {status: sum(cell.status == status for cell in self.cells) for status in get_args(Status)}
+        measured = sum(cell.value is not None for cell in self.cells)
+        return {"cells": len(self.cells), "measured": measured, **statuses}
+
     def coverage(self) -> str:
-        """One line on how much is measured and how much of it agrees."""
-        measured = [c for c in self.cells if c.value is not None]
-        text = f"{len(measured)} of {len(self.cells)} cells measured"
-        compared = [c for c in measured if c.difference is not None]
-        if compared:
-            counts = {s: sum(c.status == s for c in compared) for s in ("equal", "close", "differs")}
-            text += f"; of {len(compared)} with a published value " + ", ".join(f"{n} {s}" for s, n in counts.items())
+        """One line: how much is measured, how much of it agrees, and how much cannot be compared ("other data")."""
+        counts = self.counts()
+        text = f"{counts['measured']} of {counts['cells']} cells measured"
+        if compared := sum(counts[status] for status in AGREEMENT):
+            text += f"; of {compared} with a published value "
+            text += ", ".join(f"{counts[status]} {status}" for status in AGREEMENT)
+        if counts["other data"]:
+            text += f"; {counts['other data']} cannot be compared (other data)"
         return text
 
     def to_dict(self) -> dict:
         """Everything, JSON-able."""
-        fields = asdict(self)
+        fields = asdict(self) | {"counts": self.counts()}
         fields["cells"] = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
         return fields
 
@@ -147,20 +188,10 @@ def read_table(out: str | os.PathLike[str]) -> Table:
         raise DataError(f"{out} holds no table.json. Name the --out folder of an `evalkit reproduce` run.")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
+        fields.pop("counts", None)
         agreement = [Agreement(**row) for row in fields.pop("agreement")]
         cells = [Cell(**{k: v for k, v in cell.items() if k != "difference"}) for cell in fields.pop("cells")]
         columns = [Column(**column) for column in fields.pop("columns")]
         return Table(**fields, columns=columns, cells=cells, agreement=agreement)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path} cannot be read ({error}). Run `evalkit reproduce` into that folder again.") from None
-
-
-def columns_of(definitions: Iterable[tuple[str, object]]) -> list[Column]:
-    """Columns from column name -> Definition."""
-    from evalkit.metrics.registry import Definition, card
-
-    return [
-        Column(name, card(d.metric).better, d.convention)  # type: ignore[arg-type]
-        for name, d in definitions
-        if isinstance(d, Definition)
-    ]

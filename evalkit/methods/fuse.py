@@ -216,6 +216,12 @@ def make_fuser(
         raise EvalkitError(f"{card.name} cannot run: {reason}.")
     if chosen and not card.module:
         raise EvalkitError(f"{card.name} cannot run: {missing_for(card, checkpoints)}.")
+    if len(chosen) == 1 and chosen[0].suffix == ".safetensors":
+        from evalkit.training.trained import trained_method
+
+        if trained := trained_method(chosen[0], card.name):
+            hashes = {chosen[0].name: file_hash(chosen[0])}
+            return NetworkFuser(card.name, trained, hashes, chosen, device, workers, recolour)
     if chosen and len(chosen) != len(card.checkpoint):
         raise EvalkitError(f"{card.name} takes {len(card.checkpoint)} checkpoint files: {', '.join(card.checkpoint)}.")
     if not chosen:

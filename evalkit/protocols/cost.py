@@ -5,67 +5,83 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from evalkit.leaderboards.table import Cell, Column, agreement
+from evalkit.leaderboards.published import PublishedRow
+from evalkit.leaderboards.table import Cell, Table, agreement
 from evalkit.methods.registry import MethodCard, method_cards
 from evalkit.metrics.parallel import default_workers
+from evalkit.protocols.cost_record import save_cost
 from evalkit.protocols.plan import Settings
-from evalkit.protocols.schema import Protocol, Published
+from evalkit.protocols.summary import now
+from evalkit.protocols.tables import COST_UNITS
+from evalkit.protocols.tasks import Job
 
-COLUMNS = {"FLOPs": "G multiply-adds", "Params": "K", "Time": "s"}
-
-
-def columns(chosen: Protocol) -> list[Column]:
-    """The columns of a cost table; less is better in all of them."""
-    return [Column(f"{name} ({COLUMNS[name]})", "lower", chosen.convention) for name in chosen.metrics]
+PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "s": 1.0, "ms": 1e-3}
 
 
-def cost_cells(
-    chosen: Protocol, dataset: str, methods: list[str], published: Published, settings: Settings
-) -> list[Cell]:
-    """The rows of a cost table: networks that evalkit has code for, weights not needed."""
-    cells = []
-    for method in settings.progress(methods, len(methods), "count"):
-        card = method_cards().get(method)
-        values, reason = costs(card, settings) if card else ({}, "unknown to evalkit")
-        for name in chosen.metrics:
-            printed = published.get((dataset, method, name))
-            text = printed.printed if printed else None
-            cells.append(_cell(dataset, method, name, values.get(name), text, reason, settings))
-    return cells
+def fill(job: Job, table: Table) -> None:
+    """The rows of a cost table: networks that evalkit has code for. Nothing is fused; weights are not needed."""
+    settings = job.settings
+    measurable = [name for name in job.chosen.metrics if name in COST_UNITS]
+    for method in settings.progress(job.methods, len(job.methods), "count") if measurable else []:
+        started = now()
+        values, reason = costs(method_cards().get(method), settings)
+        scaled = {
+            n: values[n] / PREFIX[job.chosen.units.get(n, COST_UNITS[n]).split()[0]] for n in measurable if values
+        }
+        for dataset in list(job.uses) or [""]:
+            table.pairs[dataset] = 1  # one pair of 640x480
+            if scaled:
+                save_cost(job, dataset, method, {n: v for n, v in scaled.items() if n != "Time"}, started)
+            for name in measurable:
+                value = scaled.get(name)
+                printed = job.published.get((dataset, method, name))
+                table.cells.append(_cell(dataset, method, name, value, printed, reason, settings))
 
 
-def costs(card: MethodCard, settings: Settings) -> tuple[dict[str, float], str]:
-    """Column -> value, or the reason why there is none."""
-    if not card.module:
-        return {}, "evalkit has no code for this network"
+def where_timed(settings: Settings) -> str:
+    """What times are taken on."""
+    from evalkit.methods.fuse import choose_device
+
+    device = choose_device(settings.device)
+    return device if device != "cpu" else f"CPU, {settings.workers or default_workers()} threads"
+
+
+def missing(card: MethodCard | None) -> str:
+    """Why a network's cost cannot be counted here; empty where it can."""
+    if card is None or not card.module:
+        return "evalkit has no code for this network" if card else "unknown to evalkit"
     if importlib.util.find_spec("torch") is None:
-        return {}, "needs PyTorch: pip install 'evalkit[networks]'"
+        return "needs PyTorch: pip install 'evalkit[networks]'"
+    return ""
+
+
+def costs(card: MethodCard | None, settings: Settings) -> tuple[dict[str, float], str]:
+    """Measure -> value (multiply-adds, parameters, seconds), or the reason why there is none."""
+    if card is None or (reason := missing(card)):
+        return {}, missing(card)
     from evalkit.methods.complexity import complexity, seconds_per_image
     from evalkit.methods.fuse import choose_device
 
     method = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS[card.name]
     counted = complexity(method)
     seconds = seconds_per_image(method, choose_device(settings.device), settings.workers or default_workers())
-    return {
-        "FLOPs": counted.multiply_adds / 1e9,
-        "Params": counted.parameters_by_call / 1e3,
-        "Time": seconds,
-    }, ""
+    return {"FLOPs": counted.multiply_adds, "Params": counted.parameters_by_call, "Time": seconds}, reason
 
 
 def _cell(
-    dataset: str, method: str, name: str, value: float | None, printed: str | None, reason: str, settings: Settings
+    dataset: str,
+    method: str,
+    name: str,
+    value: float | None,
+    published: PublishedRow | None,
+    reason: str,
+    settings: Settings,
 ) -> Cell:
-    column = f"{name} ({COLUMNS[name]})"
+    printed, mark = (published.printed, published.mark) if published else (None, "")
     if value is None:
-        return Cell(dataset, method, column, None, printed, 0, "hole", reason)
+        return Cell(dataset, method, name, None, printed, 0, "hole", reason, mark)
     if name == "Time":
-        from evalkit.methods.fuse import choose_device
-
-        device = choose_device(settings.device)
-        where = device if device != "cpu" else f"CPU, {settings.workers or default_workers()} threads"
-        return Cell(
-            dataset, method, column, value, printed, 1, "other data", f"measured on {where}, the paper's on a GPU"
-        )
+        reason = f"measured on {where_timed(settings)}, the paper's on a GPU"
+        return Cell(dataset, method, name, value, printed, 1, "other data", reason, mark)
     status = agreement(value, printed) if printed is not None else "unpublished"
-    return Cell(dataset, method, column, value, printed, 1, status)
+    return Cell(dataset, method, name, value, printed, 1, status, "", mark)

@@ -60,7 +60,7 @@ def measure_rows(
     files: dict[str, ScoreFile] = {}
     keys: dict[str, dict[str, str]] = {}
     for row in rows:
-        files[row.method] = ScoreFile(settings.out / "scores" / pairs.dataset / f"{row.method}.csv", wanted)
+        files[row.method] = ScoreFile(settings.scores_file(pairs.dataset, row.method), wanted)
         keys[row.method] = {
             pair.stem: digest(
                 REVISION, names, hashes[pair.infrared], hashes[pair.visible], hashes[row.fused[pair.stem]]

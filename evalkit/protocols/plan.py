@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,9 @@ from evalkit.methods.registry import check_name, method_card, method_cards
 from evalkit.protocols.schema import DatasetUse, Protocol
 
 Existing = Literal["reuse", "replace", "fail"]
+Source = Literal["outputs", "data set", "checkpoint", "trained", "classical"]
 Progress = Callable[[Iterable, int, str], Iterable]
+SOURCES = ("Visible", "Infrared")
 SAMPLE_PAIRS = 8
 SAMPLE_METHODS = ("average", "maximum", "laplacian")
 
@@ -34,6 +37,12 @@ class Settings:
     existing: Existing
     workers: int | None
     progress: Progress
+    train: bool = False  # rows that have no images and no weights
+    recipe: str = "small"  # how networks are trained: for fusing, and downstream
+
+    def scores_file(self, dataset: str, method: str) -> Path:
+        """Where the scores of every image are written."""
+        return self.out / "scores" / dataset / f"{file_name(method)}.csv"
 
 
 @dataclass
@@ -41,11 +50,17 @@ class Row:
     """One method on one data set: its fused images by stem, or the reason why there are none."""
 
     method: str
-    filled_from: str = ""  # outputs, data set, checkpoint, classical
+    filled_from: Source | Literal[""] = ""
     fuser: Fuser | None = None  # where evalkit fuses itself
     fused: dict[str, Path] = field(default_factory=dict)
     not_fused: dict[str, str] = field(default_factory=dict)
     hole: str = ""
+
+    def place_in(self, out: Path, pairs: PairSet) -> None:
+        """Where evalkit's own fused images go, if the row has a fuser."""
+        if self.fuser is not None:
+            folder = out / "fused" / file_name(self.method) / pairs.dataset
+            self.fused = {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs}
 
 
 def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -> dict[str, DatasetUse]:
@@ -53,8 +68,6 @@ def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -
     if sample:
         if names is not None:
             raise EvalkitError("--sample runs on the sample scenes alone: leave --datasets out.")
-        if chosen.task == "complexity":
-            raise EvalkitError(f"{chosen.name} needs no images: leave --sample out.")
         return {"samples": DatasetUse(pairs=SAMPLE_PAIRS)}
     if names is None:
         return dict(chosen.datasets)
@@ -93,25 +106,51 @@ def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | 
     return list(dict.fromkeys(found))
 
 
-def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings) -> Row:
-    """Where a method's fused images come from: the user's outputs, the data set's own, weights, or classical code."""
-    given = find_outputs(settings.outputs, method, card.name, pairs.split)
+def find_row(
+    method: str,
+    card: Card,
+    pairs: PairSet,
+    use: DatasetUse,
+    outputs: Path | None,
+    checkpoints: Path | None,
+    ablation: str = "",
+) -> Row:
+    """Where a method's fused images come from, or why there are none: the user's outputs, the data set's own, weights,
+    or classical code. Nothing is read but the names of files; `fused` is empty where evalkit fuses itself.
+    """
+    given = find_outputs(outputs, file_name(method), card.name, pairs.split)
     if given:
         return Row(method, "outputs", fused=given)
+    if method in SOURCES:  # the rows of downstream tables that use no fusion at all
+        return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
     if use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
         return Row(method, "data set", fused=image_files(folder, allow_empty=True))
+    place = f"{file_name(method)}/{card.name}"
     card_of_method = method_cards().get(method)
+    reason = ""
+    if card_of_method is not None and not (reason := missing_for(card_of_method, checkpoints)):
+        return Row(method, "checkpoint" if card_of_method.checkpoint else "classical")
+    reason = reason.removesuffix(": bring its fused images with --outputs")
     if card_of_method is None:
-        return Row(method, hole=f"no fused images: put them in {settings.outputs}/<method>/{card.name}")
-    if reason := missing_for(card_of_method, settings.checkpoints):
-        if settings.outputs is None:
-            cure = f"or give --outputs OUTPUTS with OUTPUTS/<method>/{card.name}/<stem>.png"
-        else:
-            cure = f"or put its fused images in {settings.outputs}/<method>/{card.name}"
-        return Row(method, hole=f"{reason}; {cure}")
+        reason = "no fused images, and evalkit knows no network of this name"
+    elif checkpoints is None and card_of_method.weights:
+        reason += f" ({card_of_method.weights})"
+    if ablation and card_of_method is None:
+        reason = "an ablation: no weights of it are published"
+    cure = f"give --outputs OUTPUTS with OUTPUTS/{place}/<stem>.png"
+    if outputs is not None:
+        cure = f"put its fused images in {outputs}/{place}"
+    return Row(method, hole=f"{reason}; {'or ' if 'DIR' in reason else ''}{cure}")
+
+
+def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings, ablation: str = "") -> Row:
+    """The row that is ready to be fused and measured, or a hole with its reason."""
+    row = find_row(method, card, pairs, use, settings.outputs, settings.checkpoints, ablation)
+    if row.hole or row.filled_from in ("outputs", "data set"):
+        return row
     try:
-        fuser = make_fuser(
-            card_of_method,
+        row.fuser = make_fuser(
+            method_cards()[method],
             settings.checkpoints,
             device=settings.device,
             workers=settings.workers,
@@ -119,9 +158,20 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
         )
     except DataError as error:  # weights that are damaged or of another network
         return Row(method, hole=str(error))
-    folder = settings.out / "fused" / method / card.name
-    fused = {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs}
-    return Row(method, "checkpoint" if fuser.weights else "classical", fuser, fused)
+    row.place_in(settings.out, pairs)
+    return row
+
+
+def use_of(use: DatasetUse, card: Card) -> DatasetUse:
+    """The use with the count of pairs that the data set's card states, where the paper states none."""
+    split = use.split or card.default_split
+    known = split is None or split in {s.name for s in card.splits}
+    return use if use.pairs or not known else use.model_copy(update={"pairs": card.expected(split)})
+
+
+def file_name(method: str) -> str:
+    """A row's name as the name of a file or folder: "w/o Mask" is w-o Mask."""
+    return re.sub(r'[/\\:*?"<>|]', "-", method)
 
 
 def find_data_root(data_root: str | os.PathLike[str] | None) -> Path:

@@ -30,6 +30,7 @@ class Record(BaseModel):
     scores: dict[str, float]
     holes: dict[str, str]
     failures: list[dict[str, str]]  # image, reason
+    scores_hash: str = ""  # of the per-image scores, see PerImage.hash; empty where nothing was measured
     provenance: dict[str, Any]
     seeds: dict[str, int] = {}
     started: str

@@ -1,0 +1,109 @@
+"""`evalkit train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from evalkit.console import print_json, progress
+
+
+@click.command()
+@click.argument("method")
+@click.option("--recipe", "name", default="small", show_default=True, help="small, paper, or a YAML file.")
+@click.option("--variant", default="", help="A row of the paper's ablation, e.g. AE3.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    envvar="EVALKIT_DATA",
+    help="Folder with the data sets [EVALKIT_DATA].",
+)
+@click.option("--sample", is_flag=True, help="Learn from generated scenes instead of the recipe's data sets.")
+@click.option("--weights", type=click.Path(path_type=Path), help="Folder with the pretrained weights a recipe names.")
+@click.option("--out", type=click.Path(path_type=Path), help="runs/train/<method>-<recipe> when not given.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
+@click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="GPUs that train together.")
+@click.option("--workers", type=click.IntRange(0), help="Processes that read images.")
+@click.option("--existing", type=click.Choice(["reuse", "replace", "fail"]), default="reuse", show_default=True)
+@click.option("--show", is_flag=True, help="Print the recipe and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def train(
+    method: str,
+    name: str,
+    variant: str,
+    data_root: Path | None,
+    sample: bool,
+    weights: Path | None,
+    out: Path | None,
+    device: str,
+    devices: int,
+    workers: int | None,
+    existing: str,
+    show: bool,
+    as_json: bool,
+) -> None:
+    """Train a network by a recipe; a run that was interrupted goes on where it stopped.
+
+    \b
+      evalkit train SMFNet --recipe small --sample
+      evalkit fuse SMFNet --checkpoint runs/train/SMFNet-small/best.safetensors --dataset TNO --data-root DIR --out DIR
+    """
+    from evalkit.methods.extras import need_torch
+
+    need_torch()
+    from evalkit.protocols.plan import find_data_root
+    from evalkit.training.recipe import load_recipe
+
+    recipe = load_recipe(method, name, variant)
+    if show:
+        click.echo(_as_yaml(recipe.model_dump(exclude_defaults=True)))
+        return
+    from evalkit.training.loop import train as run
+    from evalkit.training.trained import on_samples, training_scenes
+
+    stem = "-".join(filter(None, [recipe.method, variant.replace("/", ""), recipe.name, "sample" if sample else ""]))
+    out = Path("runs") / "train" / stem.replace(" ", "-") if out is None else out
+    if sample:
+        recipe, root = on_samples(recipe), training_scenes(out / "data", progress)
+    else:
+        root = find_data_root(data_root)
+    result = run(
+        recipe,
+        root,
+        out,
+        weights=weights,
+        device=device,
+        devices=devices,
+        workers=workers,
+        existing=existing,
+        progress=progress,
+        tell=lambda text: click.echo(text, err=True),
+    )
+    first, last = result.losses[0], result.losses[-1]
+    if as_json:
+        print_json(
+            {
+                "weights": str(result.weights),
+                "recipe": recipe.hash,
+                "losses": [{"epoch": e, "stage": s, "loss": v} for e, s, v in result.losses],
+                "seconds": result.seconds,
+                "steps": result.steps,
+                "images_per_second": result.images_per_second,
+                "peak_memory": result.peak_memory,
+            }
+        )
+        return
+    click.echo(
+        f"{recipe.title}, recipe {recipe.name}: loss {first[2]:.4f} ({first[1]}, epoch 1) to {last[2]:.4f} "
+        f"({last[1]}, epoch {last[0] + 1}), {result.seconds:.0f} s. Weights, log and curves: {out}"
+    )
+
+
+def _as_yaml(fields: dict[str, Any]) -> str:
+    import json
+
+    import yaml
+
+    return yaml.safe_dump(json.loads(json.dumps(fields)), sort_keys=False, allow_unicode=True, width=110).rstrip()

@@ -1,0 +1,19 @@
+"""Optional packages: one sentence with the cure where one is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from evalkit.errors import EvalkitError
+
+
+def need(package: str, what: str, extra: str) -> None:
+    """Raises EvalkitError where a package that an extra brings is not installed."""
+    if importlib.util.find_spec(package) is None:
+        raise EvalkitError(f"{what} needs {package}: pip install 'evalkit[{extra}]'")
+
+
+def need_torch() -> None:
+    """Raises EvalkitError where what training needs is not installed."""
+    need("torch", "training", "training")
+    need("lightning_fabric", "training", "training")

@@ -1,0 +1,120 @@
+"""Tables of fusion metrics: every method on every data set, fused, measured and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from evalkit.data.card import load_card
+from evalkit.data.pairs import PairSet, find_pairs
+from evalkit.errors import DataError, EvalkitError
+from evalkit.leaderboards.per_image import PublishedImages, agree, published_per_image
+from evalkit.leaderboards.published import PublishedRow
+from evalkit.leaderboards.table import Cell, Status, Table, agreement
+from evalkit.metrics.registry import Definition, convention, definitions
+from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
+from evalkit.protocols.plan import Row, file_name, plan_row, use_of
+from evalkit.protocols.schema import DatasetUse, Protocol
+from evalkit.protocols.summary import now, summarise
+from evalkit.protocols.tasks import Job
+from evalkit.protocols.training import train_row, wants_training
+from evalkit.records.per_image import read_per_image
+from evalkit.records.record import Record, save
+
+
+def metrics_of(chosen: Protocol) -> tuple[dict[str, Definition], dict[str, str]]:
+    """Column name -> definition, and column name -> why the convention has none. Raises UnknownNameError."""
+    convention(chosen.convention)
+    wanted: dict[str, Definition] = {}
+    undefined: dict[str, str] = {}
+    for metric in chosen.metrics:
+        try:
+            wanted |= definitions([metric], chosen.convention)
+        except EvalkitError as error:
+            undefined[metric] = f"not measured: {error}".rstrip(".")
+    return wanted, undefined
+
+
+def fill(job: Job, table: Table) -> None:
+    """Measure every row on every data set; a column that the convention does not define is a column of holes.
+
+    Raises:
+        UnknownNameError: no such convention.
+        OutputError: a file cannot be written.
+    """
+    wanted, undefined = metrics_of(job.chosen)
+    out = job.settings.out
+    for dataset, use in job.uses.items():
+        for record in run_dataset(job, dataset, use, wanted):
+            method = record.method["name"]
+            save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
+            table.pairs[dataset] = record.dataset["pairs"]
+            for metric in wanted:
+                table.cells.append(cell(record, metric, job.published.get((dataset, method, metric))))
+            for metric, reason in undefined.items():
+                row = job.published.get((dataset, method, metric))
+                printed, mark = (row.printed, row.mark) if row else (None, "")
+                table.cells.append(Cell(dataset, method, metric, None, printed, 0, "hole", reason, mark))
+        if use.published_per_image and not job.sample:
+            images = read_published(job, dataset, use)
+            table.agreement += agree(dataset, images, out / "scores" / dataset, list(wanted))
+
+
+def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
+    """The values per image that a data set publishes of itself; none where its file is not there."""
+    try:
+        pairs = find_pairs(load_card(dataset), job.root or "", use.split)
+    except DataError:
+        return {}
+    return published_per_image(pairs.root / use.published_per_image, job.chosen.published_names)
+
+
+def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, Definition]) -> Iterator[Record]:
+    """Fuse and measure every method on one data set; a record for each."""
+    started, settings = now(), job.settings
+    card = load_card(dataset)
+    use = use_of(use, card)
+    root = job.root or settings.out
+    try:
+        pairs = find_pairs(card, root, use.split)
+    except EvalkitError as error:
+        pairs = PairSet(card.name, use.split, root, "", ())
+        rows = [Row(method, hole=f"the data set cannot be used: {error}") for method in job.methods]
+    else:
+        rows = [
+            plan_row(method, card, pairs, use, settings, job.chosen.ablations.get(method, "")) for method in job.methods
+        ]
+        for i, row in enumerate(rows):
+            if wants_training(row, job.chosen, settings):
+                rows[i] = train_row(row, job.chosen, settings, root, job.sample)
+                rows[i].place_in(settings.out, pairs)
+    filled = [row for row in rows if not row.hole]
+    sources = [path for pair in pairs.pairs for path in (pair.infrared, pair.visible)]
+    hashes = hash_files(sources, settings.workers)
+    for row in filled:
+        if row.fuser is not None:
+            fuse_row(row, pairs, hashes, settings)
+    stems = {pair.stem for pair in pairs.pairs}
+    fused = [path for row in filled for stem, path in row.fused.items() if stem in stems]
+    hashes |= hash_files(fused, settings.workers)
+    measured = measure_rows(pairs, filled, wanted, hashes, settings)
+    for row in rows:
+        record = summarise(job.chosen, pairs, use, row, wanted, measured.get(row.method, {}), hashes, started)
+        if measured.get(row.method):
+            record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, row.method)).hash()
+        yield record
+
+
+def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
+    """One number of the table, judged against the printed one when both come from the same count of pairs."""
+    printed, mark = (published.printed, published.mark) if published else (None, "")
+    found, expected = record.dataset["pairs"], record.dataset["expected"]
+    value, reason = record.scores.get(metric), record.holes.get(metric, "")
+    status: Status
+    if value is None:
+        status = "hole"
+    elif expected is not None and found != expected:
+        status, reason = "other data", f"measured on {found} pairs, the paper's table on {expected}"
+    else:
+        status = agreement(value, printed) if printed is not None else "unpublished"
+    names = record.dataset["name"], record.method["name"], metric
+    return Cell(*names, value, printed, record.images, status, reason, mark)

@@ -1,0 +1,245 @@
+"""What a protocol would run, what is missing and where to get it; nothing is run, nothing is written."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from evalkit.data.card import Card, load_card
+from evalkit.data.pairs import PairSet, find_pairs, layout_tree
+from evalkit.errors import DataError, EvalkitError
+from evalkit.methods.registry import method_cards
+from evalkit.metrics.registry import card as metric_card
+from evalkit.protocols.plan import (
+    find_checkpoints,
+    find_data_root,
+    find_outputs_root,
+    find_row,
+    plan_datasets,
+    plan_methods,
+    use_of,
+)
+from evalkit.protocols.schema import DatasetUse, Protocol, protocol, rows_of
+from evalkit.protocols.tables import expected_rows
+from evalkit.protocols.tasks import kind, needs_images, not_available
+
+Report = dict[str, Any]
+
+
+def plan_report(
+    name: str,
+    data_root: str | os.PathLike[str] | None = None,
+    *,
+    outputs: str | os.PathLike[str] | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
+    methods: Iterable[str] | None = None,
+    datasets: Iterable[str] | None = None,
+) -> Report:
+    """What `reproduce` would do with the same arguments, as a JSON-able dict.
+
+    Without a data root it says what one would have to hold. Keys: protocol, source, title, task, convention, published
+    and empty (printed numbers and cells left empty), data_root, datasets (name, split, expected, found, missing,
+    layout, source), rows (method, dataset, from, missing, train), metrics (name, definition or missing), training,
+    downstream, left_open, decisions, not_available (why no row of this task can be filled), cells (total, would_run).
+
+    Raises:
+        UnknownNameError: protocol, method or data set, with the nearest names.
+        DataError: a folder that is named does not exist.
+    """
+    chosen = protocol(name)
+    output_root, weights = find_outputs_root(outputs), find_checkpoints(checkpoints)
+    uses = plan_datasets(chosen, datasets, sample=False)
+    rows = plan_methods(chosen, methods, output_root, sample=False)
+    named = data_root is not None or bool(os.environ.get("EVALKIT_DATA"))
+    root = find_data_root(data_root) if named else None
+    found = {dataset: _find(dataset, use, root) for dataset, use in uses.items()}
+    planned = [
+        _plan_row(chosen, method, dataset, found[dataset][0], output_root, weights)
+        for method in rows
+        for dataset in uses
+    ]
+    metrics = _metrics(chosen)
+    expected = {row.key for row in expected_rows(chosen, uses, rows)}
+    ready = [(row["dataset"], row["method"]) for row in planned if not row["missing"]]
+    if needs_images(chosen):
+        ready = [(dataset, method) for dataset, method in ready if not found[dataset][1]["missing"]]
+    would_run = {(*pair, metric["name"]) for pair in ready for metric in metrics if not metric["missing"]}
+    printed = rows_of(chosen)
+    return {
+        "protocol": chosen.name,
+        "source": f"{chosen.paper} {chosen.table}",
+        "title": chosen.title,
+        "task": chosen.task,
+        "convention": chosen.convention,
+        "published": sum(bool(row.printed) for row in printed),
+        "empty": sum(not row.printed for row in printed),
+        "data_root": str(root) if root else None,
+        "datasets": [entry for _, entry in found.values()],
+        "rows": planned,
+        "metrics": metrics,
+        "training": chosen.training,
+        "downstream": chosen.downstream,
+        "left_open": list(chosen.left_open),
+        "decisions": list(chosen.decisions),
+        "not_available": not_available(chosen),
+        "cells": {"total": len(expected | would_run), "would_run": len(would_run)},
+    }
+
+
+def _find(dataset: str, use: DatasetUse, root: Path | None) -> tuple[tuple[Card, DatasetUse, PairSet], Report]:
+    """A data set as far as it is there, and what is to be said about it."""
+    card = load_card(dataset)
+    stated, use = use.pairs, use_of(use, card)
+    pairs, missing = PairSet(card.name, use.split, Path(), "", ()), ""
+    if root is None:
+        missing = "no data root is named: give --data-root DIR (or set EVALKIT_DATA)"
+    else:
+        try:
+            pairs = find_pairs(card, root, use.split)
+        except EvalkitError as error:
+            missing = str(error).splitlines()[0]
+    return (card, use, pairs), {
+        "name": dataset,
+        "split": use.split,
+        "expected": use.pairs,
+        "expected_by": "paper" if stated else "data set" if use.pairs else None,
+        "found": None if missing else len(pairs.pairs),
+        "missing": missing,
+        "layout": layout_tree(card),
+        "source": card.source,
+    }
+
+
+def _plan_row(
+    chosen: Protocol,
+    method: str,
+    dataset: str,
+    found: tuple[Card, DatasetUse, PairSet],
+    outputs: Path | None,
+    checkpoints: Path | None,
+) -> Report:
+    entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
+    if kind(chosen) == "complexity":
+        from evalkit.protocols.cost import missing as why_not_counted
+
+        reason = why_not_counted(method_cards().get(method))
+        return entry | {"from": "" if reason else "network", "missing": reason}
+    card, use, pairs = found
+    if kind(chosen) in ("saliency", "curves"):  # the rows are networks for salient objects: there is nothing to fuse
+        return entry | {"missing": not_available(chosen)}
+    try:
+        row = find_row(method, card, pairs, use, outputs, checkpoints, chosen.ablations.get(method, ""))
+    except DataError as error:  # two fused images of one stem
+        return entry | {"missing": str(error)}
+    train = _train(chosen, method) if row.hole else ""
+    missing = "; ".join(filter(None, [row.hole, train, not_available(chosen)]))
+    return entry | {"from": row.filled_from, "missing": missing, "train": train}
+
+
+def _train(chosen: Protocol, method: str) -> str:
+    """How a row could be trained instead: by the recipe of its network, or of the network it is an ablation of."""
+    from evalkit.training.recipe import trainable
+
+    variant = chosen.ablations.get(method, "")
+    network = chosen.paper if variant else method
+    if network not in trainable():
+        return ""
+    named = f" --variant {shlex.quote(variant)}" if variant else ""
+    return f"or train it with `evalkit train {network} --recipe paper{named}` and fuse with its weights"
+
+
+def _metrics(chosen: Protocol) -> list[Report]:
+    """Every metric: how the convention defines it, or why it is a column of holes."""
+    if kind(chosen) == "fusion":
+        from evalkit.protocols.fusion import metrics_of
+
+        wanted, undefined = metrics_of(chosen)
+        defined = [{"name": name, "definition": d.choice, "missing": ""} for name, d in wanted.items()]
+        return defined + [{"name": name, "definition": "", "missing": reason} for name, reason in undefined.items()]
+    if kind(chosen) == "complexity":
+        from evalkit.protocols.tables import COST_UNITS
+
+        return [
+            {
+                "name": name,
+                "definition": chosen.units.get(name, COST_UNITS.get(name, "")),
+                "missing": "" if name in COST_UNITS else f"evalkit does not measure {name}",
+            }
+            for name in chosen.metrics
+        ]
+    return [{"name": name, "definition": _definition(name), "missing": ""} for name in chosen.metrics]
+
+
+def _definition(metric: str) -> str:
+    try:
+        return metric_card(metric).definition
+    except EvalkitError:
+        return ""
+
+
+def report_text(report: Report) -> str:
+    """The report as a person reads it."""
+    numbers = f"{report['published']} published numbers"
+    if report["empty"]:
+        numbers += f", {report['empty']} cells left empty"
+    lines = [f"{report['protocol']} · {report['source']} · {report['title']}", f"task {report['task']}; {numbers}"]
+    lines += ["", f"data sets ({'data root ' + report['data_root'] if report['data_root'] else 'no data root named'})"]
+    for entry in report["datasets"]:
+        lines += _dataset_lines(entry)
+    if not report["datasets"]:
+        lines.append("  none: the paper names none, or the table needs none")
+    lines += ["", "rows", *_row_lines(report["rows"], report["not_available"])]
+    lines += ["", f"metrics (convention {report['convention']})"]
+    lines += [f"  {m['name']}: {m['definition'] or 'as the paper'}" for m in report["metrics"] if not m["missing"]]
+    lines += _grouped(report["metrics"], "name")
+    for title in ("training", "downstream"):
+        if report[title]:
+            lines += ["", f"{title} as the paper states it", *(f"  {k}: {v}" for k, v in report[title].items())]
+    for title, key in (("left open by the paper", "left_open"), ("decisions", "decisions")):
+        if report[key]:
+            lines += ["", title, *(f"  - {sentence}" for sentence in report[key])]
+    cells = report["cells"]
+    lines += ["", f"{cells['would_run']} of {cells['total']} cells would be measured; nothing was run or written."]
+    return "\n".join(lines)
+
+
+def _dataset_lines(entry: Report) -> list[str]:
+    split = f", split {entry['split']}" if entry["split"] else ""
+    expected = f"{entry['expected']} pairs" if entry["expected"] else "an unknown number of pairs"
+    by = {"data set": " (the data set's count; the paper states none)"}.get(entry["expected_by"] or "", "")
+    lines = [f"  {entry['name']}{split}: {expected} expected{by}"]
+    if not entry["missing"]:
+        same = entry["expected"] in (None, entry["found"])
+        lines[0] += f", {entry['found']} found" + ("" if same else ": not compared with the published values")
+        return lines
+    lines.append(f"    missing: {entry['missing']}")
+    lines += [f"    {line}" for line in entry["layout"].splitlines()]
+    return [*lines, f"    get it from: {entry['source']}"]
+
+
+def _row_lines(rows: list[Report], of_all: str) -> list[str]:
+    """Rows by where their images come from, the holes by reason, then the reason that all rows share."""
+    sources: dict[tuple[str, str], list[str]] = {}
+    holes = []
+    for row in rows:
+        if row["from"]:
+            sources.setdefault((row["method"], row["from"]), []).append(row["dataset"])
+        own = row["missing"].removesuffix(of_all).removesuffix("; ")
+        own = own.replace(f"/{row['method']}/{row['dataset']}", "/<method>/<dataset>")
+        holes.append(row | {"missing": own})
+    lines = [f"  {method}: {what} on {', '.join(filter(None, sets))}" for (method, what), sets in sources.items()]
+    lines += _grouped(holes, "method")
+    everyone = ", ".join(dict.fromkeys(row["method"] for row in rows))
+    return lines + ([f"  – {everyone}: {of_all}"] if of_all else [])
+
+
+def _grouped(entries: list[Report], key: str) -> list[str]:
+    """`names: reason` for what is missing; names with the same reason are put together."""
+    by_reason: dict[str, dict[str, None]] = {}
+    for entry in entries:
+        if entry["missing"]:
+            by_reason.setdefault(entry["missing"], {})[entry[key]] = None
+    return [f"  – {', '.join(names)}: {reason}" for reason, names in by_reason.items()]

@@ -1,0 +1,61 @@
+"""Rows that have no fused images and no weights, filled by training the method's network."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from evalkit.data.pairs import file_hash
+from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.methods.fuse import NetworkFuser, choose_device
+from evalkit.protocols.plan import Row, Settings, file_name
+from evalkit.protocols.schema import Protocol
+
+
+def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
+    """Whether the run was asked to train, and this row is a hole that training can fill."""
+    if not (settings.train and row.hole) or importlib.util.find_spec("lightning_fabric") is None:
+        return False
+    from evalkit.training.recipe import trainable
+
+    return (chosen.paper if row.method in chosen.ablations else row.method) in trainable()
+
+
+def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
+    """The row with a trained network, or a hole that says why training failed.
+
+    The network is trained once for all data sets of the run, in OUT/training/<method>; an interrupted training goes on.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
+    from evalkit.training.loop import TrainingError, train
+    from evalkit.training.recipe import load_recipe
+    from evalkit.training.trained import on_samples, trained_method, training_scenes
+
+    variant = chosen.ablations.get(row.method, "")
+    recipe = load_recipe(chosen.paper if variant else row.method, settings.recipe, variant)
+    out = settings.out / "training" / file_name(row.method)
+    if sample:
+        recipe, root = on_samples(recipe), training_scenes(settings.out / "training" / "scenes", settings.progress)
+    try:
+        result = train(
+            recipe,
+            root,
+            out,
+            weights=settings.checkpoints,
+            device=settings.device,
+            existing="replace" if settings.existing == "replace" else "reuse",
+            progress=settings.progress,
+        )
+    except (UnknownNameError, TrainingError):
+        raise
+    except EvalkitError as error:
+        return Row(row.method, hole=f"cannot be trained: {error}")
+    method = trained_method(result.weights, recipe.method)
+    assert method is not None
+    device = choose_device(settings.device)
+    hashes = {result.weights.name: file_hash(result.weights)}
+    fuser = NetworkFuser(row.method, method, hashes, [result.weights], device, settings.workers, settings.recolour)
+    return Row(row.method, "trained", fuser)

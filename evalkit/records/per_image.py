@@ -1,0 +1,95 @@
+"""The per-image scores that a record's means come from: read strictly, hashed and averaged again."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalkit.errors import DataError
+
+ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One image: the key of what it was measured on, a value per metric (None for a hole), the reason per hole."""
+
+    key: str
+    values: dict[str, float | None]
+    holes: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PerImage:
+    """The rows of a score file by image."""
+
+    metrics: tuple[str, ...]
+    rows: dict[str, ImageRow]
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over all images; None where one of them has no value: no mean is taken over holes."""
+        values = list(self.column(metric).values())
+        if not values or any(value is None for value in values):
+            return None
+        return math.fsum(value for value in values if value is not None) / len(values)
+
+    def column(self, metric: str) -> dict[str, float | None]:
+        """Image -> value."""
+        return {image: row.values[metric] for image, row in self.rows.items()}
+
+    def hash(self) -> str:
+        """SHA-256 of the content: images, keys, values and holes, whatever the order of rows, columns and line ends."""
+        digest = hashlib.sha256()
+        for image in sorted(self.rows):
+            row = self.rows[image]
+            line = json.dumps([image, row.key, row.values, row.holes], ensure_ascii=False, sort_keys=True)
+            digest.update(line.encode() + b"\n")
+        return digest.hexdigest()
+
+
+def read_per_image(path: Path) -> PerImage:
+    """Read a score file (`scores/<dataset>/<method>.csv` of a run). Raises DataError naming the line that is wrong."""
+    try:
+        return parse_per_image(path.read_bytes(), str(path))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def parse_per_image(data: bytes, path: str) -> PerImage:
+    """A score file from its bytes; `path` is for the messages. Raises DataError."""
+    try:
+        lines = list(csv.reader(io.StringIO(data.decode())))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    header = lines[0] if lines else []
+    if tuple(header[:2]) != ENDS[0] or tuple(header[-1:]) != ENDS[1] or len(set(header)) != len(header):
+        raise DataError(f"{path} is no score file: its header is {','.join(header)!r}, expected image,key,...,holes.")
+    metrics = tuple(header[2:-1])
+    rows: dict[str, ImageRow] = {}
+    for number, line in enumerate(lines[1:], 2):
+        try:
+            row = _row(metrics, line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}.") from None
+        if line[0] in rows:
+            raise DataError(f"{path}, line {number}: the image {line[0]!r} is already there.")
+        rows[line[0]] = row
+    return PerImage(metrics, rows)
+
+
+def _row(metrics: tuple[str, ...], line: list[str]) -> ImageRow:
+    if len(line) != len(metrics) + 3:
+        raise ValueError(f"{len(line)} cells, expected {len(metrics) + 3}")
+    values = {m: float(text) if text else None for m, text in zip(metrics, line[2:-1], strict=True)}
+    if odd := [m for m, value in values.items() if value is not None and math.isnan(value)]:
+        raise ValueError(f"{odd[0]} is not a number; a hole is an empty cell with its reason in the last column")
+    holes = json.loads(line[-1]) if line[-1] else {}
+    empty = {m for m, value in values.items() if value is None}
+    if not isinstance(holes, dict) or set(holes) != empty:
+        raise ValueError(f"empty cells are {sorted(empty)}, reasons are given for {sorted(holes)}")
+    return ImageRow(line[1], values, holes)

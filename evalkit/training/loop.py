@@ -1,0 +1,448 @@
+"""The training loop: stages, optimisers per part, validation, checkpoints, and going on where a killed run stopped.
+
+Every random number is drawn from (seed, epoch, step), so a run that is killed and resumed at any point ends with the
+weights of an undisturbed one, on the same device with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from evalkit.data.card import LabelClass, load_card
+from evalkit.data.pairs import ImagePair, find_pairs
+from evalkit.errors import DataError, EvalkitError
+from evalkit.methods.checkpoints import load_strictly
+from evalkit.methods.fuse import choose_device
+from evalkit.records.provenance import version
+from evalkit.training.curves import draw_curves
+from evalkit.training.data import Batch, Pairs, Place, batches, collate, places
+from evalkit.training.recipe import Augment, Optimiser, Recipe, Stage
+from evalkit.training.schedule import plateaus, rate
+from evalkit.training.state import (
+    BEST,
+    LAST,
+    LOG,
+    RESUME,
+    Log,
+    as_saved,
+    read_resume,
+    save_resume,
+    save_weights,
+)
+from evalkit.training.system import Moment, build_system
+
+SAVE_EVERY = 300  # seconds between saves within a long epoch
+
+
+class TrainingError(EvalkitError):
+    """A training run that cannot go on: a loss that is not finite."""
+
+
+@dataclass
+class Trained:
+    """What a run gave.
+
+    Attributes:
+        folder: with best.safetensors, last.safetensors, log.csv and curves.png.
+        weights: the best weights by the validation loss of the last stage, else the last ones.
+        losses: (epoch, stage, mean training loss).
+        seconds: of this call; `steps` it made.
+    """
+
+    folder: Path
+    weights: Path
+    losses: list[tuple[int, str, float]]
+    seconds: float
+    steps: int
+    images_per_second: float
+    peak_memory: int | None = None
+    resumed_at: int = 0
+
+
+class Leg(NamedTuple):
+    """One epoch of the plan."""
+
+    round: int
+    stage: Stage
+    epoch: int  # within its stage and round
+
+
+def plan(recipe: Recipe) -> list[Leg]:
+    """All epochs in order."""
+    return [
+        Leg(round_, stage, epoch)
+        for round_ in range(recipe.rounds)
+        for stage in recipe.stages
+        for epoch in range(stage.epochs)
+    ]
+
+
+@dataclass
+class Progress:
+    """How far the run is; with weights and optimisers it is the state that is saved."""
+
+    epoch: int = 0
+    step: int = 0  # within the epoch
+    sums: dict[str, float] = field(default_factory=dict)  # of the terms over the steps of this epoch
+    part_steps: dict[str, int] = field(default_factory=dict)
+    part_epochs: dict[str, int] = field(default_factory=dict)
+    part_losses: dict[str, list[float]] = field(default_factory=dict)  # mean loss of each epoch that a part learnt in
+    best: float = math.inf
+
+
+def gather(recipe: Recipe, data_root: Path) -> tuple[list[ImagePair], list[ImagePair], list[LabelClass], str]:
+    """Pairs to learn from, pairs for validation, the box classes, and a hash of all of it.
+
+    Raises:
+        DataError: a data set that is not there, or too few pairs.
+    """
+    pairs: list[ImagePair] = []
+    hashes, classes = [], []
+    for name, split in recipe.data.datasets.items():
+        card = load_card(name)
+        found = find_pairs(card, data_root, split)
+        random = torch.Generator().manual_seed(recipe.seed)
+        count = max(1, round(recipe.data.shares.get(name, 1) * len(found.pairs)))
+        drawn = torch.randperm(len(found.pairs), generator=random)[:count].tolist()
+        pairs += [found.pairs[i] for i in sorted(drawn)]
+        hashes.append(f"{name} {found.content_hash()}")
+        classes = list(card.detection)
+    holdout = recipe.data.holdout
+    if len(pairs) <= holdout:
+        raise DataError(f"{len(pairs)} pairs are too few: the recipe keeps {holdout} for validation.")
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(recipe.seed)).tolist()
+    held = set(order[:holdout])
+    digest = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    chosen = [pair for i, pair in enumerate(pairs) if i not in held]
+    return chosen, [pairs[i] for i in sorted(held)], classes, digest
+
+
+def make_optimiser(part: nn.Module, settings: Optimiser, no_decay: Sequence[Tensor]) -> Optimizer:
+    """The optimiser of one part; parameters in `no_decay` have no weight decay."""
+    kept = {id(p) for p in no_decay}
+    groups = [
+        {"params": [p for p in part.parameters() if id(p) not in kept], "weight_decay": settings.weight_decay},
+        {"params": [p for p in part.parameters() if id(p) in kept], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if settings.kind == "sgd":
+        return SGD(groups, lr=settings.lr, momentum=settings.momentum)
+    return (Adam if settings.kind == "adam" else AdamW)(groups, lr=settings.lr)
+
+
+class Run:
+    """A training run; `train` makes and runs it."""
+
+    def __init__(self, recipe: Recipe, fabric: Fabric, data_root: Path, out: Path, weights: Path | None, workers: int):
+        self.recipe, self.fabric, self.out, self.workers = recipe, fabric, out, workers
+        self.pairs, self.held, self.classes, self.data_hash = gather(recipe, data_root)
+        torch.manual_seed(recipe.seed)
+        self.system = build_system(recipe)
+        self.parts = dict(self.system.parts())
+        self.legs = plan(recipe)
+        self.data: dict[Augment, Pairs] = {}
+        self.progress = Progress()
+        self.saved = read_resume(out / RESUME, recipe, self.data_hash)
+        self.system.load_critics(weights)
+        if self.saved is None:
+            self.system.prepare(weights)
+        named = dict(self.system.network.named_parameters())
+        kept = [named[name] for name in self.system.no_decay()]
+        optimisers = [make_optimiser(part, recipe.optimiser_of(name), kept) for name, part in self.parts.items()]
+        self.model, *wrapped = fabric.setup(self.system, *optimisers)
+        self.optimisers: dict[str, Any] = dict(zip(self.parts, wrapped, strict=True))
+        self.mean = (
+            AveragedModel(self.system.network, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True)
+            if recipe.ema
+            else None
+        )
+        if self.saved is not None:
+            self._restore(self.saved)
+
+    # --- state
+
+    def _restore(self, saved: dict[str, Any]) -> None:
+        load_strictly(self.system.network, saved["network"], str(self.out / RESUME))
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(saved["optimisers"][name])
+        if self.mean is not None:
+            self.mean.load_state_dict(saved["mean"])
+        if saved["precision"]:
+            self.fabric.strategy.precision.load_state_dict(saved["precision"])
+        self.progress = Progress(**saved["progress"])
+
+    def save(self) -> None:
+        """Write what a killed run needs; the last write of an epoch, so that it never runs ahead of the others."""
+        if not self.fabric.is_global_zero:
+            return
+        content = {
+            "recipe": self.recipe.hash,
+            "data": self.data_hash,
+            "network": as_saved(self.system.network.state_dict()),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "mean": as_saved(self.mean.state_dict()) if self.mean else {},
+            "precision": dict(self.fabric.strategy.precision.state_dict()),
+            "progress": vars(self.progress),
+        }
+        save_resume(self.out / RESUME, content)
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights that count: their mean where the recipe has one."""
+        return dict((self.mean.module if self.mean else self.system.network).state_dict())
+
+    def save_weights(self, name: str) -> None:
+        if self.fabric.is_global_zero:
+            about = {"evalkit": version(), "data": self.data_hash, "epochs": self.progress.epoch}
+            save_weights(self.out / name, self.weights(), self.recipe, about)
+
+    # --- data
+
+    def data_for(self, stage: Stage) -> Pairs:
+        augment = stage.augment or self.recipe.augment
+        if augment not in self.data:
+            self.data[augment] = Pairs(self.pairs, augment, self.recipe.data.labels, self.classes, self.recipe.seed)
+        return self.data[augment]
+
+    def steps_of(self, stage: Stage) -> int:
+        share = self.recipe.batch * self.fabric.world_size
+        return self.recipe.steps or len(places(len(self.data_for(stage)), share, None, 0, 0))
+
+    def batches(self, leg: Leg, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's share of the epoch's batches, from one step on."""
+        data, world = self.data_for(leg.stage), self.fabric.world_size
+        wanted = places(len(data), self.recipe.batch * world, self.recipe.steps, self.recipe.seed, epoch)[start:]
+        own: list[list[Place]] = [batch[self.fabric.global_rank :: world] for batch in wanted]
+        return batches(data, own, self.workers)
+
+    # --- learning
+
+    def active(self, stage: Stage) -> list[str]:
+        """The parts that learn in a stage. Raises DataError for one that the system does not have."""
+        unknown = [name for name in stage.parts if name not in self.parts]
+        if unknown:
+            raise DataError(
+                f"the recipe names parts {', '.join(unknown)}; {self.recipe.method} has {', '.join(self.parts)}."
+            )
+        return [name for name in self.parts if name in stage.parts] if stage.parts else list(self.parts)
+
+    def set_modes(self, active: Sequence[str]) -> None:
+        """Parts that do not learn are frozen and in evaluation mode."""
+        self.system.train()
+        for name, part in self.parts.items():
+            part.train(name in active).requires_grad_(name in active)
+
+    def totals(self) -> dict[str, int]:
+        """Steps that each part will have made in the end."""
+        found = dict.fromkeys(self.parts, 0)
+        for leg in self.legs:
+            for name in self.active(leg.stage):
+                found[name] += self.steps_of(leg.stage)
+        return found
+
+    def learn(self, leg: Leg, batch: Batch, totals: dict[str, int]) -> dict[str, float]:
+        """One step. Raises TrainingError where the loss is not finite."""
+        progress, active = self.progress, self.active(leg.stage)
+        # dropout and the like draw from here
+        place = (self.recipe.seed, progress.epoch, progress.step, self.fabric.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        for name in active:
+            settings = self.recipe.optimiser_of(name)
+            drops = 0
+            if settings.schedule.kind == "plateau":
+                drops = plateaus(progress.part_losses.get(name, []), settings.schedule.patience)
+            steps, epochs = progress.part_steps.get(name, 0), progress.part_epochs.get(name, 0)
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = rate(settings, steps, totals[name], epochs, drops)
+            self.optimisers[name].zero_grad(set_to_none=True)
+        terms = self.model(batch, Moment(leg.stage.name, leg.round, leg.epoch))
+        total = torch.stack([term.float() for term in terms.values()]).sum()
+        self.refuse_nan(terms, total, batch, leg)
+        self.fabric.backward(total)
+        for name in active:
+            settings = self.recipe.optimiser_of(name)
+            if settings.clip:
+                self.fabric.clip_gradients(
+                    self.model, self.optimisers[name], max_norm=settings.clip, error_if_nonfinite=False
+                )
+            self.optimisers[name].step()
+            progress.part_steps[name] = progress.part_steps.get(name, 0) + 1
+        if self.mean is not None:
+            self.mean.update_parameters(self.system.network)
+        logged = {**terms, **self.system.noted}
+        return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in logged.items()}}
+
+    def refuse_nan(self, terms: dict[str, Tensor], total: Tensor, batch: Batch, leg: Leg) -> None:
+        if torch.isfinite(total):
+            return
+        path = self.out / "not-finite.pt"
+        save_resume(path, {k: v.detach().cpu() if isinstance(v, Tensor) else v for k, v in batch.items()})
+        values = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
+        raise TrainingError(
+            f"the loss is not finite in epoch {self.progress.epoch}, step {self.progress.step} ({leg.stage.name}): "
+            f"{values}. Pairs: {', '.join(batch['stems'])}; the batch is in {path}. "
+            "Try a lower learning rate, or gradient clipping (`clip`), and start again with --existing replace."
+        )
+
+    @torch.no_grad()
+    def validate(self, leg: Leg) -> dict[str, float]:
+        """Mean terms over the pairs held out, from the middle of each; every process sees all of them."""
+        data = Pairs(self.held, leg.stage.augment or self.recipe.augment, self.recipe.data.labels, self.classes)
+        data.random, data.squares = False, None
+        own = self.system.network.state_dict() if self.mean is not None else None
+        if self.mean is not None:
+            own = {key: value.clone() for key, value in own.items()}  # type: ignore[union-attr]
+            self.system.network.load_state_dict(self.weights())
+        self.system.eval()
+        sums: dict[str, float] = {}
+        wanted = [Place(0, i, i) for i in range(len(data.pairs))]
+        groups = [wanted[i : i + self.recipe.batch] for i in range(0, len(wanted), self.recipe.batch)]
+        for group in groups:
+            batch = self.fabric.to_device(collate([data[place] for place in group]))
+            terms = self.model(batch, Moment(leg.stage.name, leg.round, leg.epoch))
+            total = torch.stack([term.float() for term in terms.values()]).sum()
+            for name, value in (("total", total), *terms.items()):
+                sums[name] = sums.get(name, 0.0) + float(value) * len(group)
+        if own is not None:
+            self.system.network.load_state_dict(own)
+        return {name: value / len(wanted) for name, value in sums.items()}
+
+    def steps(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Run what is left of the plan, one item per step."""
+        progress, totals = self.progress, self.totals()
+        log = Log(self.out / LOG, progress.epoch)
+        saved = time.monotonic()
+        while progress.epoch < len(self.legs):
+            leg = self.legs[progress.epoch]
+            active, count = self.active(leg.stage), self.steps_of(leg.stage)
+            self.set_modes(active)
+            for batch in self.batches(leg, progress.epoch, progress.step):
+                for name, value in self.learn(leg, self.fabric.to_device(batch), totals).items():
+                    progress.sums[name] = progress.sums.get(name, 0.0) + value
+                progress.step += 1
+                if time.monotonic() - saved > SAVE_EVERY:
+                    self.save()
+                    saved = time.monotonic()
+                yield
+            means = {name: self._over_processes(value / count) for name, value in progress.sums.items()}
+            log.add(progress.epoch, leg.round, leg.stage.name, "train", means)
+            for name in active:
+                progress.part_epochs[name] = progress.part_epochs.get(name, 0) + 1
+                progress.part_losses.setdefault(name, []).append(means["total"])
+            text = f"epoch {progress.epoch + 1}/{len(self.legs)} {leg.stage.name}: loss {means['total']:.4f}"
+            progress.epoch, progress.step, progress.sums = progress.epoch + 1, 0, {}
+            last = progress.epoch == len(self.legs)
+            if self.held and (last or progress.epoch % self.recipe.validate_every == 0):
+                valid = self.validate(leg)
+                log.add(progress.epoch - 1, leg.round, leg.stage.name, "validation", valid)
+                text += f", validation {valid['total']:.4f}"
+                if leg.stage.name == self.recipe.stages[-1].name and valid["total"] < progress.best:
+                    progress.best = valid["total"]
+                    self.save_weights(BEST)
+            if self.fabric.is_global_zero:
+                log.write()
+            self.save()
+            saved = time.monotonic()
+            tell(text)
+        self.save_weights(LAST)
+        if not self.held or not (self.out / BEST).is_file():
+            self.save_weights(BEST)
+        if self.fabric.is_global_zero:
+            draw_curves(log, self.recipe, self.out / "curves.png")
+        self.losses = log.series("train", "total")
+
+    def _over_processes(self, value: float) -> float:
+        if self.fabric.world_size == 1:
+            return value
+        mean: Any = self.fabric.all_reduce(torch.tensor(value, device=self.fabric.device), reduce_op="mean")
+        return float(mean)
+
+
+def train(
+    recipe: Recipe,
+    data_root: Path,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int | None = None,
+    existing: str = "reuse",
+    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Trained:
+    """Train a network by its recipe, or finish what an interrupted run in the same folder began.
+
+    Args:
+        recipe: what to train and how.
+        data_root: folder with the recipe's data sets.
+        out: folder for weights, log and curves.
+        weights: folder with the pretrained weights that the recipe names.
+        device: auto, cpu, cuda or cuda:N.
+        devices: processes that train together, one GPU each (data parallel, gradients averaged); each takes the
+            recipe's batch.
+        workers: processes that read images; none on a CPU and 4 on a GPU when not given. Results do not depend on it.
+        existing: "reuse" an interrupted run, "replace" it, or "fail" where the folder holds one.
+        progress: wraps the steps, called with (items, count, text).
+        tell: gets a line per epoch.
+
+    Raises:
+        DataError: data sets or weights that are missing or damaged; another run in the folder.
+        TrainingError: a loss that is not finite, with the batch that caused it.
+        OutputError: the folder cannot be written.
+    """
+    chosen = choose_device(device)
+    if existing == "fail" and (out / RESUME).exists():
+        raise DataError(f"{out} holds a training run. Use --existing reuse or replace, or choose another --out.")
+    if existing == "replace":
+        for name in (RESUME, LAST, BEST, LOG, "curves.png", "not-finite.pt"):
+            (out / name).unlink(missing_ok=True)
+    fabric = _fabric(chosen, devices, recipe.precision)
+    if workers is None:
+        workers = 0 if chosen == "cpu" else 4
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    run = Run(recipe, fabric, Path(data_root), Path(out), weights, workers)
+    start, resumed = time.monotonic(), run.progress.epoch
+    left = sum(run.steps_of(leg.stage) for leg in run.legs[resumed:]) - run.progress.step
+    if fabric.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(fabric.device)
+    made = sum(1 for _ in progress(run.steps(tell), left, f"train {recipe.title}"))
+    seconds = time.monotonic() - start
+    return Trained(
+        folder=Path(out),
+        weights=Path(out) / BEST,
+        losses=run.losses,
+        seconds=seconds,
+        steps=made,
+        images_per_second=made * recipe.batch * fabric.world_size / max(seconds, 1e-9),
+        peak_memory=torch.cuda.max_memory_allocated(fabric.device) if fabric.device.type == "cuda" else None,
+        resumed_at=resumed,
+    )
+
+
+def _fabric(device: str, devices: int, precision: str) -> Fabric:
+    """Started processes: one here, or `devices` of them."""
+    kind, _, number = device.partition(":")
+    if devices > 1 and number:
+        raise EvalkitError(f"--device {device} names one GPU, --devices {devices} asks for more: leave the number out.")
+    which: Any = [int(number)] if number else devices
+    # a stage that leaves parts out leaves their gradients out
+    strategy: Any = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
+    if kind == "cpu" and precision == "16-mixed":
+        precision = "32-true"  # half precision on a CPU is slow and is not what the recipe means
+    fabric = Fabric(accelerator=kind, devices=which, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric

@@ -1,0 +1,177 @@
+"""A recipe: how a network is trained. Read from `recipes/<method>-<name>.yaml`, or from a file of the reader's."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evalkit.errors import DataError, UnknownNameError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Augment(Strict):
+    """What becomes of a pair before the network sees it; one random choice per pair and epoch."""
+
+    crop: int | None = Field(default=None, ge=16, description="side of a square; the whole image without it")
+    stride: int | None = Field(default=None, ge=1, description="cut all squares on this grid once, not one at random")
+    drop_flat: float = Field(default=0, ge=0, description="leave out squares with (p90 - p10) / p90 below this")
+    resize: int | None = Field(default=None, ge=16, description="the whole image as a square of this side")
+    area: tuple[float, float] | None = Field(
+        default=None, description="cut this share of the image at random and resize it to `crop`"
+    )
+    flip_horizontal: bool = False
+    flip_vertical: bool = False
+    rotate: bool = Field(default=False, description="by a multiple of 90 degrees")
+
+
+class DataUse(Strict):
+    """Pairs to learn from: of one data set or several."""
+
+    datasets: dict[str, str | None] = Field(description="data set -> split, null for its default")
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default={}, description="data set -> share of its pairs, at random; all when it is not named"
+    )
+    holdout: int = Field(default=0, ge=0, description="pairs kept for validation")
+    labels: tuple[str, ...] = Field(default=(), description="kinds that every pair needs: classes, boxes, salient")
+
+
+class Schedule(Strict):
+    """Learning rate over the epochs or steps in which a part is trained, as a factor of the base rate."""
+
+    kind: Literal["constant", "step", "poly", "cosine", "plateau"] = "constant"
+    warmup: float = Field(default=0, ge=0, description="steps, or below 1 the share of all steps")
+    start: float = Field(default=1e-2, gt=0, description="factor at the beginning of the warm-up")
+    geometric: bool = Field(default=False, description="the warm-up multiplies; else it adds")
+    every: int = Field(default=1, ge=1, description="epochs between steps")
+    factor: float = Field(default=1, gt=0, le=1, description="of a step, or of a plateau")
+    floor: float = Field(default=0, ge=0, description="lowest rate")
+    power: float = Field(default=0.9, gt=0)
+    final: float = Field(default=0, ge=0, description="factor at the end of the cosine")
+    patience: int = Field(default=3, ge=0, description="epochs without progress before a plateau counts")
+
+
+class Optimiser(Strict):
+    kind: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=0, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
+    clip: float | None = Field(default=None, gt=0, description="largest norm of a part's gradient")
+    schedule: Schedule = Schedule()
+
+
+class Stage(Strict):
+    """Some epochs with one loss; `parts` learn, the others are frozen."""
+
+    name: str
+    epochs: int = Field(ge=0)
+    parts: tuple[str, ...] = Field(default=(), description="of the network; all when none is named")
+    augment: Augment | None = Field(default=None, description="in place of the recipe's")
+
+
+class Recipe(Strict):
+    """How a network is trained."""
+
+    method: str
+    name: str
+    source: str = Field(description="what it follows: the paper's section, and what the paper leaves open")
+    variant: str = Field(default="", description="a row of the paper's ablation")
+    data: DataUse
+    augment: Augment = Augment()
+    network: dict[str, Any] = Field(default={}, description="sizes, for the method's System")
+    loss: dict[str, Any] = Field(default={}, description="options, for the method's System")
+    weights: dict[str, str] = Field(default={}, description="pretrained part -> its weights' file name")
+    batch: int = Field(ge=1)
+    steps: int | None = Field(default=None, ge=1, description="per epoch; as many as the pairs allow when not given")
+    rounds: int = Field(default=1, ge=1, description="how often the stages are run through")
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    optimiser: Optimiser
+    optimisers: dict[str, Optimiser] = Field(default={}, description="of parts that differ")
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    ema: float | None = Field(default=None, gt=0, lt=1, description="decay of the mean of the weights")
+    validate_every: int = Field(default=1, ge=1, description="epochs")
+    seed: int = 2025
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of everything the recipe says."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def title(self) -> str:
+        return f"{self.method} {self.variant}".strip()
+
+    def optimiser_of(self, part: str) -> Optimiser:
+        return self.optimisers.get(part, self.optimiser)
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """The built-in recipes as "<method>-<name>"."""
+    folder = resources.files("evalkit.training").joinpath("recipes")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
+    found = [parse(f.read_text(encoding="utf-8"), f.name) for f in files]
+    return {f"{recipe.method}-{recipe.name}": recipe for recipe in found}
+
+
+def trainable() -> list[str]:
+    """Methods that have recipes."""
+    return sorted({recipe.method for recipe in recipes().values()}, key=str.casefold)
+
+
+def load_recipe(method: str, name: str = "small", variant: str = "") -> Recipe:
+    """A method's recipe by name (paper, small), or from a YAML file.
+
+    Args:
+        variant: a row of the paper's ablation.
+
+    Raises:
+        UnknownNameError: a method without recipes, a name that the method has no recipe of, an unknown variant.
+        DataError: a file that cannot be read or is no recipe of this method.
+    """
+    methods = {known.casefold(): known for known in trainable()}
+    if method.casefold() not in methods:
+        raise UnknownNameError("trainable method", method, methods.values())
+    method = methods[method.casefold()]
+    if name.endswith((".yaml", ".yml")):
+        try:
+            recipe = parse(Path(name).read_text(encoding="utf-8"), name)
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"cannot read the recipe {name}: {getattr(error, 'strerror', None) or error}") from None
+        if recipe.method.casefold() != method.casefold():
+            raise DataError(f"{name} is a recipe for {recipe.method}, not for {method}.")
+        return _varied(recipe, variant)
+    own = {recipe.name: recipe for recipe in recipes().values() if recipe.method == method}
+    if name not in own:
+        raise UnknownNameError(f"recipe of {method}", name, own, "A file of your own ends in .yaml.")
+    return _varied(own[name], variant)
+
+
+def _varied(recipe: Recipe, variant: str) -> Recipe:
+    if not variant:
+        return recipe
+    from evalkit.training.system import system_class
+
+    return system_class(recipe.method).varied(recipe.model_copy(update={"variant": variant}))
+
+
+def parse(text: str, where: str) -> Recipe:
+    """A recipe from YAML text. Raises DataError naming field and mistake."""
+    try:
+        fields = yaml.safe_load(text)
+        if not isinstance(fields, dict):
+            raise TypeError(f"expected a mapping, found {type(fields).__name__}")
+        return Recipe.model_validate(fields)
+    except (yaml.YAMLError, TypeError) as error:
+        raise DataError(f"the recipe {where} is not a YAML mapping: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise DataError(f"the recipe {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None

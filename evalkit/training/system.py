@@ -1,0 +1,101 @@
+"""What the training loop asks of a method, and where to find it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from evalkit.methods.checkpoints import State
+from evalkit.training.data import Batch
+from evalkit.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evalkit.methods.network import NetworkMethod
+
+SYSTEMS = {
+    "SMFNet": "smfnet",
+    "PSFusion": "psfusion",
+    "S4Fusion": "s4fusion",
+    "TSJNet": "tsjnet",
+    "SMR-Net": "smrnet",
+}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How far the training is: rounds and epochs are counted from 0, epochs within their stage."""
+
+    stage: str
+    round: int = 0
+    epoch: int = 0
+
+
+class System(nn.Module):
+    """A network that can be trained by a recipe. A subclass has the method's losses.
+
+    Attributes:
+        network: what learns and what a checkpoint holds. Critics, which only judge, are other attributes.
+        noted: values of the last batch for the log that are no part of the loss.
+    """
+
+    network: nn.Module
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.noted: dict[str, Tensor] = {}
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        """What has an optimiser of its own; together all that learns."""
+        return {"network": self.network}
+
+    def prepare(self, weights: Path | None) -> None:
+        """Load what is pretrained: the recipe's `weights`, from that folder. Called once, before the first step.
+
+        Raises:
+            DataError: a file that is missing or of another network.
+        """
+
+    def load_critics(self, weights: Path | None) -> None:
+        """Load the frozen networks that judge: called once, also by a run that goes on. Raises DataError."""
+
+    def no_decay(self) -> set[str]:
+        """Names of the network's parameters that weight decay leaves alone."""
+        return set()
+
+    def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        """The weighted terms of the loss, by name; their sum is what is minimised."""
+        raise NotImplementedError
+
+    @classmethod
+    def varied(cls, recipe: Recipe) -> Recipe:
+        """The recipe with what its ablation changes in the schedule. Raises UnknownNameError for an unknown variant."""
+        build_system(recipe)
+        return recipe
+
+    @classmethod
+    def method(cls, recipe: Recipe) -> NetworkMethod:
+        """The trained network as a fusion method; its `build` gives an untrained one of the recipe's sizes."""
+        raise NotImplementedError
+
+    @classmethod
+    def fusion_state(cls, state: State) -> State:
+        """The part of a checkpoint that `method` needs."""
+        return state
+
+
+def system_class(method: str) -> type[System]:
+    """The System of a method that has recipes."""
+    module = importlib.import_module(f"evalkit.training.systems.{SYSTEMS[method]}")
+    return module.TRAINED
+
+
+def build_system(recipe: Recipe) -> System:
+    """An untrained system. Raises DataError for options that its network or loss does not have."""
+    return system_class(recipe.method)(recipe)

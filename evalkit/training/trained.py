@@ -1,0 +1,60 @@
+"""Weights that evalkit trained, as a fusion method; and generated scenes to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evalkit.data.card import load_card
+from evalkit.data.pairs import find_pairs
+from evalkit.data.scenes import write_scenes
+from evalkit.errors import DataError
+from evalkit.methods.checkpoints import CheckpointError, State, as_state
+from evalkit.methods.network import NetworkMethod
+from evalkit.training.recipe import Recipe
+from evalkit.training.state import read_recipe
+from evalkit.training.system import system_class
+
+SCENES, SIZE, SEED = 24, (320, 240), 1000  # the sample scenes that tables are made of have seed 0
+
+
+def trained_method(path: Path, method: str) -> NetworkMethod | None:
+    """The network whose weights evalkit trained; None for a file from elsewhere.
+
+    Raises:
+        CheckpointError: damaged, or of another method.
+    """
+    found = read_recipe(path)
+    if found is None:
+        return None
+    recipe, _ = found
+    if recipe.method != method:
+        raise CheckpointError(f"the checkpoint {path} is of {recipe.method}, not of {method}.")
+    system = system_class(recipe.method)
+
+    def convert(content: Any, where: Path) -> State:
+        return system.fusion_state(as_state(content, where))
+
+    return replace(system.method(recipe), files=(path.name,), convert=convert)
+
+
+def on_samples(recipe: Recipe) -> Recipe:
+    """The recipe with generated scenes in place of its data sets."""
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"datasets": {"samples": None}})})
+
+
+def training_scenes(
+    root: Path, progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items
+) -> Path:
+    """A data root with scenes to learn from, drawn unless they are there already. Raises OutputError."""
+    try:
+        complete = len(find_pairs(load_card("samples"), root).pairs) == SCENES
+    except DataError:
+        complete = False
+    if not complete:
+        steps = iter(progress(range(SCENES + 1), SCENES, "draw scenes to learn from"))
+        next(steps)
+        write_scenes(root, SCENES, SEED, *SIZE, progress=lambda *_: next(steps, None))
+    return root

@@ -1,0 +1,393 @@
+"""The training loop: schedules, samples, learning, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from evalkit.data.images import write_png
+from evalkit.data.pairs import ImagePair
+from evalkit.data.scenes import write_scenes
+from evalkit.errors import DataError, UnknownNameError
+from evalkit.methods.checkpoints import read_checkpoint
+from evalkit.methods.fuse import make_fuser
+from evalkit.methods.registry import method_card
+from evalkit.training.data import Pairs, Place, Scene, as_tensors, augmented, is_flat, places
+from evalkit.training.loop import TrainingError, plan, train
+from evalkit.training.recipe import Augment, Optimiser, Recipe, Schedule, load_recipe, parse, recipes
+from evalkit.training.schedule import plateaus, rate
+from evalkit.training.state import read_recipe
+
+TINY = {
+    "method": "SMFNet",
+    "name": "tiny",
+    "source": "a test",
+    "data": {"datasets": {"samples": None}, "holdout": 2},
+    "augment": {"crop": 24, "flip_horizontal": True, "rotate": True},
+    "network": {"width": 8, "heads": 2, "base_blocks": 1, "bottleneck": 2, "dilations": [1, 2, 3]},
+    "batch": 2,
+    "steps": 3,
+    "stages": [
+        {"name": "reconstruct", "epochs": 1, "parts": ["encoder", "graph", "decoder"]},
+        {"name": "fuse", "epochs": 2},
+    ],
+    "optimiser": {"lr": 1e-3, "clip": 1.0, "schedule": {"kind": "cosine", "final": 0.1}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, 6, 7, 80, 64)
+    return root
+
+
+def tiny(**changes: object) -> Recipe:
+    return Recipe.model_validate(TINY | changes)
+
+
+# --- schedules
+
+
+def test_a_step_halves_every_so_many_epochs_down_to_the_floor() -> None:
+    settings = Optimiser(lr=1e-4, schedule=Schedule(kind="step", every=20, factor=0.5, floor=1e-6))
+    found = [rate(settings, 0, 1, epoch) for epoch in (0, 19, 20, 40, 400)]
+    assert found == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 1e-6])
+
+
+def test_warm_up_and_cosine_go_from_start_over_peak_to_final() -> None:
+    # S4Fusion: 3e-4, 1.5e-3, 6e-4
+    settings = Optimiser(lr=1.5e-3, schedule=Schedule(kind="cosine", warmup=0.05, start=0.2, final=0.4))
+    found = [rate(settings, step, 1000, 0) for step in (0, 25, 50, 525, 1000)]
+    assert found == pytest.approx([3e-4, 9e-4, 1.5e-3, (1.5e-3 + 6e-4) / 2, 6e-4])
+
+
+def test_a_geometric_warm_up_multiplies_and_poly_ends_at_zero() -> None:
+    settings = Optimiser(lr=1e-3, schedule=Schedule(kind="poly", power=0.9, warmup=1000, start=1e-2, geometric=True))
+    found = [rate(settings, step, 10_000, 0) for step in (0, 500, 5000, 10_000)]
+    assert found == pytest.approx([1e-5, 1e-4, 1e-3 * 0.5**0.9, 0])
+
+
+def test_plateaus_agree_with_pytorch() -> None:
+    random = np.random.default_rng(0)
+    losses = (np.exp(-np.arange(60) / 8) + random.normal(0, 0.02, 60)).tolist()
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    reference = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=3, min_lr=0, eps=0)
+    for count in range(1, len(losses) + 1):
+        reference.step(losses[count - 1])
+        assert 0.1 ** plateaus(losses[:count], 3) == pytest.approx(optimiser.param_groups[0]["lr"])
+
+
+# --- samples
+
+
+def drawn(height: int = 40, width: int = 56) -> Scene:
+    random = np.random.default_rng(3)
+    infrared = random.integers(0, 256, (height, width), dtype=np.uint8)
+    labels = (infrared > 128).astype(np.uint8)
+    box = np.array([[1, 10, 5, 20, 30]], np.float32)
+    return Scene(infrared, np.repeat(infrared[..., None], 3, axis=2), {"classes": labels}, box)
+
+
+CHANGES = {
+    "upside down": lambda scene: scene.flipped(0),
+    "mirrored": lambda scene: scene.flipped(1),
+    **{f"turned {q}": lambda scene, q=q: scene.turned(q) for q in (1, 2, 3)},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_boxes_follow_their_pixels(change) -> None:
+    scene = drawn()
+    scene.infrared[:] = 0
+    scene.infrared[5:30, 10:20] = 255  # the box
+    found = change(scene)
+    rows, columns = np.nonzero(found.infrared)
+    assert found.boxes.tolist() == [[1, columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+
+
+def test_images_and_labels_are_augmented_alike() -> None:
+    augment = Augment(crop=16, flip_horizontal=True, flip_vertical=True, rotate=True)
+    seen = set()
+    for seed in range(40):
+        found = augmented(drawn(), augment, np.random.default_rng(seed))
+        assert np.array_equal(found.infrared > 128, found.maps["classes"] == 1)
+        assert np.array_equal(found.visible[..., 1], found.infrared)
+        assert found.infrared.shape == (16, 16)
+        seen.add(found.infrared.tobytes())
+    assert len(seen) > 35
+
+
+def test_a_cut_keeps_the_part_of_a_box_that_is_in_it() -> None:
+    assert drawn().cut(10, 15, 16, 16).boxes.tolist() == [[1, 0, 0, 5, 16]]
+    assert len(drawn().cut(0, 40, 16, 16).boxes) == 0
+
+
+def test_tensors_have_units_and_types() -> None:
+    sample = as_tensors(drawn(), "a")
+    assert sample["infrared"].shape == (1, 40, 56)
+    assert sample["visible"].shape == (3, 40, 56)
+    assert float(sample["infrared"].max()) <= 1
+    assert sample["classes"].dtype == torch.int64
+
+
+def test_a_sample_does_not_depend_on_what_was_read_before(scenes: Path) -> None:
+    from evalkit.data.card import load_card
+    from evalkit.data.pairs import find_pairs
+
+    pairs = find_pairs(load_card("samples"), scenes).pairs
+    augment = Augment(crop=24, flip_horizontal=True)
+    one, other = (Pairs(pairs, augment, seed=1) for _ in range(2))
+    wanted = Place(3, 5, 2)
+    for _ in range(3):
+        other[Place(0, 0, 0)]
+    assert torch.equal(one[wanted]["infrared"], other[wanted]["infrared"])
+    assert not torch.equal(one[wanted]["infrared"], one[Place(4, 5, 2)]["infrared"])
+
+
+def test_an_epoch_sees_every_item_once() -> None:
+    batches = places(10, 3, None, 0, 0)
+    items = [place.item for batch in batches for place in batch]
+    assert len(batches) == 3
+    assert len(set(items)) == 9
+    assert places(10, 3, None, 0, 1) != batches
+    again = [place.item for batch in places(4, 2, 6, 0, 0) for place in batch]
+    assert sorted(again) == sorted([0, 1, 2, 3] * 3)
+    with pytest.raises(DataError, match="do not fill a batch"):
+        places(2, 3, None, 0, 0)
+
+
+def test_squares_on_a_grid_leave_out_the_flat_ones(tmp_path: Path) -> None:
+    image = np.zeros((64, 96), np.uint8)
+    image[:, :32] = np.random.default_rng(0).integers(0, 256, (64, 32))
+    image[:, 32:] = 100
+    for name in ("ir.png", "vi.png"):
+        write_png(tmp_path / name, image)
+    pair = ImagePair("a", tmp_path / "ir.png", tmp_path / "vi.png")
+    data = Pairs([pair], Augment(crop=32, stride=32, drop_flat=0.1))
+    assert data.squares == [(0, 0, 0), (0, 32, 0)]
+    assert is_flat(np.zeros((4, 4)), 0.1)
+
+
+def test_images_smaller_than_the_square_are_passed_over(tmp_path: Path) -> None:
+    for name, side in (("small", 16), ("large", 40)):
+        for role in ("ir", "vi"):
+            write_png(tmp_path / f"{name}-{role}.png", np.full((side, side), side, np.uint8))
+    pairs = [ImagePair(n, tmp_path / f"{n}-ir.png", tmp_path / f"{n}-vi.png") for n in ("small", "large")]
+    assert Pairs(pairs, Augment(crop=32))[Place(0, 0, 0)]["stem"] == "large"
+    with pytest.raises(DataError, match="no pair is as large"):
+        Pairs(pairs[:1], Augment(crop=32))[Place(0, 0, 0)]
+
+
+# --- recipes
+
+
+def test_every_recipe_is_valid_and_names_its_source() -> None:
+    for name, recipe in recipes().items():
+        assert name == f"{recipe.method}-{recipe.name}"
+        assert len(recipe.source) > 40
+        assert plan(recipe)
+
+
+def test_mistakes_in_a_recipe_name_the_field() -> None:
+    with pytest.raises(DataError, match=r"batch"):
+        parse("method: SMFNet\nname: x\nsource: y\nbatch: 0\nstages: []\ndata: {datasets: {}}\noptimiser: {lr: 1}", "x")
+    with pytest.raises(DataError, match="mapping"):
+        parse("- 1", "x")
+    with pytest.raises(UnknownNameError, match="SMFNet"):
+        load_recipe("SMFnets")
+    with pytest.raises(UnknownNameError, match="small"):
+        load_recipe("SMFNet", "smal")
+    with pytest.raises(UnknownNameError, match="AE3"):
+        load_recipe("SMFNet", "small", "AE33")
+
+
+def test_an_option_the_network_does_not_have_is_an_error(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="width"):
+        train(tiny(network={"widht": 8}), scenes, tmp_path / "run", device="cpu")
+
+
+# --- the loop
+
+
+def test_training_writes_weights_log_and_curves(scenes: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    recipe = tiny(stages=[{"name": "fuse", "epochs": 4}], steps=6)
+    result = train(recipe, scenes, tmp_path / "run", device="cpu", tell=lines.append)
+    assert len(lines) == 4
+    assert result.steps == 24
+    assert result.losses[-1][2] < result.losses[0][2]
+    found, about = read_recipe(result.weights)
+    assert found == recipe
+    assert about["epochs"] >= 1
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+    log = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert log[0] == "epoch,round,stage,split,term,value"
+    assert {line.split(",")[3] for line in log[1:]} == {"train", "validation"}
+
+
+def test_trained_weights_fuse_as_a_method(scenes: Path, tmp_path: Path) -> None:
+    from evalkit.data.card import load_card
+    from evalkit.data.pairs import find_pairs
+
+    result = train(tiny(), scenes, tmp_path / "run", device="cpu")
+    fuser = make_fuser(method_card("SMFNet"), files=[result.weights], device="cpu")
+    pair = find_pairs(load_card("samples"), scenes).pairs[0]
+    fused = next(iter(fuser.fuse([pair])))
+    assert fused.shape == (64, 80, 3)
+    with pytest.raises(DataError, match="is of SMFNet"):
+        make_fuser(method_card("PSFusion"), files=[result.weights], device="cpu")
+
+
+def test_stage_one_leaves_the_fusion_layers_alone(scenes: Path, tmp_path: Path) -> None:
+    recipe = tiny(stages=[{"name": "reconstruct", "epochs": 1, "parts": ["encoder", "graph", "decoder"]}])
+    result = train(recipe, scenes, tmp_path / "run", device="cpu")
+    torch.manual_seed(recipe.seed)
+    from evalkit.training.system import build_system
+
+    before, after = build_system(recipe).network.state_dict(), read_checkpoint(result.weights)
+    changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
+    assert changed == {"encoder", "graph", "decoder"}
+
+
+def test_workers_do_not_change_the_result(scenes: Path, tmp_path: Path) -> None:
+    results = [train(tiny(), scenes, tmp_path / str(n), device="cpu", workers=n) for n in (0, 2)]
+    assert states_equal(*(result.folder / "last.safetensors" for result in results))
+
+
+def test_the_mean_of_the_weights_lags_behind_them(scenes: Path, tmp_path: Path) -> None:
+    plain = train(tiny(), scenes, tmp_path / "plain", device="cpu")
+    mean = train(tiny(ema=0.9), scenes, tmp_path / "mean", device="cpu")
+    a, b = (read_checkpoint(r.folder / "last.safetensors") for r in (plain, mean))
+    assert a.keys() == b.keys()
+    assert not states_equal(plain.folder / "last.safetensors", mean.folder / "last.safetensors")
+    resumed = read_checkpoint(mean.folder / "resume.pt")
+    assert torch.equal(resumed["network"]["encoder.embed.weight"], a["encoder.embed.weight"])
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(scenes: Path, tmp_path: Path) -> None:
+    recipe = tiny(optimiser={"kind": "sgd", "lr": 1e12})
+    with pytest.raises(TrainingError, match=r"not finite in epoch .*not-finite\.pt"):
+        train(recipe, scenes, tmp_path / "run", device="cpu")
+    batch = read_checkpoint(tmp_path / "run" / "not-finite.pt")
+    assert batch["infrared"].shape == (2, 1, 24, 24)
+    assert len(batch["stems"]) == 2
+
+
+def test_another_recipe_in_the_same_folder_is_refused(scenes: Path, tmp_path: Path) -> None:
+    train(tiny(), scenes, tmp_path / "run", device="cpu")
+    with pytest.raises(DataError, match="another recipe"):
+        train(tiny(seed=1), scenes, tmp_path / "run", device="cpu")
+    with pytest.raises(DataError, match="--existing"):
+        train(tiny(), scenes, tmp_path / "run", device="cpu", existing="fail")
+    assert train(tiny(), scenes, tmp_path / "run", device="cpu").steps == 0
+    assert train(tiny(seed=1), scenes, tmp_path / "run", device="cpu", existing="replace").steps == 9
+
+
+def test_a_missing_data_set_or_too_few_pairs_are_told(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="too few"):
+        train(tiny(data={"datasets": {"samples": None}, "holdout": 6}), scenes, tmp_path / "run", device="cpu")
+    with pytest.raises(DataError, match="M3FD"):
+        train(tiny(data={"datasets": {"M3FD": None}}), scenes, tmp_path / "run", device="cpu")
+    stages = [{"name": "fuse", "epochs": 1, "parts": ["encodr"]}]
+    with pytest.raises(DataError, match="names parts encodr"):
+        train(tiny(stages=stages), scenes, tmp_path / "run", device="cpu")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def states_equal(one: Path, other: Path) -> bool:
+    a, b = read_checkpoint(one), read_checkpoint(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+RUN = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+from evalkit.training import loop
+from evalkit.training.recipe import Recipe
+loop.SAVE_EVERY = 0.0  # after every step, so that a kill is always in the middle of an epoch that was saved in part
+recipe = Recipe.model_validate_json(Path(sys.argv[1]).read_text())
+def seen(items, total, text):
+    for item in items:
+        print("step", flush=True)
+        yield item
+loop.train(recipe, Path(sys.argv[2]), Path(sys.argv[3]), device="cpu", progress=seen)
+print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("after", [2, 5])
+@pytest.mark.usefixtures("one_thread")
+def test_a_killed_run_resumes_to_the_same_weights(scenes: Path, tmp_path: Path, after: int) -> None:
+    recipe = tiny(steps=4, ema=0.9)
+    train(recipe, scenes, tmp_path / "whole", device="cpu")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    command = [sys.executable, "-c", RUN, str(tmp_path / "recipe.json"), str(scenes)]
+    killed = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    for _ in range(after):
+        assert killed.stdout.readline() == "step\n"
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    resumed = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stderr
+    assert 0 < resumed.stdout.count("step") < 12
+    for name in ("last.safetensors", "best.safetensors"):
+        assert states_equal(tmp_path / "whole" / name, tmp_path / "killed" / name), name
+    assert (tmp_path / "whole" / "log.csv").read_text() == (tmp_path / "killed" / "log.csv").read_text()
+
+
+def test_the_command_trains_on_sample_scenes_and_shows_recipes(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from evalkit.cli import main
+
+    fields = json.loads(tiny().model_dump_json())
+    (tmp_path / "tiny.yaml").write_text(json.dumps(fields))
+    runner = CliRunner()
+    out = runner.invoke(main, ["train", "SMFNet", "--recipe", str(tmp_path / "tiny.yaml"), "--sample", "--json",
+                               "--out", str(tmp_path / "run"), "--device", "cpu"])  # fmt: skip
+    assert out.exit_code == 0, out.output
+    assert json.loads(out.stdout)["steps"] == 9
+    shown = runner.invoke(main, ["train", "SMFNet", "--recipe", "paper", "--show"])
+    assert "batch: 6" in shown.stdout
+    wrong = runner.invoke(main, ["train", "SMFNett"])
+    assert wrong.exit_code == 2
+    assert "SMFNet" in wrong.output
+
+
+@pytest.mark.slow
+def test_two_processes_average_their_gradients(scenes: Path, tmp_path: Path) -> None:
+    """Two processes with a batch of 1 each learn what one with a batch of 2 does, but for rounding."""
+    script = RUN.replace('device="cpu"', 'device="cpu", devices=int(sys.argv[4])')
+    (tmp_path / "run.py").write_text(script)
+    for devices, batch in ((1, 2), (2, 1)):
+        recipe = tiny(batch=batch, stages=[{"name": "fuse", "epochs": 1}], optimiser={"kind": "sgd", "lr": 0.01})
+        (tmp_path / f"{devices}.json").write_text(recipe.model_dump_json())
+        arguments = [tmp_path / f"{devices}.json", scenes, tmp_path / str(devices), devices]
+        command = [sys.executable, str(tmp_path / "run.py"), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-2000:]
+    a, b = (read_checkpoint(tmp_path / n / "last.safetensors") for n in ("1", "2"))
+    for key in a:
+        if "running" not in key and "num_batches" not in key:
+            assert torch.allclose(a[key], b[key], atol=2e-3), key
