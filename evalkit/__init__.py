@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evalkit.catalogue import list_datasets, list_methods, list_metrics, list_protocols
     from evalkit.errors import EvalkitError
+    from evalkit.leaderboards.audit import audit
+    from evalkit.leaderboards.paired import compare
+    from evalkit.leaderboards.rank import rank
     from evalkit.leaderboards.table import Table, read_table
     from evalkit.metrics.evaluate import evaluate, evaluate_folder
     from evalkit.metrics.saliency import saliency
     from evalkit.protocols.run import reproduce
 
 _HOME = {
+    "audit": "evalkit.leaderboards.audit",
     "evaluate": "evalkit.metrics.evaluate",
     "evaluate_folder": "evalkit.metrics.evaluate",
     "reproduce": "evalkit.protocols.run",
     "saliency": "evalkit.metrics.saliency",
+    "compare": "evalkit.leaderboards.paired",
+    "rank": "evalkit.leaderboards.rank",
     "Table": "evalkit.leaderboards.table",
     "read_table": "evalkit.leaderboards.table",
     "list_metrics": "evalkit.catalogue",
@@ -30,12 +36,15 @@ _HOME = {
 __all__ = [
     "EvalkitError",
     "Table",
+    "audit",
+    "compare",
     "evaluate",
     "evaluate_folder",
     "list_datasets",
     "list_methods",
     "list_metrics",
     "list_protocols",
+    "rank",
     "read_table",
     "reproduce",
     "saliency",

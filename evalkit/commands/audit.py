@@ -1,0 +1,97 @@
+"""`evalkit audit`: what arithmetic can tell about published tables."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from evalkit.console import print_json, print_rows
+from evalkit.errors import EvalkitError
+
+if TYPE_CHECKING:
+    from evalkit.leaderboards.audit.report import Report
+
+INTRO = """What arithmetic can tell about the published tables, written by
+
+    {command}
+
+Each line comes from a check that runs on any table, a reader's own too (`evalkit audit --table my.csv`); the checks are
+in `evalkit/leaderboards/audit/`. A printed number stands for every number that rounds to it, or that gives it when its
+digits are cut off. **certain**: no such numbers give what is printed. **likely**, **possible**: there is another
+explanation, and the last column names the one that fits. A row that repeats another in every cell is certain where
+less than a thousandth of such a pair is expected by chance. A finding says that numbers do not fit together, not how
+they came about."""
+
+
+@click.command()
+@click.argument("protocol", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every protocol, and what their tables say of each other.")
+@click.option(
+    "--table", type=click.Path(path_type=Path), help="Your own: CSV with the columns method, metric, printed."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write FILE.md, FILE.html or FILE.json instead.")
+@click.option("--sure", type=click.Choice(["certain", "likely", "possible"]), default="possible", show_default=True)
+@click.option("--strict", is_flag=True, help="Exit code 1 where a finding is certain.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def audit(
+    protocol: str | None, everything: bool, table: Path | None, out: Path | None, sure: str, strict: bool, as_json: bool
+) -> None:
+    """Check a published table by arithmetic: means, repeated rows, PSNR, ranges, marks, statements, other tables.
+
+    \b
+      evalkit audit smfnet-table3
+      evalkit audit --table my.csv --strict
+      evalkit audit --all --out docs/audit.md
+
+    A CSV has a line per number; besides method, metric and printed it may have the columns dataset, variant (a
+    network), class ("mean" for an aggregate over classes), mark (best, second) and note. Findings are no failure: the
+    exit code is 0, with --strict 1 where one is certain. --sure leaves out what is less sure.
+    """
+    if (protocol is not None) + everything + (table is not None) != 1:
+        raise click.UsageError("name one PROTOCOL, or --all, or --table FILE. `evalkit list protocols` shows all.")
+    from evalkit.leaderboards.audit import audit as run
+    from evalkit.leaderboards.audit import read_table_rows
+
+    report = run(None if everything else read_table_rows(table) if table is not None else protocol).at_least(sure)
+    if out is not None:
+        _write(report, out, everything, protocol, table)
+    elif as_json:
+        print_json(report.to_dict())
+    else:
+        _print(report)
+    sys.exit(1 if strict and report.certain else 0)
+
+
+def _print(report: Report) -> None:
+    from evalkit.leaderboards.audit.report import HEADS, cells
+
+    for heading, findings in report.sections():
+        if findings:
+            print_rows(HEADS, [cells(finding) for finding in findings], heading)
+            click.echo()
+        else:
+            click.echo(f"{heading}\nNothing found.\n")
+    click.echo(f"{report.summary()}.")
+
+
+def _write(report: Report, out: Path, everything: bool, protocol: str | None, table: Path | None) -> None:
+    import json
+
+    from evalkit.files import write_text
+    from evalkit.leaderboards.audit.report import to_html, to_markdown
+
+    suffix = out.suffix.casefold()
+    what = "--all" if everything else protocol or f"--table {table}"
+    if suffix == ".md":
+        text = to_markdown(report, intro=INTRO.format(command=f"evalkit audit {what} --out {out}"))
+    elif suffix in (".html", ".htm"):
+        text = to_html(report)
+    elif suffix == ".json":
+        text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    else:
+        raise EvalkitError(f"--out {out}: expected a name that ends in .md, .html or .json.")
+    write_text(out, text)
+    click.echo(f"{report.summary()}. Written to {out}")

@@ -1,0 +1,113 @@
+"""What arithmetic can tell about a published table: `audit` runs every check on any table.
+
+A check is a function over the rows of a table (`PublishedRow`); none knows a table's name. What is certain follows from
+the printed digits alone, whatever was rounded or cut off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.errors import DataError
+from evalkit.leaderboards.audit import across, claims, duplicates, marks, means, parameters, psnr, ranges, relations
+from evalkit.leaderboards.audit.finding import SURE, Finding
+from evalkit.leaderboards.audit.report import Report, TableReport
+from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
+
+if TYPE_CHECKING:
+    from evalkit.protocols.schema import Protocol
+
+CHECKS = (means.check, duplicates.check, psnr.check, ranges.check, relations.check, marks.check, parameters.check)
+
+
+def audit_rows(rows: Iterable[PublishedRow]) -> list[Finding]:
+    """Findings of the checks that need one table alone, most certain first."""
+    rows = list(rows)
+    if not any(row.printed for row in rows):
+        return []
+    return _sorted(finding for check in CHECKS for finding in check(rows))
+
+
+def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None) -> Report:
+    """Audit a table.
+
+    Args:
+        source: the name of a protocol; the path of a CSV file with the columns method, metric, printed (and, where
+            there are such, dataset, variant, class, mark, note); rows; or None for all protocols.
+
+    Returns:
+        The findings by table. A protocol and a reader's table are also compared with every table that evalkit ships.
+
+    Raises:
+        UnknownNameError: no such protocol.
+        DataError: the file cannot be read.
+    """
+    from evalkit.protocols.schema import protocols
+
+    shipped = {name: published_rows(name) for name in protocols()}
+    if source is None:
+        chosen = shipped
+    elif isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.suffix.casefold() == ".csv" or path.is_file():
+            chosen = {path.name: read_table_rows(path)}
+        else:
+            from evalkit.protocols.schema import protocol
+
+            name = protocol(str(source)).name
+            chosen = {name: shipped[name]}
+            if not any(row.printed for row in shipped[name]):
+                raise DataError(f"{name} has no published numbers here. `evalkit show {name}` says what it is of.")
+    else:
+        rows = list(source)
+        chosen = {rows[0].protocol if rows else "": rows}
+    return _report(chosen, shipped)
+
+
+def read_table_rows(path: Path) -> list[PublishedRow]:
+    """The rows of a reader's CSV file. Raises DataError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text. Save it as a CSV file in UTF-8.") from None
+    rows = read_rows(text, path.name)
+    if not any(row.printed for row in rows):
+        raise DataError(f"{path} holds no numbers. Write one line per number: method,metric,printed.")
+    return rows
+
+
+def _report(chosen: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]]) -> Report:
+    from evalkit.protocols.schema import protocols
+
+    known = protocols()
+    sources = {
+        name: across.Source(p.paper, {d: use.pairs for d, use in p.datasets.items()}) for name, p in known.items()
+    }
+    between = [
+        finding
+        for finding in across.check({**shipped, **chosen}, sources)
+        if finding.protocol in chosen or finding.other in chosen
+    ]
+    tables = []
+    for name, rows in chosen.items():
+        protocol = known.get(name)
+        found = audit_rows(rows)
+        if protocol is not None:
+            found += claims.check(rows, [claim.model_dump() for claim in protocol.claims], protocol.paper)
+        tables.append(_table(name, rows, protocol, _sorted(found)))
+    return Report(tables, _sorted(between))
+
+
+def _table(name: str, rows: list[PublishedRow], protocol: Protocol | None, found: list[Finding]) -> TableReport:
+    title = f"{protocol.paper}, {protocol.table}: {protocol.title}" if protocol else name
+    tested = len(protocol.claims) if protocol and rows else 0
+    return TableReport(name, title, sum(bool(row.printed) for row in rows), tested, found)
+
+
+def _sorted(findings: Iterable[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: SURE.index(finding.sure))

@@ -1,0 +1,153 @@
+"""A finding, and what every check needs: a table as a grid, and printed numbers as intervals.
+
+A printed number stands for all numbers that round to it. The checks calculate with these intervals, in fractions: what
+no unrounded values can give is a contradiction, and a mean of rounded numbers that is a digit off is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from evalkit.errors import EvalkitError
+from evalkit.leaderboards.published import PublishedRow
+from evalkit.metrics.registry import MetricCard, card
+
+Sure = Literal["certain", "likely", "possible"]
+SURE: tuple[Sure, ...] = ("certain", "likely", "possible")
+SOURCES = ("Visible", "Infrared")  # rows that are no method
+LOWER_IS_BETTER = ("FLOPs", "Params", "Time")  # columns without a metric card
+AGGREGATE = "mean"  # the class of a column over classes
+
+Cells = dict[str, PublishedRow]  # column -> printed cell
+Grid = dict[str, dict[str, Cells]]  # block -> method -> cells
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check says of a place in a table.
+
+    Attributes:
+        check: which check says so.
+        sure: certain (no unrounded values give what is printed), likely, or possible.
+        protocol, block, row, column: where; empty where it is of the whole table, block, ...
+        printed: as the table has it.
+        recomputed: what it would have to be, or what was computed.
+        explanation: what is wrong, and the likely reason.
+        other: the second table, of a finding between two.
+    """
+
+    check: str
+    sure: Sure
+    protocol: str
+    block: str
+    row: str
+    column: str
+    printed: str
+    recomputed: str
+    explanation: str
+    other: str = ""
+
+    @property
+    def where(self) -> str:
+        return ", ".join(filter(None, [self.block, self.row, self.column])) or "the whole table"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """All numbers between two bounds."""
+
+    low: Fraction
+    high: Fraction
+
+    def __add__(self, other: Interval) -> Interval:
+        return Interval(self.low + other.low, self.high + other.high)
+
+    def __sub__(self, other: Interval) -> Interval:
+        return Interval(self.low - other.high, self.high - other.low)
+
+    def __mul__(self, factor: Fraction | int) -> Interval:
+        ends = sorted((self.low * factor, self.high * factor))
+        return Interval(ends[0], ends[1])
+
+    def meets(self, other: Interval) -> bool:
+        return self.low <= other.high and other.low <= self.high
+
+    def __str__(self) -> str:
+        low, high = f"{float(self.low):.4g}", f"{float(self.high):.4g}"
+        if float(self.high) != float(self.low) and low == high:
+            low, high = f"{float(self.low):.6g}", f"{float(self.high):.6g}"
+        return low if low == high else f"{low} .. {high}"
+
+
+def ulp(row: PublishedRow) -> Fraction:
+    """One unit of the last printed digit."""
+    return Fraction(1, 10**row.decimals)
+
+
+def rounded(row: PublishedRow) -> Interval:
+    """The numbers that round to a printed one."""
+    value, half = Fraction(row.printed), ulp(row) / 2
+    return Interval(value - half, value + half)
+
+
+def cut(row: PublishedRow) -> Interval:
+    """The numbers that give a printed one whether they are rounded or cut off, towards zero."""
+    value, unit = Fraction(row.printed), ulp(row)
+    return Interval(value - unit / 2, value + unit) if value >= 0 else Interval(value - unit, value + unit / 2)
+
+
+def total(intervals: Iterable[Interval]) -> Interval:
+    result = Interval(Fraction(0), Fraction(0))
+    for interval in intervals:
+        result = result + interval
+    return result
+
+
+def grid(rows: Iterable[PublishedRow]) -> Grid:
+    """Printed cells by block, method and column; empty ones are not in it. Order is the table's."""
+    found: Grid = {}
+    for row in rows:
+        if row.printed:
+            found.setdefault(row.block, {}).setdefault(row.method, {})[row.column] = row
+    return found
+
+
+def columns(block: dict[str, Cells]) -> dict[str, dict[str, PublishedRow]]:
+    """The same block by column and method."""
+    found: dict[str, dict[str, PublishedRow]] = {}
+    for method, cells in block.items():
+        for column, row in cells.items():
+            found.setdefault(column, {})[method] = row
+    return found
+
+
+def metric_card(metric: str) -> MetricCard | None:
+    """The card of a column; "F" is any of the F-measures. None for what evalkit does not know, and for a spread."""
+    for name in (metric, f"{metric}_adaptive"):
+        try:
+            return card(name)
+        except EvalkitError:
+            continue
+    return None
+
+
+def better(metric: str) -> Literal["higher", "lower"] | None:
+    """Which way is better; None where evalkit does not know."""
+    found = metric_card(metric)
+    if found is not None:
+        return "lower" if found.better == "lower" else "higher"
+    return "lower" if metric in LOWER_IS_BETTER else None
+
+
+def by_chance(expected: float) -> str:
+    """An expected number of coincidences as words."""
+    return f"expected by chance {expected:.0e} times"
+
+
+def names(items: Iterable[str], most: int = 6) -> str:
+    items = list(items)
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

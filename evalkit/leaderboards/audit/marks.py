@@ -1,0 +1,59 @@
+"""Best and second-best marks that the numbers do not bear out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from evalkit.leaderboards.audit.finding import SOURCES, Finding, better, columns, grid, names
+from evalkit.leaderboards.published import PublishedRow
+
+
+def check(rows: list[PublishedRow]) -> Iterator[Finding]:
+    """Marks on values that are not the best or second best, and equal values of which only one is marked."""
+    for block, lines in grid(rows).items():
+        for column, cells in columns(lines).items():
+            if any(row.mark for row in cells.values()):
+                yield from _column(block, column, cells)
+
+
+def _column(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
+    metric = next(iter(cells.values())).metric
+    way = better(metric)
+    if way is None:
+        return
+    # source images stand beside the methods; they compete only where the paper marks one of them
+    rivals = {m: r for m, r in cells.items() if m not in SOURCES or any(cells[s].mark for s in SOURCES if s in cells)}
+    values = {method: Fraction(row.printed) * (1 if way == "higher" else -1) for method, row in rivals.items()}
+    ranked = sorted(set(values.values()), reverse=True)
+    best = [method for method, value in values.items() if value == ranked[0]]
+    for method, row in rivals.items():
+        if not row.mark:
+            continue
+        above = [other for other, value in values.items() if value > values[method]]
+        allowed = 0 if row.mark == "best" else 1
+        if len(above) > allowed and not (row.mark == "second" and set(above) <= set(best)):
+            yield Finding(
+                "mark", "certain", row.protocol, block, method, column, f"{row.printed} ({row.mark})",
+                names(f"{other} {cells[other].printed}" for other in above),
+                f"marked {row.mark}, but {len(above)} {'is' if len(above) == 1 else 'are'} better as printed",
+            )  # fmt: skip
+        elif row.mark == "second" and not above and len(best) == 1:
+            yield Finding(
+                "mark", "certain", row.protocol, block, method, column, f"{row.printed} (second)", "best",
+                "marked second, but no other value is better as printed",
+            )  # fmt: skip
+    yield from _ties(block, column, rivals, values)
+
+
+def _ties(block: str, column: str, cells: dict[str, PublishedRow], values: dict[str, Fraction]) -> Iterator[Finding]:
+    for mark in ("best", "second"):
+        marked = [method for method, row in cells.items() if row.mark == mark]
+        for method in [m for m, row in cells.items() if not row.mark]:
+            equal = [other for other in marked if values[other] == values[method]]
+            if equal:
+                yield Finding(
+                    "mark tie", "possible", cells[method].protocol, block, method, column, cells[method].printed,
+                    f"{equal[0]} {cells[equal[0]].printed} ({mark})",
+                    f"equal as printed, but only one of them is marked {mark}; the digits left out may decide",
+                )  # fmt: skip

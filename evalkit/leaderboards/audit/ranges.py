@@ -1,0 +1,130 @@
+"""Values outside their metric's range, values of another magnitude, and numbers with other digits than their column."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from fractions import Fraction
+from statistics import median
+
+from evalkit.leaderboards.audit.finding import Finding, Sure, columns, grid, metric_card, names, rounded
+from evalkit.leaderboards.published import PublishedRow
+
+FACTOR = 100  # a value so many times below or above the median of its column is of another magnitude
+_PAIR = re.compile(r"(-?[\d.]+) \.\. (-?[\d.]+)")
+_LEAST = re.compile(r">= (-?[\d.]+)")
+Bounds = tuple[Fraction | None, Fraction | None]
+
+
+def check(rows: list[PublishedRow]) -> Iterator[Finding]:
+    """Everything that one column alone tells."""
+    for block, lines in grid(rows).items():
+        for column, cells in columns(lines).items():
+            yield from _range(block, column, cells)
+            yield from _magnitude(block, column, cells)
+            yield from _mixture(block, column, cells)
+    yield from _digits(rows)
+
+
+def bounds(metric: str, highest: Fraction = Fraction(0)) -> Bounds:
+    """Least and greatest possible value, of a fraction in percent where `highest` is above 1.
+
+    A sum over two sources has the sum's range (SSIM: -2 .. 2). (None, None) where the card states none.
+    """
+    if metric.endswith(" std"):
+        return Fraction(0), None
+    found = metric_card(metric)
+    if found is None:
+        return (Fraction(0) if metric in ("FLOPs", "Params", "Time") else None), None
+    pairs = [(Fraction(low), Fraction(high)) for low, high in _PAIR.findall(found.range)]
+    if pairs and found.range.startswith(str(_PAIR.search(found.range)[0])):  # type: ignore[index]
+        low, high = min(p[0] for p in pairs), max(p[1] for p in pairs)
+        percent = found.task in ("segmentation", "detection") and highest > 2
+        return (low * 100, high * 100) if percent else (low, high)
+    least = _LEAST.fullmatch(found.range)
+    return (Fraction(least[1]) if least else None), None
+
+
+def _range(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
+    first = next(iter(cells.values()))
+    highest = median(Fraction(row.printed) for row in cells.values())
+    low, high = bounds(first.metric, highest)
+    for method, row in cells.items():
+        value = rounded(row)
+        if (low is not None and value.high < low) or (high is not None and value.low > high):
+            text = f"{first.metric} is in {low if low is not None else '-inf'} .. {high if high is not None else 'inf'}"
+            yield Finding(
+                "range", "certain", first.protocol, block, method, column, row.printed, text.rpartition(" in ")[2],
+                f"{text}: a decimal point, another unit, or another metric",
+            )  # fmt: skip
+
+
+def _magnitude(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
+    values = {method: float(row.printed) for method, row in cells.items() if float(row.printed) > 0}
+    if len(values) < 5:
+        return
+    middle = median(values.values())
+    # parameters and times of networks do differ by so much; a cost that is less than any pixel's work does not
+    for method, value in values.items():
+        ratio = max(value / middle, middle / value)
+        if ratio > FACTOR**2 or (ratio > FACTOR and metric_card(cells[method].metric) is not None):
+            yield Finding(
+                "magnitude", "likely" if ratio > FACTOR**2 else "possible", cells[method].protocol, block, method,
+                column, cells[method].printed, f"median of the column {middle:.4g}",
+                f"{ratio:.0f} times {'below' if value < middle else 'above'} the median: another unit, or not measured "
+                "in the same way",
+            )  # fmt: skip
+
+
+def _mixture(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
+    """A column of which some values are sums over the two sources and others cannot be."""
+    first = next(iter(cells.values()))
+    found = metric_card(first.metric)
+    if found is None or "a sum:" not in found.range:
+        return
+    values = sorted((Fraction(row.printed), method) for method, row in cells.items())
+    above = [method for value, method in values if value > 1]
+    if not above:
+        return
+    least_above = values[len(values) - len(above)][0]
+    split = len(above) < len(values) and least_above >= 2 * values[len(values) - len(above) - 1][0]
+    below = [method for value, method in values if value <= 1]
+    sure: Sure = "likely" if split else "possible"
+    text = f"{len(above)} of {len(values)} values are above 1: the sum over both sources, not their mean"
+    if split:
+        text += f"; {names(below)} lie far below: two conventions in one column, not to be ranked together"
+    yield Finding(
+        "convention", sure, first.protocol, block, "", column, f"{cells[values[0][1]].printed} .. "
+        f"{cells[values[-1][1]].printed}", "1 at most for a mean over the two sources", text,
+    )  # fmt: skip
+
+
+def _digits(rows: list[PublishedRow]) -> Iterator[Finding]:
+    """Numbers with fewer or more decimals than the rest of their column, put together by table."""
+    shorter: list[PublishedRow] = []
+    longer: list[PublishedRow] = []
+    zeros = 0
+    for _, lines in grid(rows).items():
+        for cells in columns(lines).values():
+            usual, count = Counter(row.decimals for row in cells.values()).most_common(1)[0]
+            if count * 2 <= len(cells) or len(cells) < 4:
+                continue
+            shorter += [row for row in cells.values() if row.decimals < usual]
+            longer += [row for row in cells.values() if row.decimals > usual]
+            zeros += sum(row.decimals == usual > 0 and row.printed.endswith("0") for row in cells.values())
+    for which, word in ((shorter, "fewer"), (longer, "more")):
+        if not which:
+            continue
+        reason = "digits lost"
+        if zeros < len(which):
+            kept = (
+                f"zeros at the end are kept in {zeros} cells only" if zeros else "no cell of the table ends in a zero"
+            )
+            reason = f"zeros left out: {kept}"
+        yield Finding(
+            "digits", "possible", rows[0].protocol, "", "", "", names(row.printed for row in which),
+            f"decimals of its column ({len(which)} with {word})",
+            f"{names(f'{row.block} {row.method} {row.column}'.strip() for row in which)}: "
+            + (reason if word == "fewer" else "copied from elsewhere, or another rounding"),
+        )  # fmt: skip

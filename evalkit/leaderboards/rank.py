@@ -1,0 +1,194 @@
+"""Ranks of methods per metric, mean rank and Borda count, and Friedman's test over the images."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Better = Literal["higher", "lower"]
+Common = Literal["methods", "metrics"]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The ranks of one data set, best mean rank first, methods without one at the end.
+
+    Attributes:
+        dataset: data set, or the block of a published table.
+        convention: what the numbers are measured in, or "as published in ...".
+        ranks: a row per method, a column per metric; 1 is best, ties share their average rank, NaN for a hole.
+        mean_rank: over all metrics; None for a method that is not ranked in one of them.
+        borda: methods beaten, summed over the metrics, a tie counting half; None as for the mean rank.
+        holes: (method, metric) -> why it is not ranked.
+        left_out: method or metric -> why it is not in `ranks`.
+        friedman: metric -> Friedman's test over the images, of the methods ranked in it.
+        no_friedman: metric -> why there is no such test.
+    """
+
+    dataset: str
+    convention: str
+    ranks: pd.DataFrame
+    mean_rank: dict[str, float | None]
+    borda: dict[str, float | None]
+    holes: dict[tuple[str, str], str]
+    left_out: dict[str, str] = field(default_factory=dict)
+    friedman: dict[str, CriticalDifference] = field(default_factory=dict)
+    no_friedman: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every method is ranked in every metric."""
+        return not self.holes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, JSON-able; None for a hole."""
+        methods = {
+            str(method): {
+                "mean_rank": self.mean_rank[str(method)],
+                "borda": self.borda[str(method)],
+                "ranks": {str(m): None if math.isnan(r) else float(r) for m, r in row.items()},
+            }
+            for method, row in self.ranks.iterrows()
+        }
+        return {
+            "dataset": self.dataset,
+            "convention": self.convention,
+            "methods": methods,
+            "holes": [{"method": m, "metric": c, "reason": why} for (m, c), why in self.holes.items()],
+            "left_out": self.left_out,
+            "friedman": {metric: vars(result) for metric, result in self.friedman.items()},
+            "no_friedman": self.no_friedman,
+        }
+
+
+def rank_values(
+    values: pd.DataFrame,
+    better: Mapping[str, Better],
+    reasons: Mapping[tuple[str, str], str] | None = None,
+    common: Common | None = None,
+    dataset: str = "",
+    convention: str = "",
+) -> Ranking:
+    """Rank methods in each metric among those that have a value in it.
+
+    A method with a hole in a metric is not ranked there, and has neither mean rank nor Borda count: its ranks elsewhere
+    say nothing about what is missing. The methods without holes meet the same opponents, so theirs can be compared.
+
+    Args:
+        values: a row per method, a column per metric, NaN for a hole.
+        better: which way is better, per metric.
+        reasons: (method, metric) -> why there is no value.
+        common: leave out the "methods" with a hole, or the "metrics" with a hole, and name them.
+
+    """
+    values, reasons = values.astype(float), reasons or {}
+    values = values.where(np.isfinite(values))
+    left_out: dict[str, str] = {}
+    if common is not None:
+        values, left_out = _common(values, reasons, common)
+    ranks = values.copy()
+    holes: dict[tuple[str, str], str] = {}
+    for metric in values.columns:
+        ranks[metric] = values[metric].rank(ascending=better[metric] == "lower", method="average")
+        for method in values.index[values[metric].isna()]:
+            holes[str(method), str(metric)] = reasons.get((str(method), str(metric)), "no value")
+        if values[metric].count() == 1:
+            alone = values[metric].first_valid_index()
+            holes[str(alone), str(metric)] = "no other method has a value"
+            ranks.loc[alone, metric] = math.nan
+    beaten = ranks.count() - ranks  # a tie counts half, for tied methods share their average rank
+    whole = ranks.notna().all(axis=1)
+    mean_rank = {str(m): float(ranks.loc[m].mean(skipna=False)) if whole[m] else None for m in ranks.index}
+    borda = {str(m): float(beaten.loc[m].sum(skipna=False)) if whole[m] else None for m in ranks.index}
+    order = sorted(ranks.index, key=lambda m: math.inf if (r := mean_rank[str(m)]) is None else r)
+    mean_rank, borda = ({str(m): by_method[str(m)] for m in order} for by_method in (mean_rank, borda))
+    return Ranking(dataset, convention, ranks.loc[order], mean_rank, borda, holes, left_out)
+
+
+def _common(
+    values: pd.DataFrame, reasons: Mapping[tuple[str, str], str], common: Common
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The values without the methods, or metrics, that have a hole; and why these are left out."""
+    left_out = {}
+    rows = values if common == "methods" else values.T
+    for name, row in rows.iterrows():
+        at = [str(other) for other in row.index[row.isna()]]
+        if at:
+            key = (str(name), at[0]) if common == "methods" else (at[0], str(name))
+            where = f"{'in' if common == 'methods' else 'of'} {', '.join(at)}"
+            left_out[str(name)] = f"no value {where}: {reasons.get(key, 'no value')}"
+    rows = rows.drop(index=list(left_out))
+    return (rows if common == "methods" else rows.T), left_out
+
+
+def rank(
+    *runs: str | os.PathLike[str],
+    datasets: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+    common: Common | None = None,
+    alpha: float = 0.05,
+) -> list[Ranking]:
+    """Rank the measured methods of one run, or of several on the same data, per data set.
+
+    Args:
+        runs: folders that `reproduce` wrote.
+        datasets, methods, metrics: a choice; everything when not given.
+        common: leave out the "methods" or the "metrics" that have a hole.
+        alpha: level of Friedman's test and of the critical difference.
+
+    Raises:
+        DataError: a folder holds no run, the runs differ in convention or in their pairs, or nothing is left to rank.
+        UnknownNameError: an unknown data set, method or metric.
+    """
+    from evalkit.leaderboards.run_values import join_runs
+
+    if not 0 < alpha < 1:
+        raise EvalkitError("alpha must lie between 0 and 1, e.g. 0.05.")
+    rankings = []
+    for block in join_runs(runs, datasets, metrics):
+        values = block.values.loc[chosen_names("method", methods, block.values.index)]
+        found = rank_values(values, block.better, block.reasons, common, block.dataset, block.convention)
+        for metric in found.ranks.columns:
+            ranked = [str(m) for m in found.ranks.index[found.ranks[metric].notna()]]
+            try:
+                scores = block.scores(ranked, str(metric))
+                found.friedman[str(metric)] = critical_difference(scores, block.better[str(metric)], alpha)
+            except (NoTestError, DataError) as error:
+                found.no_friedman[str(metric)] = str(error)
+        found.left_out.update(block.left_out)
+        rankings.append(found)
+    return checked(rankings)
+
+
+def checked(rankings: list[Ranking]) -> list[Ranking]:
+    """The same. Raises DataError where not one method is ranked in them."""
+    if any(ranking.ranks.notna().to_numpy().any() for ranking in rankings):
+        return rankings
+    reasons = [why for ranking in rankings for why in [*ranking.left_out.values(), *ranking.holes.values()]]
+    found = f" ({'; '.join(list(dict.fromkeys(reasons))[:3])})" if reasons else ""
+    raise DataError(f"nothing to rank{found}. Two methods with a value in the same metric are needed.")
+
+
+def chosen_names(kind: str, wanted: Iterable[str] | None, known: Iterable[str]) -> list[str]:
+    """The known names that are wanted, whatever their case; all when None. Raises UnknownNameError."""
+    known = list(known)
+    if wanted is None:
+        return known
+    by_name = {name.casefold(): name for name in known}
+    found = dict.fromkeys(wanted)
+    for name in found:
+        if name.casefold() not in by_name:
+            raise UnknownNameError(kind, name, known)
+    return [by_name[name.casefold()] for name in found]

@@ -1,0 +1,217 @@
+"""What is to be ranked: the measured means of runs, or the printed numbers of a protocol, one block per data set."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.leaderboards.image_scores import RunScores, full_name_of
+from evalkit.leaderboards.layout import SPREAD
+from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
+from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
+from evalkit.leaderboards.table import Column
+from evalkit.metrics.registry import card
+from evalkit.records.record import load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# columns of published tables that are no metrics of evalkit, or stand for one of its variants
+_BETTER: dict[str, Better] = {
+    "FLOPs": "lower", "Params": "lower", "Time": "lower", "FPS": "higher", "F": "higher", "E": "higher",
+}  # fmt: skip
+IN_MEAN = "its mean over the classes is ranked; name it with --metrics to rank it"  # else it would count twice
+
+
+@dataclass
+class Block:
+    """The values of one data set: a row per method, a column per metric, NaN for a hole with its reason."""
+
+    dataset: str
+    convention: str
+    values: pd.DataFrame
+    better: dict[str, Better]
+    reasons: dict[tuple[str, str], str]
+    left_out: dict[str, str]
+    homes: dict[str, tuple[RunScores, str]] = field(default_factory=dict)  # row -> its run, and its name there
+
+    def scores(self, methods: Sequence[str], metric: str) -> pd.DataFrame:
+        """A row per image, a column per method. Raises DataError where a method has no scores per image."""
+        import pandas as pd
+
+        columns = {}
+        for method in methods:
+            run, name = self.homes[method]
+            column = next(c for c in run.table.columns if c.name == metric)
+            columns[method] = run.read(self.dataset, name)[full_name_of(column)]
+        return pd.DataFrame(columns)
+
+
+def join_runs(
+    runs: Sequence[str | os.PathLike[str]], datasets: Iterable[str] | None = None, metrics: Iterable[str] | None = None
+) -> list[Block]:
+    """The measured means of one run or several, one block per data set; of the named metrics, all when None.
+
+    A method that several runs hold is told apart by the folder: `average (runs/a)`.
+
+    Raises:
+        DataError: a folder holds no run, or the runs differ in the convention of a metric or in a data set's pairs.
+        UnknownNameError: an unknown data set or metric.
+    """
+    if not runs:
+        raise EvalkitError("no run is named. Give the --out folder of an `evalkit reproduce` run.")
+    opened = [RunScores(out) for out in dict.fromkeys(os.fspath(run) for run in runs)]
+    columns = _joined_columns(opened, None if metrics is None else list(metrics))
+    known = list(dict.fromkeys(name for run in opened for name in run.table.datasets))
+    wanted = chosen_names("data set", datasets, known)
+    conventions = ", ".join(dict.fromkeys(run.table.convention for run in opened))
+    return [_block(name, opened, columns, conventions, metrics is not None) for name in wanted]
+
+
+def _joined_columns(runs: list[RunScores], wanted: list[str] | None) -> dict[str, Column]:
+    """Column name -> column. Raises DataError when a metric stands in two conventions."""
+    measures = (column for run in runs for column in run.table.columns if not column.name.endswith(SPREAD))
+    names = dict.fromkeys(column.name for column in measures)
+    chosen = chosen_names("metric", wanted, names)
+    columns: dict[str, Column] = {}
+    metrics: dict[str, tuple[Column, Path]] = {}
+    for run in runs:
+        for column in run.table.columns:
+            if column.name not in chosen:
+                continue
+            first, home = metrics.setdefault(column.name.partition("[")[0], (column, run.out))
+            if first.convention != column.convention or first.name != column.name:
+                raise DataError(
+                    f"{first.name} is measured in convention {first.convention} in {home}, and in {column.convention} "
+                    f"in {run.out}: numbers of different conventions are never ranked together. "
+                    "Measure in one of them, or choose other columns with --metrics."
+                )
+            columns[column.name] = column
+    return {name: columns[name] for name in chosen}
+
+
+def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], convention: str, named: bool) -> Block:
+    import pandas as pd
+
+    holders = [run for run in runs if dataset in run.table.datasets]
+    _check_same_pairs(dataset, holders)
+    present = {cell.metric for run in holders for cell in run.table.cells if cell.dataset == dataset}
+    columns = {name: column for name, column in columns.items() if name in present}
+    means = {column.metric for column in columns.values() if column.class_ == "mean" and not named}
+    left_out = {name: IN_MEAN for name, c in columns.items() if c.metric in means and c.class_ not in ("", "mean")}
+    columns = {name: column for name, column in columns.items() if name not in left_out}
+    values: dict[str, dict[str, float]] = {}
+    block = Block(dataset, convention, pd.DataFrame(), {name: c.better for name, c in columns.items()}, {}, left_out)
+    for run in holders:
+        others = {method for other in holders if other is not run for method in other.table.methods(dataset)}
+        for method in run.table.methods(dataset):
+            row = f"{method} ({run.out})" if method in others else method
+            block.homes[row] = run, method
+            cells = {cell.metric: cell for cell in run.table.cells if (cell.dataset, cell.method) == (dataset, method)}
+            values[row] = {}
+            for name in columns:
+                cell = cells.get(name)
+                value = cell.value if cell else None
+                values[row][name] = math.nan if value is None else value
+                if value is None:
+                    block.reasons[row, name] = (cell.reason if cell else f"{run.out} has no {name}") or "no value"
+    block.values = pd.DataFrame.from_dict(values, orient="index", columns=list(columns))
+    return block
+
+
+def _check_same_pairs(dataset: str, runs: list[RunScores]) -> None:
+    """Raises DataError when two runs measured the data set on different images, by the records' content hashes."""
+    if len(runs) < 2:
+        return
+    contents: dict[str, Path] = {}
+    for run in runs:
+        for path in sorted((run.out / "records").glob(f"{dataset}__*.json")):
+            record = load(path)
+            if record.dataset["pairs"]:
+                contents.setdefault(record.dataset["content_hash"], run.out)
+    if len(contents) > 1:
+        first, second = list(contents.values())[:2]
+        raise DataError(
+            f"{first} and {second} measured {dataset} on different pairs: their numbers cannot be ranked together. "
+            "Run both on the same data."
+        )
+
+
+def better_of(metric: str) -> Better | None:
+    """Which way a column of a published table is better; None where that is not known."""
+    if metric in _BETTER:
+        return _BETTER[metric]
+    try:
+        return "lower" if card(metric).better == "lower" else "higher"
+    except UnknownNameError:
+        return None
+
+
+def rows_of(source: str) -> list[PublishedRow]:
+    """The printed numbers of a protocol, or of a reader's own CSV file. Raises DataError, UnknownNameError."""
+    if not source.endswith(".csv"):
+        return published_rows(source)
+    path = Path(source)
+    try:
+        return read_rows(path.read_bytes().decode(), path.name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def rank_published(
+    rows: Iterable[PublishedRow],
+    datasets: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+    common: Common | None = None,
+) -> list[Ranking]:
+    """Rank the printed numbers of one protocol, block by block; equal printed numbers are tied.
+
+    Where a block prints means over classes, only these are ranked, unless `metrics` names columns: a class and the mean
+    that it is in would count it twice. Columns whose better way is not known are left out and named.
+
+    Raises:
+        DataError: rows of several protocols (whose conventions may differ), or nothing is left to rank.
+        UnknownNameError: an unknown data set, method or column.
+    """
+    import pandas as pd
+
+    rows = list(rows)
+    protocols = list(dict.fromkeys(row.protocol for row in rows))
+    if len(protocols) != 1:
+        found = f"the numbers of {', '.join(protocols)}" if rows else "no printed numbers"
+        raise DataError(f"{found} cannot be ranked: numbers of one protocol are, for papers differ in conventions.")
+    blocks = list(dict.fromkeys(row.block for row in rows))
+    wanted = None if metrics is None else list(metrics)
+    rankings = []
+    for block in chosen_names("data set", datasets, blocks):
+        inside = [row for row in rows if row.block == block]
+        means = {row.metric for row in inside if row.class_ == "mean" and wanted is None}
+        left_out: dict[str, str] = {}
+        better: dict[str, Better] = {}
+        for row in inside:
+            way = better_of(row.metric)
+            if way is None:
+                left_out[row.column] = "which way is better is not known"
+            elif row.metric in means and row.class_ not in ("", "mean"):
+                left_out[row.column] = IN_MEAN
+            else:
+                better[row.column] = way
+        values = pd.DataFrame(
+            math.nan, index=list(dict.fromkeys(row.method for row in inside)), columns=list(better), dtype=float
+        )
+        reasons = {(str(m), c): "not printed" for m in values.index for c in better}
+        for row in inside:
+            if row.column in better and row.value is not None:
+                values.loc[row.method, row.column] = row.value
+        values = values.loc[chosen_names("method", methods, values.index), chosen_names("metric", wanted, list(better))]
+        ranking = rank_values(values, better, reasons, common, block, f"as published in {protocols[0]}")
+        for column, why in left_out.items():
+            ranking.left_out.setdefault(column, why)
+        rankings.append(ranking)
+    return checked(rankings)

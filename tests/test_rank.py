@@ -1,0 +1,277 @@
+"""Ranks, mean rank and Borda count: ties, holes, directions, conventions; of runs and of published tables."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_tno
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from test_reproduce import run
+from test_significance import write_scores
+
+import evalkit
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.leaderboards.published import published_rows, read_rows
+from evalkit.leaderboards.rank import rank_values
+from evalkit.leaderboards.run_values import better_of, rank_published
+from evalkit.leaderboards.table import Cell, Column, Table
+
+NAN = math.nan
+UP = {"EN": "higher", "MSE": "lower"}
+
+
+def frame(**rows):
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["EN", "MSE"], dtype=float)
+
+
+def test_ranks_follow_the_direction_and_ties_share():
+    found = rank_values(frame(a=[7, 10], b=[7, 30], c=[6, 20], d=[5, 10]), UP)
+    assert found.ranks.loc["a"].tolist() == [1.5, 1.5]
+    assert found.ranks.loc[["b", "c", "d"], "EN"].tolist() == [1.5, 3, 4]
+    assert found.ranks.loc[["b", "c", "d"], "MSE"].tolist() == [4, 3, 1.5]
+    assert found.mean_rank == {"a": 1.5, "b": 2.75, "d": 2.75, "c": 3.0}
+    assert found.borda == {"a": 5.0, "b": 2.5, "d": 2.5, "c": 2.0}  # a beats c and d, ties b; beats b and c, ties d
+    assert found.complete
+
+
+values = st.lists(st.lists(st.sampled_from([1.0, 2.0, 3.0, NAN]), min_size=3, max_size=3), min_size=2, max_size=6)
+
+
+@given(values, st.lists(st.sampled_from(["higher", "lower"]), min_size=3, max_size=3))
+def test_against_counting_by_hand(rows, ways):
+    names, metrics = [f"m{i}" for i in range(len(rows))], ["x", "y", "z"]
+    table = pd.DataFrame(rows, index=names, columns=metrics)
+    found = rank_values(table, dict(zip(metrics, ways, strict=True)))
+    for i, name in enumerate(names):
+        beaten = []
+        for j, (metric, way) in enumerate(zip(metrics, ways, strict=True)):
+            mine, others = rows[i][j], [r[j] for k, r in enumerate(rows) if k != i and r[j] == r[j]]
+            if mine != mine or not others:
+                assert math.isnan(found.ranks.loc[name, metric])
+                assert (name, metric) in found.holes
+                beaten.append(NAN)
+                continue
+            sign = 1 if way == "higher" else -1
+            wins = sum(sign * mine > sign * other for other in others) + 0.5 * others.count(mine)
+            assert found.ranks.loc[name, metric] == len(others) + 1 - wins
+            beaten.append(wins)
+        if any(map(math.isnan, beaten)):
+            assert found.mean_rank[name] is None
+            assert found.borda[name] is None
+        else:
+            assert found.borda[name] == sum(beaten)
+            assert found.mean_rank[name] == pytest.approx(found.ranks.loc[name].sum() / 3)
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_ranks_are_those_of_scipy():
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    found = rank_values(pd.DataFrame(x, columns=["EN", "MSE"]).rename(index=str), UP)
+    expected = np.column_stack([stats.rankdata(-x[:, 0]), stats.rankdata(x[:, 1])])
+    assert found.ranks.sort_index().to_numpy().tolist() == expected.tolist()
+
+
+def test_a_hole_is_named_and_has_no_mean_rank():
+    found = rank_values(frame(a=[7, 10], b=[8, NAN], c=[6, 20]), UP, {("b", "MSE"): "2 images damaged"})
+    assert found.holes == {("b", "MSE"): "2 images damaged"}
+    assert found.ranks.loc["b", "EN"] == 1
+    assert found.mean_rank == {"a": 1.5, "c": 2.5, "b": None}
+    assert found.borda["b"] is None
+    assert list(found.ranks.index) == ["a", "c", "b"]
+    assert not found.complete
+
+
+def test_the_common_subset_on_request():
+    table, reasons = frame(a=[7, 10], b=[8, NAN], c=[6, 20]), {("b", "MSE"): "damaged"}
+    methods = rank_values(table, UP, reasons, "methods")
+    assert methods.left_out == {"b": "no value in MSE: damaged"}
+    assert methods.mean_rank == {"a": 1.0, "c": 2.0}
+    metrics = rank_values(table, UP, reasons, "metrics")
+    assert metrics.left_out == {"MSE": "no value of b: damaged"}
+    assert metrics.mean_rank == {"b": 1.0, "a": 2.0, "c": 3.0}
+    assert methods.complete
+    assert metrics.complete
+
+
+def test_infinite_is_a_hole():
+    assert rank_values(frame(a=[7, math.inf], b=[8, 1], c=[8, 2]), UP).holes == {("a", "MSE"): "no value"}
+
+
+def test_alone_is_not_first():
+    found = rank_values(frame(a=[7, 1], b=[8, NAN]), UP)
+    assert found.holes["a", "MSE"] == "no other method has a value"
+    assert found.mean_rank == {"a": None, "b": None}
+
+
+# --- runs
+
+
+def write_run(out, scores, convention="smfnet", columns=None, dataset="TNO"):
+    """A finished run: method -> metric -> values per image, None where there is none."""
+    columns = columns or [Column("EN", "higher", convention), Column("MSE", "lower", convention)]
+    cells = []
+    for method, by_metric in scores.items():
+        for c in columns:
+            numbers = by_metric.get(c.name, [None])
+            hole = None in numbers
+            value = None if hole else float(np.mean(numbers))
+            status, reason = ("hole", "not measured") if hole else ("unpublished", "")
+            cells.append(Cell(dataset, method, c.name, value, None, len(numbers), status, reason))
+        rows = [
+            [i, *("" if v is None else v for v in row)] for i, row in enumerate(zip(*by_metric.values(), strict=True))
+        ]
+        (out / "scores" / dataset).mkdir(parents=True, exist_ok=True)
+        if rows:
+            write_scores(out / "scores" / dataset / f"{method}.csv", list(by_metric), rows)
+    Table("smfnet-table1", "t", "s", convention, "c", columns, pairs={dataset: 6}, cells=cells).write(out)
+    return out
+
+
+def scores(seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return {"EN": (rng.normal(7, 0.3, 6) + shift).tolist(), "MSE": rng.normal(90, 9, 6).tolist()}
+
+
+def test_a_run_is_ranked_with_friedman_over_its_images(tmp_path):
+    of = {"a": scores(1), "b": scores(2, 1), "c": scores(3, 3)}
+    out = write_run(tmp_path / "run", of)
+    (found,) = evalkit.rank(out)
+    assert found.ranks["EN"].to_dict() == {"a": 3, "b": 2, "c": 1}
+    mse = {m: np.mean(of[m]["MSE"]) for m in of}
+    assert list(found.ranks["MSE"].sort_values().index) == sorted(mse, key=mse.__getitem__)
+    for metric in ("EN", "MSE"):
+        result = found.friedman[metric]
+        assert result.p == pytest.approx(stats.friedmanchisquare(*(of[m][metric] for m in of)).pvalue)
+        assert result.n == 6
+    assert list(found.friedman["EN"].ranks) == ["c", "b", "a"]
+    code, text, _ = run("rank", out)
+    assert code == 0
+    assert "mean rank" in text
+    assert "chi-square" in text
+    code, text, _ = run("rank", out, "--json", "--methods", "a,b", "--metrics", "en")
+    (result,) = json.loads(text)
+    assert result["methods"]["b"] == {"mean_rank": 1.0, "borda": 1.0, "ranks": {"EN": 1.0}}
+    assert "Friedman's test needs three" in result["no_friedman"]["EN"]
+
+
+def test_a_hole_in_a_run_is_exit_code_3_and_common_cures_it(tmp_path):
+    of = {"a": scores(1), "b": scores(2), "c": scores(3), "d": {"EN": [8.0] * 6, "MSE": [1.0] * 5 + [None]}, "e": {}}
+    out = write_run(tmp_path / "run", of)
+    code, text, _ = run("rank", out)
+    assert code == 3
+    assert "not ranked: e, d (MSE): not measured" in text
+    (found,) = evalkit.rank(out)
+    assert found.ranks.loc["d", "EN"] == 1
+    assert found.mean_rank["d"] is None
+    assert set(found.friedman["MSE"].ranks) == {"a", "b", "c"}
+    assert set(found.friedman["EN"].ranks) == {"a", "b", "c", "d"}
+    code, text, _ = run("rank", out, "--common", "methods")
+    assert code == 0
+    assert "left out: d: no value in MSE: not measured" in text
+    code, _, err = run("rank", out, "--common", "metrics")
+    assert code == 2
+    assert "nothing to rank" in err
+
+
+def test_runs_on_the_same_data_are_joined(tmp_path):
+    first = write_run(tmp_path / "first", {"a": scores(1), "b": scores(2)})
+    second = write_run(tmp_path / "second", {"b": scores(4, 1), "c": scores(3, 3)})
+    (found,) = evalkit.rank(first, second)
+    assert set(found.ranks.index) == {"a", f"b ({first})", f"b ({second})", "c"}
+    assert found.ranks.loc["c", "EN"] == 1
+    assert set(found.friedman["EN"].ranks) == set(found.ranks.index)
+
+
+def test_conventions_are_never_ranked_together(tmp_path):
+    first = write_run(tmp_path / "first", {"a": scores(1), "b": scores(2)})
+    second = write_run(tmp_path / "second", {"c": scores(3)}, "tang")
+    code, _, err = run("rank", first, second)
+    assert code == 2
+    assert "never ranked together" in err
+    both = [
+        Column("SSIM", "higher", "smfnet"),
+        Column("SSIM[tang]", "higher", "tang"),
+        Column("EN", "higher", "smfnet"),
+    ]
+    of = {m: {"SSIM": [1.0, i], "SSIM[tang]": [0.5, i], "EN": [7, i]} for i, m in enumerate("ab")}
+    mixed = write_run(tmp_path / "mixed", of, columns=both)
+    with pytest.raises(DataError, match="never ranked together"):
+        evalkit.rank(mixed)
+    (found,) = evalkit.rank(mixed, metrics=["EN", "SSIM[tang]"])
+    assert found.mean_rank == {"b": 1.0, "a": 2.0}
+
+
+def test_runs_on_different_pairs_are_not_joined(tmp_path):
+    outs = []
+    for height in (40, 48):
+        root = make_tno(tmp_path / f"data{height}", 2, height)
+        outs.append(tmp_path / f"run{height}")
+        use = {"datasets": ["TNO"], "methods": ["average", "maximum"], "workers": 1}
+        evalkit.reproduce("smfnet-table1", root, out=outs[-1], **use)
+    with pytest.raises(DataError, match="TNO on different pairs"):
+        evalkit.rank(*outs)
+    (found,) = evalkit.rank(outs[0])
+    assert found.ranks["EN"].notna().all()
+
+
+def test_mistakes_are_named(tmp_path):
+    out = write_run(tmp_path / "run", {"a": scores(1), "b": scores(2)})
+    for wrong in (["--metrics", "ENN"], ["--methods", "x"], ["--datasets", "TN0"], ["--alpha", "1"]):
+        assert run("rank", out, *wrong)[0] == 2, wrong
+    assert run("rank", tmp_path / "none")[0] == 2
+    with pytest.raises(EvalkitError, match="no run"):
+        evalkit.rank()
+    with pytest.raises(UnknownNameError, match="TNO"):
+        evalkit.rank(out, datasets=["TN0"])
+
+
+# --- published tables
+
+
+def test_published_values_are_ranked_as_printed():
+    rankings = rank_published(published_rows("smfnet-table1"))
+    tno = next(r for r in rankings if r.dataset == "TNO")
+    printed = {r.method: r.value for r in published_rows("smfnet-table1") if r.dataset == "TNO" and r.metric == "EN"}
+    assert list(tno.ranks["EN"].sort_values().index) == sorted(printed, key=lambda m: -printed[m])
+    assert tno.mean_rank["SMFNet"] == 2.625  # 2, 3, 1, 4, 1, 1, 1, 8
+    code, out, _ = run("rank", "smfnet-table1", "--published", "--datasets", "TNO", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["convention"] == "as published in smfnet-table1"
+    assert run("rank", "smfnet-tabel1", "--published")[0] == 2
+
+
+def test_a_readers_own_table(tmp_path):
+    text = "method,class,metric,printed\n"
+    for method, numbers in {"a": "0.5,0.7,0.60,3", "b": "0.6,0.5,0.6,2", "c": "0.1,0.2,,9"}.items():
+        cells = zip(["Car", "Person", "mean", ""], ["IoU", "IoU", "IoU", "Params"], numbers.split(","), strict=True)
+        text += "".join(f"{method},{class_},{metric},{value}\n" for class_, metric, value in cells)
+        text += f"{method},,Charm,1\n"
+    path = tmp_path / "mine.csv"
+    path.write_text(text)
+    (found,) = rank_published(read_rows(text, "mine.csv"))
+    assert found.mean_rank == {"b": 1.25, "a": 1.75, "c": None}  # 0.60 and 0.6 are tied
+    assert found.holes == {("c", "mean IoU"): "not printed"}
+    assert found.left_out["Charm"] == "which way is better is not known"
+    assert set(found.left_out) == {"Charm", "Car IoU", "Person IoU"}
+    code, out, _ = run("rank", path, "--published", "--metrics", "Car IoU,Person IoU", "--json")
+    assert code == 0
+    assert json.loads(out)[0]["methods"]["b"]["ranks"] == {"Car IoU": 1.0, "Person IoU": 2.0}
+    assert run("rank", tmp_path / "none.csv", "--published")[0] == 2
+
+
+def test_protocols_are_not_ranked_together():
+    rows = published_rows("smfnet-table1") + published_rows("smfnet-table5")
+    with pytest.raises(DataError, match="one protocol"):
+        rank_published(rows)
+
+
+def test_which_way_is_better():
+    assert better_of("MAE") == better_of("FLOPs") == better_of("CE") == "lower"
+    assert better_of("EN") == better_of("AP50") == better_of("F") == "higher"
+    assert better_of("EN std") is None
