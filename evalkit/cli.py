@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from evalkit.commands.audit import audit
+from evalkit.commands.compare import compare
+from evalkit.commands.leaderboard import leaderboard
+from evalkit.commands.plot import plot
+from evalkit.commands.rank import rank
+from evalkit.commands.train import train
 from evalkit.console import (
     counter,
     indented,
@@ -24,6 +31,9 @@ from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
     pass
+
+# threads that wait for each other sleep: where other programs need the cores, spinning costs ten times the time
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE = 1, 2, 3
 
@@ -199,7 +209,8 @@ def evaluate(
     if out is not None:
         from evalkit.files import write_text
 
-        write_text(out, scores_csv(frame))
+        # with the convention in every column's name, so that a file can be compared with another one
+        write_text(out, scores_csv(frame.rename(columns={name: d.full_name for name, d in columns.items()})))
     if as_json:
         print_json(scores_dict(frame, "all" if everything else convention))
     elif everything:
@@ -262,6 +273,11 @@ def fuse(
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")
 @click.option("--existing", type=click.Choice(["reuse", "replace", "fail"]), default="reuse", show_default=True)
 @workers_option
+@click.option("--train", is_flag=True, help="Train networks that have neither fused images nor weights.")
+@click.option(
+    "--recipe", default="small", show_default=True, help="How networks are trained: small, paper, or a YAML file."
+)
+@click.option("--plan", is_flag=True, help="Say what would run, what is missing and where to get it; run nothing.")
 @json_option
 def reproduce(
     protocol: str,
@@ -276,9 +292,22 @@ def reproduce(
     out: Path | None,
     existing: Any,
     workers: int | None,
+    train: bool,
+    recipe: str,
+    plan: bool,
     as_json: bool,
 ) -> None:
     """Regenerate a published table and set it beside what was printed."""
+    if plan:
+        from evalkit.protocols.report import plan_report, report_text
+
+        if sample:
+            raise EvalkitError("--plan is of the protocol's own data sets: leave --sample out.")
+        report = plan_report(
+            protocol, data_root, outputs=outputs, checkpoints=checkpoints, methods=methods, datasets=datasets
+        )
+        print_json(report) if as_json else click.echo(report_text(report))
+        return
     from evalkit.leaderboards.export import to_json
     from evalkit.protocols.run import default_out
     from evalkit.protocols.run import reproduce as run
@@ -297,6 +326,8 @@ def reproduce(
         out=out,
         existing=existing,
         workers=workers,
+        train=train,
+        recipe=recipe,
         progress=progress,
     )
     if as_json:
@@ -309,7 +340,8 @@ def reproduce(
 
 
 @main.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option("--published", metavar="PROTOCOL", help="Instead of a run: the published table alone.")
 @click.option(
     "--format",
     "form",
@@ -317,12 +349,35 @@ def reproduce(
     default="markdown",
     show_default=True,
 )
-def table(out: Path, form: str) -> None:
-    """Print the table of a finished run (its --out folder) in another format."""
+@click.option(
+    "--significance",
+    type=click.Choice(["wilcoxon", "permutation"]),
+    help="Mark what the best of a column is not significantly better than.",
+)
+def table(
+    out: Path | None, published: str | None, form: str, significance: Literal["wilcoxon", "permutation"] | None
+) -> None:
+    """Print the table of a finished run (its --out folder), or a published table, in another format.
+
+    LaTeX is arranged as in the paper: measured values where there are any, the published ones in gray elsewhere.
+    """
     from evalkit.leaderboards.export import FORMATS
     from evalkit.leaderboards.table import read_table
+    from evalkit.protocols.tables import published_table
 
-    click.echo(FORMATS[form][1](read_table(out)), nl=False)
+    if published is not None and out is None:
+        chosen = published_table(published)
+    elif out is not None and published is None:
+        chosen = read_table(out)
+    else:
+        raise EvalkitError("name the folder of a run or --published PROTOCOL, one of the two.")
+    if significance is not None:
+        from evalkit.leaderboards.marks import significance_marks, with_marks
+
+        if out is None or form == "csv":
+            raise EvalkitError("--significance needs a run with scores per image, and a format with marks (not csv).")
+        chosen = with_marks(chosen, significance_marks(out, significance))
+    click.echo(FORMATS[form][1](chosen), nl=False)
 
 
 @main.command("evaluate-saliency")
@@ -466,6 +521,10 @@ def bench_metrics(
         memory = f"{row['peak_mb']:.0f}" if row["peak_mb"] else "–"
         lines.append([row["metric"], row["size"], *times, memory])
     print_rows(["metric", "size", "first", "further", "dense", "peak MB"], lines, "ms per pair, one thread")
+
+
+for command in (audit, compare, leaderboard, plot, rank, train):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

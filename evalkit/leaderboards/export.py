@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 
+from evalkit.escape import to_cell
 from evalkit.leaderboards.layout import to_latex
 from evalkit.leaderboards.published import decimals_of, is_number
 from evalkit.leaderboards.table import COLUMNS, Cell, Column, Table
@@ -86,15 +87,14 @@ def to_csv(table: Table) -> str:
     conventions = {c.name: c.convention for c in table.columns}
     for cell in table.cells:
         fields = [getattr(cell, name) for name in COLUMNS]
-        fields = [repr(f) if isinstance(f, float) else "" if f is None else _defuse(f) for f in fields]
+        fields = [repr(f) if isinstance(f, float) else "" if f is None else _cell(f) for f in fields]
         writer.writerow([*fields, conventions[cell.metric]])
     return buffer.getvalue()
 
 
-def _defuse(field: object) -> object:
+def _cell(field: object) -> object:
     """A text that a spreadsheet would run as a formula gets a leading apostrophe; -3.999 is a number."""
-    risky = isinstance(field, str) and field[:1] in ("=", "+", "-", "@", "\t") and not is_number(field)
-    return f"'{field}" if risky else field
+    return to_cell(field) if isinstance(field, str) and not is_number(field) else field
 
 
 def to_json(table: Table) -> str:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.escape import from_cell, to_cell
 from evalkit.metrics.evaluate import evaluate_folder
 from evalkit.metrics.registry import definitions
+from evalkit.reading import read_text
 
 TOLERANCE = 1e-6  # relative, where the file does not say
 HEADER = ["image", "metric", "value", "tolerance"]
@@ -47,10 +49,9 @@ class Moved:
 def read_golden(path: Path) -> list[Golden]:
     """Read a golden file. Raises DataError naming the line that is wrong."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise DataError(f"cannot read {path}: {error}") from None
     if not rows or not {"image", "metric", "value"} <= set(rows[0]):
         raise DataError(f"{path} is no golden file: expected the columns {', '.join(HEADER)}. Write one with --update.")
     found = []
@@ -58,11 +59,13 @@ def read_golden(path: Path) -> list[Golden]:
         try:
             value = float(row["value"]) if row["value"] else None
             tolerance = float(row.get("tolerance") or TOLERANCE)
-            if not (tolerance >= 0 and (value is None or math.isfinite(value))):
+            if not (row["image"] and row["metric"]):
+                raise ValueError("the image or the metric is empty")
+            if not (0 <= tolerance < math.inf and (value is None or math.isfinite(value))):
                 raise ValueError("not finite")
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}, line {number}: {error}. Expected numbers for value and tolerance.") from None
-        found.append(Golden(row["image"], row["metric"], value, tolerance))
+        found.append(Golden(from_cell(row["image"]), row["metric"], value, tolerance))
     return found
 
 
@@ -72,7 +75,9 @@ def write_golden(golden: Iterable[Golden]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEADER)
     for one in golden:
-        writer.writerow([one.image, one.metric, "" if one.value is None else repr(one.value), repr(one.tolerance)])
+        writer.writerow(
+            [to_cell(one.image), one.metric, "" if one.value is None else repr(one.value), repr(one.tolerance)]
+        )
     return buffer.getvalue()
 
 

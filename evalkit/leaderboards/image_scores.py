@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -12,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.escape import file_name, from_cell
 from evalkit.leaderboards.table import Column, Table, read_table
 from evalkit.metrics.registry import card, convention
+from evalkit.reading import parse_json, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +36,9 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
 
     path = Path(path)
     try:
-        lines = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        lines = list(csv.reader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise DataError(f"cannot read {path}: {error}") from None
     if not lines or lines[0][:1] != ["image"]:
         raise DataError(f"{path} holds no scores per image: expected the columns image, EN, ... of `evaluate --out`.")
     header = lines[0]
@@ -55,13 +56,14 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
         where = f"{path}, line {number}"
         if len(line) != len(header):
             raise DataError(f"{where}: {len(line)} cells, expected {len(header)}.")
-        if line[0] in rows:
-            raise DataError(f"{where}: the image {line[0]!r} is there twice.")
-        rows[line[0]] = {name: _value(line[i], where) for i, name in names.items()}
+        image = from_cell(line[0])
+        if image in rows:
+            raise DataError(f"{where}: the image {image!r} is there twice.")
+        rows[image] = {name: _value(line[i], where) for i, name in names.items()}
         reasons = _reasons(line[header.index("holes")], where) if "holes" in header else {}
         for i, name in names.items():
-            if math.isnan(rows[line[0]][name]):
-                holes[line[0], name] = reasons.get(header[i], NOT_MEASURED)
+            if math.isnan(rows[image][name]):
+                holes[image, name] = reasons.get(header[i], NOT_MEASURED)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(names.values()), dtype=float)
     frame.index.name = "image"
     frame.attrs["holes"] = holes
@@ -77,10 +79,10 @@ def _value(text: str, where: str) -> float:
 
 
 def _reasons(text: str, where: str) -> dict[str, str]:
-    try:
-        return json.loads(text) if text else {}
-    except ValueError:
-        raise DataError(f"{where}: the column holes is damaged. Measure again with --existing replace.") from None
+    reasons = parse_json(text, f"{where}: the column holes") if text else {}
+    if not isinstance(reasons, dict):
+        raise DataError(f"{where}: the column holes is damaged. Measure again with --existing replace.")
+    return {metric: str(reason) for metric, reason in reasons.items()}
 
 
 def full_name(column: str, default_convention: str | None, where: object = "") -> str:
@@ -125,7 +127,7 @@ class RunScores:
         return [method for method in self.table.methods(dataset) if self.file(dataset, method).is_file()]
 
     def file(self, dataset: str, method: str) -> Path:
-        return self.out / "scores" / dataset / f"{method}.csv"
+        return self.out / "scores" / file_name(dataset) / f"{file_name(method)}.csv"
 
     def read(self, dataset: str, method: str) -> pd.DataFrame:
         """The scores of a method. Raises DataError where there are none, or the run was stopped before its end."""

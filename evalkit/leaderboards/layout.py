@@ -92,6 +92,8 @@ def to_latex(table: Table) -> str:
         names = [
             _label(grid, axis, row[j]) if row[: j + 1] != above[: j + 1] else "" for j, axis in enumerate(grid.rows)
         ]
+        if names and names[0].startswith(("[", "*")):  # after \\ they would be an option of it
+            names[0] = "{}" + names[0]
         lines.append(" & ".join(names + [_entry(grid, row, column) for column in grid.column_keys]) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     body = [
@@ -151,7 +153,7 @@ def _entry(grid: _Grid, row: Key, key: Key) -> str:
     if cell.published is None:
         return "--"
     spread = grid.spread(row, key)
-    text = _tex(cell.published) + (rf"\,$\pm$\,{spread.published}" if spread and spread.published else "")
+    text = _tex(cell.published) + (rf"\,$\pm$\,{_tex(spread.published)}" if spread and spread.published else "")
     text = _MARK[cell.mark].format(text)
     return rf"\textcolor{{gray}}{{{text}}}" if grid.table.measured else text
 

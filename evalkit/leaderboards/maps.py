@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from evalkit.data.images import read_image
 from evalkit.data.pairs import image_files
 from evalkit.errors import DataError, ImageError
+from evalkit.escape import to_cell
 from evalkit.metrics.saliency import SaliencyCurves, saliency_dataset
 
 CURVES = ("precision", "recall", "f", "e")
@@ -80,7 +81,7 @@ def scores_csv(result: MapScores) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["image", *result.scores])
     for stem, row in result.images.items():
-        writer.writerow([stem, *("" if math.isnan(v) else repr(v) for v in row.values())])
+        writer.writerow([to_cell(stem), *("" if math.isnan(v) else repr(v) for v in row.values())])
     return buffer.getvalue()
 
 

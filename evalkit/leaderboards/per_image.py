@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.escape import file_name
+from evalkit.reading import read_text
+from evalkit.records.per_image import read_per_image
 
 PublishedImages = dict[tuple[str, str, str], float]  # (image, method, metric)
 NEAR = 0.005  # relative difference up to which a value agrees: JPEG decoders differ by a level here and there
@@ -39,10 +43,9 @@ def published_per_image(path: Path, names: Mapping[str, str]) -> PublishedImages
     if not path.is_file():
         return {}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
         return {(row["pair"], row["method"], names[row["metric"]]): float(row["value"]) for row in rows}
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read ({error}); expected the columns pair, method, metric, value.") from None
 
 
@@ -50,11 +53,12 @@ def agree(dataset: str, published: PublishedImages, scores: Path, metrics: list[
     """Hold the published values against the scores that a run wrote, per metric."""
     measured: PublishedImages = {}
     for method in {method for _, method, _ in published}:
-        file = scores / f"{method}.csv"
+        file = scores / f"{file_name(method)}.csv"
         if file.is_file():
-            with open(file, newline="", encoding="utf-8") as lines:
-                for row in csv.DictReader(lines):
-                    measured |= {(row["image"], method, m): float(row[m]) for m in metrics if row[m]}
+            found_here = read_per_image(file)
+            for m in metrics:
+                values = found_here.column(m).items() if m in found_here.metrics else ()
+                measured |= {(image, method, m): value for image, value in values if value is not None}
     found = []
     for metric in metrics:
         keys = [key for key in published if key[2] == metric]

@@ -16,6 +16,7 @@ from evalkit.leaderboards.published import PublishedRow, published_rows, read_ro
 from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
 from evalkit.leaderboards.table import Column
 from evalkit.metrics.registry import card
+from evalkit.reading import read_text
 from evalkit.records.record import load
 
 if TYPE_CHECKING:
@@ -157,10 +158,7 @@ def rows_of(source: str) -> list[PublishedRow]:
     if not source.endswith(".csv"):
         return published_rows(source)
     path = Path(source)
-    try:
-        return read_rows(path.read_bytes().decode(), path.name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return read_rows(read_text(path), path.name)
 
 
 def rank_published(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.escape import to_cell
 from evalkit.metrics.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def mean_scores(frame: pd.DataFrame) -> dict[str, float | None]:
 
 def scores_csv(frame: pd.DataFrame) -> str:
     """A row per image; an empty cell where there is no value."""
-    return frame.to_csv(lineterminator="\n")
+    return frame.rename(index=to_cell).to_csv(lineterminator="\n")
 
 
 def scores_dict(frame: pd.DataFrame, convention: str) -> dict[str, Any]:

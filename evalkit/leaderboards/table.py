@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 from evalkit.errors import DataError
 from evalkit.files import write_text
 from evalkit.leaderboards.per_image import Agreement
-from evalkit.leaderboards.published import decimals_of
+from evalkit.leaderboards.published import decimals_of, is_number
+from evalkit.reading import parse_json, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,6 +150,19 @@ class Table:
         rows = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
         return pd.DataFrame(rows, columns=COLUMNS)
 
+    def check(self) -> None:
+        """Raise ValueError unless every cell has a column and a printed number that is one."""
+        names = {column.name for column in self.columns}
+        for cell in self.cells:
+            if cell.metric not in names:
+                raise ValueError(f"a cell of {cell.metric!r}, which is no column")
+            if cell.published and not is_number(cell.published):
+                raise ValueError(f"the published {cell.published!r} is no number")
+        if any(len(block) != 2 for block in self.blocks.values()):
+            raise ValueError("a block is no pair of data set and variant")
+        if self.layout and {*self.layout} != {"rows", "header"}:
+            raise ValueError("the layout is not of rows and header")
+
     def counts(self) -> dict[str, int]:
         """Cells, those that are measured, and how many of each status."""
         statuses = {status: sum(cell.status == status for cell in self.cells) for status in get_args(Status)}
@@ -186,12 +199,12 @@ def read_table(out: str | os.PathLike[str]) -> Table:
     path = Path(out) / "table.json"
     if not path.is_file():
         raise DataError(f"{out} holds no table.json. Name the --out folder of an `evalkit reproduce` run.")
+    from pydantic import TypeAdapter
+
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        fields.pop("counts", None)
-        agreement = [Agreement(**row) for row in fields.pop("agreement")]
-        cells = [Cell(**{k: v for k, v in cell.items() if k != "difference"}) for cell in fields.pop("cells")]
-        columns = [Column(**column) for column in fields.pop("columns")]
-        return Table(**fields, columns=columns, cells=cells, agreement=agreement)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} cannot be read ({error}). Run `evalkit reproduce` into that folder again.") from None
+        table = TypeAdapter(Table).validate_python(parse_json(read_text(path), path))
+        table.check()
+        return table
+    except ValueError as error:
+        first = " ".join(str(error).splitlines()[:3])
+        raise DataError(f"{path} cannot be read ({first}). Run `evalkit reproduce` into that folder again.") from None

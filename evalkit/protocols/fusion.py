@@ -89,13 +89,13 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
                 rows[i].place_in(settings.out, pairs)
     filled = [row for row in rows if not row.hole]
     sources = [path for pair in pairs.pairs for path in (pair.infrared, pair.visible)]
-    hashes = hash_files(sources, settings.workers)
+    hashes = hash_files(sources, settings)
     for row in filled:
         if row.fuser is not None:
             fuse_row(row, pairs, hashes, settings)
     stems = {pair.stem for pair in pairs.pairs}
     fused = [path for row in filled for stem, path in row.fused.items() if stem in stems]
-    hashes |= hash_files(fused, settings.workers)
+    hashes |= hash_files(fused, settings)
     measured = measure_rows(pairs, filled, wanted, hashes, settings)
     for row in rows:
         record = summarise(job.chosen, pairs, use, row, wanted, measured.get(row.method, {}), hashes, started)

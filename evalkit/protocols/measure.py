@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from evalkit.data.images import png_text, write_png
-from evalkit.data.pairs import ImagePair, PairSet, file_hash
-from evalkit.errors import DataError, EvalkitError
-from evalkit.methods.fuse import digest
+from evalkit.data.images import png_text
+from evalkit.data.pairs import PairSet, file_hash
+from evalkit.engine import chunks
+from evalkit.errors import DataError
+from evalkit.methods.fuse import FuseJob, digest, fuse_jobs
 from evalkit.metrics.evaluate import REVISION, Scores
-from evalkit.metrics.parallel import MeasureJob, in_processes, measure_job, names_of, on_threads
+from evalkit.metrics.parallel import MeasureJob, Names, measure_job, names_of, on_threads
 from evalkit.metrics.registry import Definition
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
 Hashes = dict[Path, str]
+HASHED = 64  # files that are hashed as one unit of work on other machines
+MEASURED = 8  # fused images that are measured as one unit of work, about
 
 
-def hash_files(files: Iterable[Path], workers: int | None) -> Hashes:
+def hash_files(files: Iterable[Path], settings: Settings) -> Hashes:
     """SHA-256 per file; "unreadable" where it cannot be read (measuring it will say why)."""
     files = list(files)
-    return dict(zip(files, on_threads(_hash, files, workers), strict=True))
+    if settings.engine.remote:
+        units = settings.engine.map(_hash_unit, chunks(files, HASHED))
+        return dict(zip(files, (sha for unit in units for sha in unit), strict=True))
+    return dict(zip(files, on_threads(_hash, files, settings.workers), strict=True))
+
+
+def _hash_unit(files: Sequence[Path]) -> list[str]:
+    return [_hash(file) for file in files]
 
 
 def _hash(path: Path) -> str:
@@ -35,20 +46,33 @@ def _hash(path: Path) -> str:
 def fuse_row(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> None:
     """Fuse the pairs whose fused image is not there yet; a pair that cannot be fused is left out, with the reason."""
     assert row.fuser is not None
-    todo: list[tuple[ImagePair, str]] = []
+    todo: list[FuseJob] = []
     for pair in pairs.pairs:
         made_from = digest(row.fuser.identity, hashes[pair.infrared], hashes[pair.visible])
         path = row.fused[pair.stem]
         # the fused image itself says what it was made from, so one of other sources is never taken for this pair's
         if settings.existing == "replace" or not path.is_file() or png_text(path).get("evalkit") != made_from:
-            todo.append((pair, made_from))
-    fused = zip(todo, row.fuser.fuse(pair for pair, _ in todo), strict=True)
-    for (pair, made_from), image in settings.progress(fused, len(todo), f"fuse {pairs.dataset} with {row.method}"):
-        if isinstance(image, EvalkitError):
-            del row.fused[pair.stem]
-            row.not_fused[pair.stem] = str(image)
-        else:
-            write_png(row.fused[pair.stem], image, {"evalkit": made_from})
+            todo.append(FuseJob(pair, path, made_from))
+    fused = fuse_jobs(row.fuser, todo, settings.engine)
+    for job, reason in settings.progress(fused, len(todo), f"fuse {pairs.dataset} with {row.method}"):
+        if reason:
+            del row.fused[job.pair.stem]
+            row.not_fused[job.pair.stem] = reason
+
+
+def measure_unit(jobs: Sequence[MeasureJob], names: Names) -> list[dict[str, Scores]]:
+    """Scores by method, per pair."""
+    return [measure_job(job, names) for job in jobs]
+
+
+def units_of(jobs: list[MeasureJob], slots: int) -> list[Sequence[MeasureJob]]:
+    """Pairs with all their methods, whose sources are then read and prepared once, a few together where there are many;
+    method by method where there are fewer pairs than it takes to keep every worker busy.
+    """
+    if len(jobs) < 2 * slots:
+        jobs = [replace(job, fused={method: path}) for job in jobs for method, path in job.fused.items()]
+    methods = max((len(job.fused) for job in jobs), default=1)
+    return chunks(jobs, max(1, min(MEASURED // methods, len(jobs) // (8 * slots))))
 
 
 def measure_rows(
@@ -80,9 +104,13 @@ def measure_rows(
         }
         if todo:
             jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo))
-    results = in_processes(partial(measure_job, names=names_of(wanted)), jobs, settings.workers)
-    for job, scores in settings.progress(zip(jobs, results, strict=True), len(jobs), f"measure {pairs.dataset}"):
-        for method, value in scores.items():
+    engine = settings.engine
+    units = units_of(jobs, engine.slots())
+    count = sum(len(unit) for unit in units)
+    results = engine.map(partial(measure_unit, names=names_of(wanted)), units)
+    done = (pair for unit, scores in zip(units, results, strict=True) for pair in zip(unit, scores, strict=True))
+    for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
+        for method, value in by_method.items():
             files[method].append(job.stem, keys[method][job.stem], value)
             measured[method][job.stem] = value
     for method, file in files.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Literal
 
 from evalkit.data.card import Card, load_card
 from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
+from evalkit.engine import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
+from evalkit.escape import file_name
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import check_name, method_card, method_cards
@@ -21,8 +22,10 @@ Existing = Literal["reuse", "replace", "fail"]
 Source = Literal["outputs", "data set", "checkpoint", "trained", "classical"]
 Progress = Callable[[Iterable, int, str], Iterable]
 SOURCES = ("Visible", "Infrared")
+TRAINED_ON_IMAGES = {"detection": "boxes", "segmentation": "classes"}  # downstream task -> labels that it needs
 SAMPLE_PAIRS = 8
 SAMPLE_METHODS = ("average", "maximum", "laplacian")
+DOWNSTREAM_METHODS = ("laplacian", "Visible", "Infrared")  # of a sample run that trains a network for each
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Settings:
     progress: Progress
     train: bool = False  # rows that have no images and no weights
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
+    engine: Engine = Local()
 
     def scores_file(self, dataset: str, method: str) -> Path:
         """Where the scores of every image are written."""
@@ -75,6 +79,9 @@ def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -
     uses = {}
     for name in names:
         if name.casefold() not in by_folded:
+            if other := _other_labelled(chosen, name):
+                uses[other] = DatasetUse()
+                continue
             raise UnknownNameError(f"data set of {chosen.name}", name, chosen.datasets)
         uses[by_folded[name.casefold()]] = chosen.datasets[by_folded[name.casefold()]]
     if not uses:
@@ -82,15 +89,32 @@ def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -
     return uses
 
 
+def _other_labelled(chosen: Protocol, name: str) -> str:
+    """A data set that the paper does not use but has the labels that a downstream network learns from; else nothing."""
+    if chosen.task not in TRAINED_ON_IMAGES:
+        return ""
+    try:
+        card = load_card(name)
+    except UnknownNameError:
+        return ""
+    kinds = {kind for layout in card.layouts for kind in layout.labels}
+    return card.name if TRAINED_ON_IMAGES[chosen.task] in kinds else ""
+
+
 def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | None, sample: bool) -> list[str]:
     """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
 
-    A sample run has no rows of the paper to fill: it runs three methods that need nothing but code.
+    A sample run has no rows of the paper to fill: it runs three methods that need nothing but code, or one beside both
+    sources where a network is trained on each.
     """
     if names is None:
-        return list(SAMPLE_METHODS) if sample else list(chosen.methods)
+        if not sample:
+            return list(chosen.methods)
+        return list(DOWNSTREAM_METHODS if chosen.task in TRAINED_ON_IMAGES else SAMPLE_METHODS)
     found = []
     own = {method.casefold(): method for method in chosen.methods}
+    if chosen.task in TRAINED_ON_IMAGES:
+        own |= {source.casefold(): source for source in SOURCES}
     for name in names:
         if name.casefold() in own:
             found.append(own[name.casefold()])
@@ -152,9 +176,10 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
         row.fuser = make_fuser(
             method_cards()[method],
             settings.checkpoints,
-            device=settings.device,
+            device="cpu" if settings.engine.remote else settings.device,
             workers=settings.workers,
             recolour=settings.recolour,
+            elsewhere=settings.device,
         )
     except DataError as error:  # weights that are damaged or of another network
         return Row(method, hole=str(error))
@@ -167,11 +192,6 @@ def use_of(use: DatasetUse, card: Card) -> DatasetUse:
     split = use.split or card.default_split
     known = split is None or split in {s.name for s in card.splits}
     return use if use.pairs or not known else use.model_copy(update={"pairs": card.expected(split)})
-
-
-def file_name(method: str) -> str:
-    """A row's name as the name of a file or folder: "w/o Mask" is w-o Mask."""
-    return re.sub(r'[/\\:*?"<>|]', "-", method)
 
 
 def find_data_root(data_root: str | os.PathLike[str] | None) -> Path:

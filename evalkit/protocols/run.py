@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from evalkit.engine import Name, open_engine
 from evalkit.errors import EvalkitError
 from evalkit.leaderboards.published import PublishedRow
 from evalkit.leaderboards.table import Table
+from evalkit.locks import locked
 from evalkit.protocols.plan import (
     Existing,
     Progress,
@@ -23,7 +25,7 @@ from evalkit.protocols.plan import (
 )
 from evalkit.protocols.schema import Protocol, protocol, published_values
 from evalkit.protocols.tables import add_holes, blank_table, expected_rows
-from evalkit.protocols.tasks import Job, kind, needs_images, not_available, runner_of
+from evalkit.protocols.tasks import Job, kind, needs_images, not_available, runners_of
 
 
 def reproduce(
@@ -42,6 +44,10 @@ def reproduce(
     workers: int | None = None,
     train: bool = False,
     recipe: str = "small",
+    engine: Name = "local",
+    address: str | None = None,
+    cluster: str | None = None,
+    timeout: float | None = None,
     progress: Progress = lambda items, total, text: items,
 ) -> Table:
     """Regenerate a published table and set it beside what was printed.
@@ -59,6 +65,9 @@ def reproduce(
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
         workers: processes; None for one per processor. The numbers do not depend on it.
+        engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a kind of
+            cluster (see `evalkit.engine.open_engine`). The numbers do not depend on it.
+        timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
         train: train networks that have neither fused images nor weights; in a sample run they learn from other
             generated scenes.
         recipe: how networks are trained: "small", "paper", or for `train` a YAML file.
@@ -70,27 +79,37 @@ def reproduce(
     Raises:
         UnknownNameError: protocol, method or data set, with the nearest names.
         DataError: no data root, or folders that cannot be used.
-        OutputError: the output folder cannot be written.
+        OutputError: the output folder cannot be written, or another run is writing to it.
     """
     chosen = protocol(name)
-    if sample and kind(chosen) != "fusion":
-        raise EvalkitError(f"{chosen.name} is no table of fusion metrics: leave --sample out.")
+    if sample and (chosen.task == "complexity" or not_available(chosen)):
+        raise EvalkitError(f"{chosen.name} has nothing to run on sample scenes: leave --sample out.")
     outputs = find_outputs_root(outputs)
     uses = plan_datasets(chosen, datasets, sample)
     rows = plan_methods(chosen, methods, outputs, sample)
     root = find_data_root(data_root) if needs_images(chosen) and not sample else None
     weights = find_checkpoints(checkpoints)
-    out = prepare_out(default_out(chosen.name, sample) if out is None else Path(out), existing)
-    if sample:
-        root = sample_scenes(out, progress)
-    settings = Settings(out, outputs, weights, device, recolour, existing, workers, progress, train, recipe)
-    job = Job(chosen, uses, rows, {} if sample else published_values(chosen), root, sample, settings)
-    table = blank_table(chosen, sample)
-    if fill := runner_of(chosen):
-        fill(job, table)
-    if not sample:
-        add_holes(table, expected_rows(chosen, uses, rows), lambda row: why_hole(chosen, row))
-    table.write(out)
+    out = default_out(chosen.name, sample) if out is None else Path(out)
+    if engine != "local":  # workers run in folders of their own
+        out = out.absolute()
+        root, outputs, weights = (path and path.absolute() for path in (root, outputs, weights))
+    out = prepare_out(out, existing)
+    with locked(out) as lock:
+        set_aside_older(out)
+        if sample and kind(chosen) == "fusion":  # networks that learn from scenes draw as many as their recipe says
+            root = sample_scenes(out, progress)
+        table = blank_table(chosen, sample)
+        must_see = [path for path in (lock, root, outputs, weights) if path]
+        with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
+            settings = Settings(
+                out, outputs, weights, device, recolour, existing, workers, progress, train, recipe, opened
+            )
+            job = Job(chosen, uses, rows, {} if sample else published_values(chosen), root, sample, settings)
+            for fill in runners_of(chosen):
+                fill(job, table)
+        if not sample:
+            add_holes(table, expected_rows(chosen, uses, rows), lambda row: why_hole(chosen, row))
+        table.write(out)
     return table
 
 

@@ -7,11 +7,11 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.leaderboards.published import PublishedRow, cells_by_key, published_rows
+from evalkit.reading import parse_yaml
 
 Task = Literal["fusion", "complexity", "detection", "segmentation", "saliency", "curves"]
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
@@ -142,11 +142,11 @@ def protocol(name: str) -> Protocol:
 
 def parse(text: str, where: str) -> Protocol:
     """A protocol from YAML text; its name defaults to the file's stem. Raises DataError naming field and mistake."""
+    fields = parse_yaml(text, f"the protocol {where}")
+    if not isinstance(fields, dict):
+        raise DataError(f"the protocol {where} is not a YAML mapping: it is a {type(fields).__name__}.")
     try:
-        fields = yaml.safe_load(text)
         return Protocol.model_validate({"name": where.removesuffix(".yaml")} | fields)
-    except (yaml.YAMLError, TypeError) as error:
-        raise DataError(f"the protocol {where} is not a YAML mapping: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise DataError(f"the protocol {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None

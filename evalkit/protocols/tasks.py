@@ -15,6 +15,8 @@ from evalkit.protocols.schema import DatasetUse, Protocol, Published
 RUNNERS = {
     "fusion": "evalkit.protocols.fusion",
     "complexity": "evalkit.protocols.cost",
+    "detection": "evalkit.downstream.detection_table",
+    "segmentation": "evalkit.downstream.segmentation_table",
 }
 BRING = {
     "detection": "a detector of your own, trained on the fused images, and hold its boxes against the truth with "
@@ -44,15 +46,20 @@ def kind(chosen: Protocol) -> str:
     return "fusion" if chosen.task == "curves" and chosen.draws in ("cumulative", "radar") else chosen.task
 
 
-def runner_of(chosen: Protocol) -> Callable[[Job, Table], None] | None:
-    """The function that fills the protocol's table; none where this version has no code for its task."""
-    module = RUNNERS.get(kind(chosen))
-    return import_module(module).fill if module else None
+def parts(chosen: Protocol) -> list[str]:
+    """The tasks whose runners fill the table: its own, and detection where AP50 stands beside other columns."""
+    own = kind(chosen)
+    return [own, "detection"] if "AP50" in chosen.metrics and own != "detection" else [own]
+
+
+def runners_of(chosen: Protocol) -> list[Callable[[Job, Table], None]]:
+    """The functions that fill the protocol's table; none where this version has no code for its task."""
+    return [import_module(RUNNERS[part]).fill for part in parts(chosen) if part in RUNNERS]
 
 
 def needs_images(chosen: Protocol) -> bool:
     """Whether a run reads a data root."""
-    return kind(chosen) in RUNNERS and chosen.task != "complexity"
+    return any(part in RUNNERS for part in parts(chosen)) and chosen.task != "complexity"
 
 
 def not_available(chosen: Protocol) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalkit.data.pairs import file_hash
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.methods.fuse import NetworkFuser, choose_device
 from evalkit.protocols.plan import Row, Settings, file_name
 from evalkit.protocols.schema import Protocol
+
+if TYPE_CHECKING:
+    from evalkit.training.loop import Trained
+    from evalkit.training.recipe import Recipe
 
 
 def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
@@ -40,22 +47,30 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
     if sample:
         recipe, root = on_samples(recipe), training_scenes(settings.out / "training" / "scenes", settings.progress)
     try:
-        result = train(
-            recipe,
-            root,
-            out,
+        learn = partial(
+            train,
             weights=settings.checkpoints,
             device=settings.device,
             existing="replace" if settings.existing == "replace" else "reuse",
-            progress=settings.progress,
         )
+        if settings.engine.remote:
+            (result,) = settings.engine.map(partial(_train_there, learn), [(recipe, root, out)], gpu=True, limited=False)
+        else:
+            result = learn(recipe, root, out, progress=settings.progress)
     except (UnknownNameError, TrainingError):
         raise
     except EvalkitError as error:
         return Row(row.method, hole=f"cannot be trained: {error}")
     method = trained_method(result.weights, recipe.method)
     assert method is not None
-    device = choose_device(settings.device)
+    device = "cpu" if settings.engine.remote else choose_device(settings.device)
     hashes = {result.weights.name: file_hash(result.weights)}
-    fuser = NetworkFuser(row.method, method, hashes, [result.weights], device, settings.workers, settings.recolour)
+    fuser = NetworkFuser(
+        row.method, method, hashes, [result.weights], device, settings.workers, settings.recolour, settings.device
+    )
     return Row(row.method, "trained", fuser)
+
+
+def _train_there(learn: Callable[..., Trained], unit: tuple[Recipe, Path, Path]) -> Trained:
+    """A training as a unit of work: one that another worker began goes on."""
+    return learn(*unit)

@@ -19,7 +19,7 @@ def provenance() -> dict[str, Any]:
         "evalkit": version(),
         "commit": _commit(),
         "python": platform.python_version(),
-        "packages": {name: v for name in PACKAGES if (v := _version_of(name))},
+        "packages": {name: v for name in PACKAGES if (v := version_of(name))},
         "platform": platform.platform(),
         "device": "cpu",
     }
@@ -27,10 +27,11 @@ def provenance() -> dict[str, Any]:
 
 def version() -> str:
     """The installed version of evalkit."""
-    return _version_of("evalkit") or "unknown"
+    return version_of("evalkit") or "unknown"
 
 
-def _version_of(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """The installed version of a package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -16,6 +16,7 @@ from evalkit.leaderboards.audit import across, claims, duplicates, marks, means,
 from evalkit.leaderboards.audit.finding import SURE, Finding
 from evalkit.leaderboards.audit.report import Report, TableReport
 from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
+from evalkit.reading import read_text
 
 if TYPE_CHECKING:
     from evalkit.protocols.schema import Protocol
@@ -69,13 +70,7 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
 
 def read_table_rows(path: Path) -> list[PublishedRow]:
     """The rows of a reader's CSV file. Raises DataError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}.") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text. Save it as a CSV file in UTF-8.") from None
-    rows = read_rows(text, path.name)
+    rows = read_rows(read_text(path), path.name)
     if not any(row.printed for row in rows):
         raise DataError(f"{path} holds no numbers. Write one line per number: method,metric,printed.")
     return rows

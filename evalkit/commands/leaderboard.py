@@ -1,0 +1,83 @@
+"""`evalkit leaderboard`: write the leaderboards as a static site, check a record."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from evalkit.console import print_json, progress
+
+
+@click.group()
+def leaderboard() -> None:
+    """Write the leaderboards as a static site, or check a submitted record."""
+
+
+@leaderboard.command("build")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--records",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The --out folder of a run of your own, shown beside the shipped records; may be given more than once.",
+)
+@click.option("--plots/--no-plots", default=True, help="Draw what is measured: most of the time it takes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bool) -> None:
+    """Write the leaderboards to the folder OUT: open OUT/index.html, from the disk or from any web server."""
+    from evalkit.leaderboards.site.build import build
+
+    pages = build(out, records, plots, progress)
+    counts = [page.counts() for page in pages]
+    summary = {
+        "out": str(out),
+        "protocols": len(pages),
+        "printed": sum(c["printed"] for c in counts),
+        "records": sum(len(page.entries) for page in pages),
+        "measured": sum(c["measured"] for c in counts),
+        "compared": sum(c["compared"] for c in counts),
+        "equal": sum(c["equal"] for c in counts),
+    }
+    if as_json:
+        print_json(summary)
+        return
+    click.echo("{protocols} tables and figures, {printed} printed numbers, {records} records".format(**summary))
+    click.echo(
+        "{measured} measured numbers, {compared} compared, {equal} equal to the printed digits".format(**summary)
+    )
+    click.echo(f"Open {out / 'index.html'}")
+
+
+@leaderboard.command("verify")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--scores", type=click.Path(path_type=Path), help="Per-image scores; those of its run when not given.")
+@click.option("--fused", type=click.Path(path_type=Path), help="Fused images: FUSED/<method>/<dataset>/<stem>.png.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Folder with the data sets, to check the sources.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def verify_command(file: Path, scores: Path | None, fused: Path | None, data_root: Path | None, as_json: bool) -> None:
+    """Check the record FILE, or every record of a run: fields, hashes, completeness, means of the per-image scores.
+
+    Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is no record.
+    """
+    from evalkit.leaderboards.verify import verify
+
+    verdicts = verify(file, scores, fused, data_root)
+    if as_json:
+        print_json(
+            [
+                {"record": str(v.path), "ok": v.ok, "problems": v.problems, "notes": v.notes, "checked": v.checked}
+                for v in verdicts
+            ]
+        )
+    else:
+        for verdict in verdicts:
+            for problem in verdict.problems:
+                click.echo(f"{verdict.path}: {problem}")
+        for note, count in Counter(note for verdict in verdicts for note in verdict.notes).items():
+            click.echo(f"note on {count} of {len(verdicts)}: {note}")
+        wrong = sum(not verdict.ok for verdict in verdicts)
+        click.echo(f"{len(verdicts)} checked ({', '.join(verdicts[0].checked)}), {wrong} with problems")
+    sys.exit(0 if all(verdict.ok for verdict in verdicts) else 1)

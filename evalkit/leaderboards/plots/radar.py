@@ -1,0 +1,110 @@
+"""Radar plots: methods over metrics, outside is better on every axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from evalkit.errors import DataError
+from evalkit.leaderboards.plots.style import Drawing, Width, finish, handle, line_style, missing_handle, panels, styled
+from evalkit.leaderboards.plots.values import gather, label, means, number, place
+from evalkit.leaderboards.run_values import Block
+
+TITLE = 18  # points above the ring: the label of the first axis stands between
+INNER = 0.25  # radius of the worst value: at the centre all axes would meet and nothing could be told
+
+
+def radii(block: Block) -> NDArray[np.float64]:
+    """Where each value lies on its axis, (methods, metrics): INNER for the axis' worst, 1 for its best, NaN for a hole.
+
+    Linear between; where all methods are equal, 1.
+    """
+    values = block.values.to_numpy(dtype=float)
+    oriented = values * [1 if block.better[metric] == "higher" else -1 for metric in block.values.columns]
+    low, high = np.nanmin(oriented, axis=0), np.nanmax(oriented, axis=0)
+    spread = high - low
+    share = np.where(
+        spread > 0, (oriented - low) / np.where(spread > 0, spread, 1), np.where(np.isnan(values), np.nan, 1)
+    )
+    return INNER + (1 - INNER) * share
+
+
+def corners(radius: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x and y of a closed polygon: the first axis points up, the others follow clockwise."""
+    angle = 2 * math.pi * np.arange(len(radius)) / len(radius)
+    x, y = radius * np.sin(angle), radius * np.cos(angle)
+    return np.append(x, x[:1]), np.append(y, y[:1])
+
+
+@styled
+def radar(blocks: Sequence[Block], width: Width = "column", caption: bool = True) -> Drawing:
+    """A panel per data set. A metric that only holes stand in has no axis; a hole opens the method's polygon.
+
+    Raises:
+        DataError: fewer than three metrics with values, or no values.
+    """
+    shown = [_without_empty(block) for block in blocks]
+    methods = list(dict.fromkeys(method for block in blocks for method in block.values.index))
+    drawn = {method for block in shown for method in block.values.index}
+    figure, axes = panels(len(shown), width, 3.0 if width == "column" else 2.1)
+    for one, block in zip(axes, shown, strict=True):
+        _draw(one, block, methods, width)
+    holes = {
+        (method, (block.dataset, metric)): block.reasons[method, metric]
+        for block in blocks
+        for method in block.values.index
+        for metric in block.values.columns
+        if (method, metric) in block.reasons
+    }
+    missing = gather(holes, [(block.dataset, metric) for block in blocks for metric in block.values.columns])
+    text = (
+        f"{means(blocks)}. Each axis is linear from the worst of the methods shown (inner ring) "
+        "to the best (outer ring), whose values stand at its end; outside is better."
+    )
+    handles = [handle(i, m) if m in drawn else missing_handle(m) for i, m in enumerate(methods)]
+    return finish(figure, text, missing, handles, caption)
+
+
+def _without_empty(block: Block) -> Block:
+    values = block.values.dropna(axis=1, how="all").dropna(axis=0, how="all")
+    if values.shape[1] < 3:
+        raise DataError(
+            f"a radar needs three metrics with values, {block.dataset} has {values.shape[1]}. "
+            "Draw bars: `evalkit plot bar`."
+        )
+    return replace(block, values=values)
+
+
+def _draw(axes: Axes, block: Block, methods: list[str], width: Width) -> None:
+    size, digits = (6.0, 4) if width == "column" else (5.5, 3)  # three panels on a page have little room
+    values = block.values
+    count = values.shape[1]
+    for ring in np.linspace(INNER, 1, 4):
+        axes.plot(*corners(np.full(count, ring)), color="0.8", linewidth=0.7 if ring in (INNER, 1) else 0.4, zorder=1)
+    for i, metric in enumerate(values.columns):
+        angle = 2 * math.pi * i / count
+        x, y = math.sin(angle), math.cos(angle)
+        axes.plot([INNER * x, x], [INNER * y, y], color="0.8", linewidth=0.4, zorder=1)
+        low, high = values[metric].min(), values[metric].max()
+        worst, best = (low, high) if block.better[metric] == "higher" else (high, low)
+        ends = f"{number(worst, digits)}–{number(best, digits)}"
+        axes.text(
+            1.08 * x,
+            (1.08 if abs(x) < 0.05 else 1.02) * y,
+            f"{label(block, metric)}\n{ends}",
+            ha="center" if abs(x) < 0.05 else "left" if x > 0 else "right",
+            va="center" if abs(y) < 0.1 else "bottom" if y > 0 else "top",
+            fontsize=size,
+            linespacing=1.15,
+        )
+    for method, radius in zip(values.index, radii(block), strict=True):
+        line = axes.plot(*corners(radius), **line_style(methods.index(method)), label=method, zorder=2)
+        line[0].set_gid(str(method))
+    axes.set(aspect="equal", xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))
+    axes.set_axis_off()
+    axes.set_title(place(block), pad=TITLE)

@@ -1,0 +1,109 @@
+"""The images of a run that a qualitative grid shows, read from its folder and its data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.data.card import load_card
+from evalkit.data.images import read_image
+from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.leaderboards.plots.grid import Scene
+from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
+from evalkit.leaderboards.rank import chosen_names
+from evalkit.leaderboards.table import Table, read_table
+from evalkit.protocols.plan import file_name, find_data_root, find_outputs_root, find_row
+from evalkit.protocols.schema import DatasetUse, protocol
+
+DRAWN = 2  # scenes when none is named
+NONE = "none"
+
+
+def load_scenes(
+    run: Path,
+    dataset: str | None = None,
+    methods: Iterable[str] | None = None,
+    stems: Sequence[str] | None = None,
+    boxes: Sequence[str] = (),
+    data_root: Path | None = None,
+    outputs: Path | None = None,
+) -> tuple[list[Scene], dict[str, str]]:
+    """Infrared, visible and fused images of each scene, with its boxes; and the methods that lack one, with reasons.
+
+    Fused images come from RUN/fused, `outputs`, or the data set's own folder, as `reproduce` takes them. Boxes are
+    those written, or chosen where methods differ most (`zoom.choose_boxes`); none for `boxes=["none"]`.
+
+    Raises:
+        DataError: no run, no data set, an unreadable image, images of one scene that differ in size.
+        UnknownNameError: an unknown data set, method or scene, with the nearest names.
+        EvalkitError: several data sets and none is named; a box that cannot be understood.
+    """
+    table = read_table(run)
+    pairs, use = _pairs(table, run, dataset, data_root)
+    wanted = chosen_names("method", methods, table.methods(_block(table, pairs.dataset)))
+    by_stem = {pair.stem: pair for pair in pairs.pairs}
+    for stem in stems or []:
+        if stem not in by_stem:
+            raise UnknownNameError(f"scene of {pairs.dataset}", stem, by_stem)
+    chosen = [by_stem[stem] for stem in dict.fromkeys(stems or list(by_stem)[:DRAWN])]
+    written = {} if list(boxes) == [NONE] else parse_boxes(boxes, [pair.stem for pair in chosen])
+    folders = {method: _fused(method, run, pairs, use, find_outputs_root(outputs)) for method in wanted}
+    missing: dict[str, str] = {}
+    scenes = []
+    for pair in chosen:
+        images = _images(pair, folders, missing)
+        fused = [image for name, image in images.items() if name in folders and image is not None]
+        scene = Scene(pair.stem, images)
+        height, width = scene.size
+        placed = [place_box(numbers, width, height) for numbers in written.get(pair.stem, [])]
+        if list(boxes) != [NONE] and not placed:
+            placed = choose_boxes(fused)
+        scenes.append(Scene(pair.stem, images, placed))
+    if len(missing) == len(wanted) and all(scene.images[m] is None for scene in scenes for m in wanted):
+        raise DataError("nothing to draw: " + "; ".join(f"{method}: {why}" for method, why in missing.items()) + ".")
+    return scenes, missing
+
+
+def _block(table: Table, dataset: str) -> str:
+    return next(block for block in table.datasets if table.blocks.get(block, [block])[0] == dataset)
+
+
+def _pairs(table: Table, run: Path, dataset: str | None, data_root: Path | None) -> tuple[PairSet, DatasetUse]:
+    known = list(dict.fromkeys(table.blocks.get(block, [block])[0] for block in table.datasets))
+    if dataset is None and len(known) > 1:
+        raise EvalkitError(f"{run} holds {', '.join(known)}. Name the one to draw with --datasets.")
+    (name,) = chosen_names("data set", None if dataset is None else [dataset], known)
+    if table.sample:
+        return find_pairs(load_card("samples"), run / "data"), DatasetUse()
+    use = protocol(table.protocol).datasets.get(name, DatasetUse())
+    return find_pairs(load_card(name), find_data_root(data_root), use.split), use
+
+
+def _fused(method: str, run: Path, pairs: PairSet, use: DatasetUse, outputs: Path | None) -> dict[str, Path] | str:
+    """Fused images by stem, or why there are none."""
+    folder = run / "fused" / file_name(method) / pairs.dataset
+    if folder.is_dir():
+        return image_files(folder, allow_empty=True)
+    row = find_row(method, load_card(pairs.dataset), pairs, use, outputs, None)
+    return row.fused or f"no fused images in {run.name}; where they lie elsewhere, give --outputs"
+
+
+def _images(
+    pair: ImagePair, folders: dict[str, dict[str, Path] | str], missing: dict[str, str]
+) -> dict[str, NDArray[np.uint8] | None]:
+    images: dict[str, NDArray[np.uint8] | None] = {
+        "Infrared": read_image(pair.infrared),
+        "Visible": read_image(pair.visible),
+    }
+    for method, files in folders.items():
+        if method in images:
+            continue
+        path = files.get(pair.stem) if isinstance(files, dict) else None
+        if path is None:
+            missing.setdefault(method, files if isinstance(files, str) else f"no fused image of {pair.stem}")
+        images[method] = None if path is None else read_image(path)
+    return images

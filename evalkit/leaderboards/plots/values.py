@@ -1,0 +1,145 @@
+"""What the plots draw: the means of runs, the printed numbers of a protocol, and values image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from evalkit.errors import DataError, EvalkitError
+from evalkit.leaderboards.rank import Better, chosen_names
+from evalkit.leaderboards.run_values import Block, better_of, join_runs, rows_of
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+
+
+def blocks(
+    runs: Sequence[Path] = (),
+    published: str | None = None,
+    datasets: Iterable[str] | None = None,
+    methods: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
+) -> list[Block]:
+    """A block per data set, of runs or of a protocol's printed numbers; rows and columns as named, all when None.
+
+    Raises:
+        EvalkitError: neither runs nor a protocol are named, or both are.
+        DataError: no run, runs that do not belong together, or a protocol without printed numbers.
+        UnknownNameError: an unknown protocol, data set, method or metric.
+    """
+    if bool(runs) == (published is not None):
+        raise EvalkitError("name the folder of a run (`evalkit reproduce --out`) or --published PROTOCOL, one of both.")
+    methods = None if methods is None else list(methods)
+    if published is not None:
+        found = _published_blocks(published, datasets, metrics)
+    else:
+        found = join_runs(runs, datasets, metrics)
+    known = list(dict.fromkeys(str(method) for block in found for method in block.values.index))
+    rows = chosen_names("method", methods, known)
+    for block in found:
+        block.values = block.values.loc[[row for row in rows if row in block.values.index]]
+    return [block for block in found if not block.values.empty]
+
+
+def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterable[str] | None) -> list[Block]:
+    rows = rows_of(name)
+    if not rows:
+        raise DataError(f"{name} prints no numbers. `evalkit show {name}` says what it shows.")
+    metrics = None if metrics is None else list(metrics)
+    found = []
+    for dataset in chosen_names("data set", datasets, dict.fromkeys(row.block for row in rows)):
+        inside = [row for row in rows if row.block == dataset]
+        ways = {row.column: better_of(row.metric) for row in inside}
+        better: dict[str, Better] = {column: way for column, way in ways.items() if way is not None}
+        columns = chosen_names("metric", metrics, better)
+        methods = list(dict.fromkeys(row.method for row in inside))
+        values = pd.DataFrame(math.nan, index=methods, columns=columns)
+        reasons = {(method, column): "not printed" for method in methods for column in columns}
+        for row in inside:
+            if row.column in columns and row.value is not None:
+                values.loc[row.method, row.column] = row.value
+                del reasons[row.method, row.column]
+        found.append(Block(dataset, f"as published in {rows[0].protocol}", values, better, reasons, left_out={}))
+    return found
+
+
+def image_values(block: Block, metric: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A row per image, a column per method with a value for every image; and the other methods with the reason.
+
+    Raises:
+        DataError: a published table, which prints no values per image, or no method has any.
+    """
+    if not block.homes:
+        raise DataError(f"{block.convention}: a table prints no values per image. Name the folder of a run.")
+    columns: dict[str, pd.Series] = {}
+    missing: dict[str, str] = {}
+    for method in map(str, block.values.index):
+        if reason := block.reasons.get((method, metric)):
+            missing[method] = reason
+            continue
+        try:
+            scores = block.scores([method], metric)[method]
+        except DataError as error:
+            missing[method] = str(error).rstrip(".")
+            continue
+        first = next(iter(columns.values()), scores)
+        if holes := int(scores.isna().sum()):
+            missing[method] = f"no value for {holes} of {len(scores)} images"
+        elif set(first.index) != set(scores.index):
+            missing[method] = f"measured on other images than {next(iter(columns))}"
+        else:
+            columns[method] = scores.reindex(first.index)
+    if not columns:
+        reasons = "; ".join(dict.fromkeys(missing.values()))
+        raise DataError(f"nothing to draw: no method has {metric} for every image of {block.dataset} ({reasons}).")
+    return pd.DataFrame(columns), missing
+
+
+def label(block: Block, metric: str) -> str:
+    """`EN ↑`."""
+    return f"{metric} {ARROWS[block.better[metric]]}"
+
+
+Panel = tuple[str, str]  # data set, metric
+
+
+def gather(reasons: Mapping[tuple[str, Panel], str], panels: Sequence[Panel]) -> dict[str, str]:
+    """(method, panel) -> reason, as name -> reason: the method alone where one reason stands in all its panels."""
+    found: dict[tuple[str, str], list[Panel]] = {}
+    for (method, panel), why in reasons.items():
+        found.setdefault((method, why), []).append(panel)
+    names: dict[str, str] = {}
+    for (method, why), where in found.items():
+        if len(where) == len(panels):
+            names[method] = why
+            continue
+        for dataset in dict.fromkeys(dataset for dataset, _ in where):
+            metrics = [metric for one, metric in where if one == dataset]
+            every = len(metrics) == sum(one == dataset for one, _ in panels)
+            what = method if every else f"{method} {', '.join(metrics)}"
+            names[what + (f" on {dataset}" if len({one for one, _ in panels}) > 1 else "")] = why
+    return names
+
+
+def number(value: float, digits: int = 4) -> str:
+    """With as many digits, trailing zeros kept: 46.00, 0.3830."""
+    return f"{value:#.{digits}g}".rstrip(".") if 1e-3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
+
+
+def place(block: Block) -> str:
+    """The data set as a title; blocks of a table without one have none."""
+    return {"samples": "generated sample scenes"}.get(block.dataset, block.dataset)
+
+
+def said(blocks: Iterable[Block]) -> str:
+    """`convention smfnet`, or where the numbers were printed."""
+    names = dict.fromkeys(block.convention for block in blocks)
+    return ", ".join(name if name.startswith("as published") else f"convention {name}" for name in names)
+
+
+def means(blocks: Iterable[Block]) -> str:
+    """What the values of blocks are: a printed value need not be a mean over images."""
+    blocks = list(blocks)
+    return f"{'Means over the images' if all(block.homes for block in blocks) else 'Values'}, {said(blocks)}"

@@ -1,0 +1,125 @@
+"""Records with the per-image scores that they came with: those shipped with evalkit, and a reader's own runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from evalkit.errors import DataError
+from evalkit.leaderboards.per_image import Agreement
+from evalkit.protocols.plan import file_name
+from evalkit.records.record import Record, load
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record, its file's text, and the CSV of its per-image scores (None where nothing was measured)."""
+
+    record: Record
+    text: bytes
+    csv: bytes | None
+    own: bool = False
+
+    @property
+    def method(self) -> str:
+        return str(self.record.method["name"])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.record.dataset["name"])
+
+    @property
+    def stem(self) -> str:
+        """A file name for the site: of harmless characters whatever the names are, and never twice."""
+        text = "-".join((self.record.protocol["name"], self.dataset, self.method))
+        return f"{re.sub(r'[^A-Za-z0-9.]+', '-', text).strip('-.')[:80]}-{hashlib.sha256(self.text).hexdigest()[:8]}"
+
+    @property
+    def variant(self) -> str:
+        """What tells it from another record of the same method."""
+        parts = ["recoloured"] if self.record.method.get("recoloured") else []
+        return ", ".join(parts + (["own run"] if self.own else []))
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the record panel shows."""
+        scores = f"records/{self.stem}.csv" if self.csv is not None else None
+        return {"record": self.record.model_dump(), "files": {"json": f"records/{self.stem}.json", "csv": scores}}
+
+
+def measured_folder() -> Path:
+    """The folder of the records that evalkit ships."""
+    return Path(str(resources.files("evalkit.leaderboards").joinpath("measured")))
+
+
+def record_files(folder: Path) -> list[Path]:
+    """The records below a folder: everything in a folder `records`, as `evalkit reproduce` writes them."""
+    return sorted(path for path in folder.rglob("*.json") if path.parent.name == "records")
+
+
+def check_names(record: Record, path: Path) -> None:
+    """Make sure that a record says what it is of. Raises DataError."""
+    for what in ("protocol", "dataset", "method"):
+        if not isinstance(getattr(record, what).get("name"), str):
+            raise DataError(f"the record {path} does not name its {what}. Measure it again.")
+
+
+def scores_of(path: Path, record: Record) -> Path | None:
+    """The per-image scores of a record: beside it, or where a run has them; None where there are none."""
+    dataset, method = record.dataset["name"], file_name(record.method["name"])
+    places = [path.with_suffix(".csv"), path.parents[1] / "scores" / file_name(dataset) / f"{method}.csv"]
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_entries(folder: Path, own: bool = False) -> list[Entry]:
+    """Every record below a folder. Raises DataError where there is none, or one is damaged."""
+    entries = []
+    for path in record_files(folder):
+        record = load(path)
+        check_names(record, path)
+        scores = scores_of(path, record)
+        entries.append(Entry(record, path.read_bytes(), scores.read_bytes() if scores else None, own))
+    if own and not entries:
+        raise DataError(
+            f"{folder} holds no records. Expected the --out folder of an `evalkit reproduce` run: records/*.json."
+        )
+    return entries
+
+
+def read_agreement(folder: Path) -> dict[str, list[Agreement]]:
+    """Protocol -> how the values that its data set publishes per image came out, of the runs below a folder.
+
+    Raises:
+        DataError: a run's table is damaged.
+    """
+    found: dict[str, list[Agreement]] = {}
+    for path in sorted(folder.rglob("table.json")):
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            rows = [Agreement(**row) for row in fields["agreement"]]
+            found.setdefault(fields["protocol"], []).extend(rows)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DataError(
+                f"{path} cannot be read ({error}). Run `evalkit reproduce` into that folder again."
+            ) from None
+    return found
+
+
+def shipped_entries() -> list[Entry]:
+    """The records that evalkit ships."""
+    return read_entries(measured_folder())
+
+
+def own_entries(folders: Iterable[Path]) -> list[Entry]:
+    """The records of the reader's runs; what was only planned and never measured is left out. Raises DataError."""
+    found = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise DataError(f"the folder {folder} does not exist. Name the --out folder of an `evalkit reproduce` run.")
+        found += [entry for entry in read_entries(folder, own=True) if entry.record.scores or entry.csv is not None]
+    return found

@@ -1,0 +1,200 @@
+"""What a page of the site says: per protocol its blocks (data set, variant, convention), rows and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from evalkit.leaderboards.published import PublishedRow, published_rows
+from evalkit.leaderboards.site.entries import Entry
+from evalkit.leaderboards.table import Status, agreement
+from evalkit.methods.registry import method_cards
+from evalkit.protocols.schema import Protocol, protocols
+from evalkit.protocols.tables import columns as table_columns
+from evalkit.protocols.tasks import not_available
+
+UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no card for"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: which way is better ("" where neither is, as for a spread), its unit, a convention of its own."""
+
+    name: str
+    better: str
+    unit: str = ""
+    convention: str = ""
+
+    @property
+    def arrow(self) -> str:
+        return {"higher": "↑", "lower": "↓"}.get(self.better, "")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Measured and published value of one cell, and how they stand to each other."""
+
+    status: Status | str
+    value: float | None = None
+    printed: str = ""
+    mark: str = ""
+    note: str = ""
+    reason: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        if self.value is None or not self.printed or self.status == "other data":
+            return None
+        return self.value - float(self.printed)
+
+
+@dataclass
+class Row:
+    """One method, once per record; without a record, `reason` says why nothing was measured."""
+
+    method: str
+    entry: Entry | None
+    reason: str
+    other_data: str = ""  # why its values are of other images, so neither compared nor ranked
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+@dataclass
+class Block:
+    """A table of its own: nothing in it is of another data set or convention."""
+
+    name: str
+    dataset: str
+    convention: str
+    columns: list[Column]
+    rows: list[Row]
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [cell for row in self.rows for cell in row.cells.values()]
+
+
+@dataclass
+class Page:
+    """A protocol with everything that is known of its table."""
+
+    protocol: Protocol
+    blocks: list[Block]
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [row.entry for block in self.blocks for row in block.rows if row.entry]
+
+    def counts(self) -> dict[str, int]:
+        """Cells that are printed, measured, and how the measured ones agree; a printed cell counts once."""
+        found = dict.fromkeys(("printed", "measured", "compared", "equal", "close", "differs", "other data"), 0)
+        for block in self.blocks:
+            for row in block.rows:
+                for cell in row.cells.values():
+                    found["measured"] += cell.value is not None
+                    found["compared"] += cell.difference is not None
+                    if cell.status in found:
+                        found[cell.status] += 1
+            found["printed"] += len({(r.method, c) for r in block.rows for c, cell in r.cells.items() if cell.printed})
+        return found
+
+
+def pages(entries: Iterable[Entry]) -> list[Page]:
+    """A page for every protocol that has printed numbers or records, in the order of their names."""
+    by_protocol: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_protocol.setdefault(entry.record.protocol["name"], []).append(entry)
+    found = []
+    for name, protocol in sorted(protocols().items()):
+        rows, own = published_rows(name), by_protocol.get(name, [])
+        if rows or own:
+            found.append(Page(protocol, blocks(protocol, rows, own)))
+    return found
+
+
+def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -> list[Block]:
+    """The tables of a protocol, in the order in which the paper prints them."""
+    keys = [(row.block, row.dataset, protocol.convention) for row in rows]
+    keys += [(entry.dataset, entry.dataset, entry.record.convention) for entry in entries]
+    return [
+        _block(
+            protocol,
+            key,
+            [row for row in rows if (row.block, row.dataset, protocol.convention) == key],
+            [entry for entry in entries if (entry.dataset, entry.dataset, entry.record.convention) == key],
+        )
+        for key in dict.fromkeys(keys)
+    ]
+
+
+def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRow], entries: list[Entry]) -> Block:
+    name, dataset, convention = key
+    found_columns = {column.name: column for column in table_columns(protocol, rows)} if rows else {}
+    own: dict[str, str] = {}
+    for entry in entries:
+        for full_name in entry.record.metrics:
+            metric, _, of = full_name.partition("[")
+            own[metric] = of.rstrip("]") or convention
+    extra = {c.name: c for c in table_columns(protocol, [])}
+    columns = []
+    for c in dict.fromkeys([*found_columns, *own]):
+        known = found_columns.get(c) or extra.get(c)
+        better = known.better if known and not c.endswith(" std") else ""
+        other = own.get(c, convention)
+        columns.append(Column(c, better, known.unit if known else "", other if other != convention else ""))
+    shipped = {entry.record.dataset.get("content_hash") for entry in entries if not entry.own}
+    published = {(row.method, row.column): row for row in rows}
+    methods = dict.fromkeys(
+        [row.method for row in rows] + sorted({entry.method for entry in entries}, key=str.casefold)
+    )
+    found = []
+    for method in methods:
+        measured = sorted((e for e in entries if e.method == method), key=lambda e: (e.own, e.variant, e.text))
+        candidates: list[Entry | None] = [*measured] or [None]
+        for candidate in candidates:
+            row = Row(method, candidate, "" if candidate else why_not(protocol, method))
+            row.other_data = other_data(candidate, shipped) if candidate else ""
+            for column in columns:
+                row.cells[column.name] = _cell(row, column.name, published.get((method, column.name)), protocol.task)
+            found.append(row)
+    return Block(name, dataset, convention, columns, found)
+
+
+def _cell(row: Row, column: str, published: PublishedRow | None, task: str) -> Cell:
+    printed, mark, note = (published.printed, published.mark, published.note) if published else ("", "", "")
+    if row.entry is None:
+        return Cell("published" if printed else "empty", None, printed, mark, note, row.reason)
+    record = row.entry.record
+    value, reason = record.scores.get(column), record.holes.get(column, "")
+    status: Status
+    if value is None:
+        timed = task == "complexity" and column == "Time"
+        own = "a time depends on the machine: records have none" if timed else "the run did not measure this column"
+        status, reason = "hole", reason or own
+    elif row.other_data:
+        status, reason = "other data", row.other_data
+    else:
+        status = agreement(value, printed) if printed else "unpublished"
+    return Cell(status, value, printed, mark, note, reason)
+
+
+def other_data(entry: Entry, shipped: set[str | None]) -> str:
+    """Why a record is of other images than the paper's or the shipped records (by content hash); empty where not."""
+    use = entry.record.dataset
+    if use.get("expected") not in (None, use.get("pairs")):
+        return f"measured on {use.get('pairs')} pairs, the paper's on {use.get('expected')}"
+    if shipped and use.get("content_hash") not in shipped:
+        return "measured on other image files than the records that evalkit ships (their content hash differs)"
+    return ""
+
+
+def why_not(protocol: Protocol, method: str) -> str:
+    """Why there is no measured value for a row."""
+    from evalkit.methods.fuse import missing_for
+
+    if reason := not_available(protocol):
+        return f"not measured: {reason}"
+    card = method_cards().get(method)
+    if card is None:
+        return UNKNOWN_METHOD
+    return f"not measured: {missing_for(card, None) or 'no run of it is among the records'}"
