@@ -759,7 +759,7 @@ def test_correlation_loss():
     flat = torch.full_like(fused, 0.5)
     assert torch.isfinite(losses.correlation_loss(fused, flat, flat))
     assert losses.correlation_loss(1 - fused, fused, fused).item() == pytest.approx(-0.5, abs=1e-5)
-    assert losses.correlation_loss(1 - fused, fused, fused, positive=True).item() == pytest.approx(1e6)
+    assert losses.correlation_loss(1 - fused, fused, fused, least=0.1).item() == pytest.approx(10, rel=1e-4)
     two = torch.cat((fused, infrared)), torch.cat((infrared, visible))
     whole, each = (losses.correlation_loss(*two, two[1], whole=flag).item() for flag in (True, False))
     assert whole != pytest.approx(each, rel=1e-3)

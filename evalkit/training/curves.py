@@ -24,10 +24,10 @@ def draw_curves(log: Log, recipe: Recipe, path: Path) -> None:
             points = [(epoch + 1, value) for epoch, stage, value in log.series(split, "total") if stage == name]
             if points:
                 axes.plot(*zip(*points, strict=True), style, marker="." if len(points) < 40 else "", label=split)
-        axes.set(title=name, xlabel="epoch", ylabel="loss" if i == 0 else "")
+        axes.set(title=name.replace("$", r"\$"), xlabel="epoch", ylabel="loss" if i == 0 else "")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    figure.suptitle(f"{recipe.title}, recipe {recipe.name}")
+    figure.suptitle(f"{recipe.title}, recipe {recipe.name}".replace("$", r"\$"))  # text, not mathematics
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getvalue())

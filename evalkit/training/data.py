@@ -82,6 +82,13 @@ class Scene:
             boxes[:, low], boxes[:, high] = side - self.boxes[:, high], side - self.boxes[:, low]  # type: ignore[index]
         return self._mapped(lambda image: np.flip(image, axis), boxes)
 
+    def toned(self, infrared: float, visible: float) -> Scene:
+        """Gray levels in [0, 1] to these powers, so that either image may be the brighter one."""
+        levels = np.arange(256) / 255
+        tables = (np.rint(255 * levels**power).astype(np.uint8) for power in (infrared, visible))
+        images = (table[image] for table, image in zip(tables, (self.infrared, self.visible), strict=True))
+        return Scene(*images, maps=self.maps, boxes=self.boxes)  # type: ignore[misc]
+
     def turned(self, quarters: int) -> Scene:
         """By a multiple of 90 degrees, counter-clockwise."""
         boxes = self.boxes
@@ -136,6 +143,8 @@ def augmented(scene: Scene, augment: Augment, random: np.random.Generator | None
         scene = scene.cut(top, left, augment.crop, augment.crop)
     if random is None:
         return scene
+    if augment.gamma:
+        scene = scene.toned(*np.exp(random.uniform(*np.log(augment.gamma), 2)))
     for axis, wanted in ((1, augment.flip_horizontal), (0, augment.flip_vertical)):
         if wanted and random.random() < 0.5:
             scene = scene.flipped(axis)

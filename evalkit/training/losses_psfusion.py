@@ -41,7 +41,7 @@ class LossOptions:
         joint_texture: compare |horizontal| + |vertical| in Eq. 18, else each derivative, as the code does.
         fidelity_gradient: "sobel" for Eq. 21, or "second" order as in the code.
         whole_correlation: one correlation over the batch, as in the code, else one per image.
-        positive_correlation: see `correlation_loss`.
+        least_correlation: see `correlation_loss`.
         heads: "bce" on both channels of the binary and the boundary head, as in the code, or the paper's "ce".
         hard_share: share of the pixels that the semantic loss uses at least, 65,536 of 16 crops of 256x256.
     """
@@ -55,7 +55,7 @@ class LossOptions:
     joint_texture: bool = False
     fidelity_gradient: Literal["sobel", "second"] = "sobel"
     whole_correlation: bool = True
-    positive_correlation: bool = False
+    least_correlation: float | None = None
     heads: Literal["bce", "ce"] = "bce"
     hard_share: float = 1 / 16
 
@@ -163,12 +163,12 @@ def texture_loss(fused: Tensor, infrared: Tensor, visible: Tensor, joint: bool =
 
 
 def correlation_loss(
-    fused: Tensor, infrared: Tensor, visible: Tensor, whole: bool = True, positive: bool = False
+    fused: Tensor, infrared: Tensor, visible: Tensor, whole: bool = True, least: float | None = None
 ) -> Tensor:
     """1 / (correlation with infrared + correlation with visible), Eq. 19: three (N, 1, H, W) -> scalar.
 
     At best 1/2. EPSILON keeps a sum of 0 finite. As published, a negative sum makes the loss negative, and descending
-    drives the sum towards 0 from below, where the pole is. With `positive` such a sum counts as 0, without gradient.
+    drives the sum towards 0 from below, where the pole is. With `least` a sum below it counts as it, without gradient.
     Next to the pole the gradient grows with 1 / sum² and can push an untrained network, whose output correlates with
     nothing yet, into a constant image: begin with small steps, as the authors' warm-up from 1e-5 does.
 
@@ -176,7 +176,7 @@ def correlation_loss(
         whole: one correlation over the values of the whole batch, as in the code, else the mean over images.
     """
     total = correlation(fused, infrared, whole) + correlation(fused, visible, whole)
-    return 1 / ((total.clamp_min(0) if positive else total) + EPSILON)
+    return 1 / ((total if least is None else total.clamp_min(least)) + EPSILON)
 
 
 # --- scene fidelity
@@ -258,7 +258,7 @@ def psfusion_terms(
             salient=targets.salient,
             authors_order=o.authors_order,
         )
-    correlated = correlation_loss(outputs.fused, infrared, visible, o.whole_correlation, o.positive_correlation)
+    correlated = correlation_loss(outputs.fused, infrared, visible, o.whole_correlation, o.least_correlation)
     terms = {
         "intensity": o.fusion * intensity,
         "texture": o.fusion * texture_loss(outputs.fused, infrared, visible, o.joint_texture),

@@ -5,31 +5,58 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from evalkit.errors import DataError, UnknownNameError
+from evalkit.reading import parse_yaml, read_text
+
+LARGEST, MOST, LONGEST = 4096, 512, 10**7  # of a size in a network, of values that describe it, of a count of steps
+
+
+def _sizes(values: dict[str, Any]) -> dict[str, Any]:
+    """Refuse sizes that no machine has the memory for, wherever they stand among the options."""
+    waiting: list[Any] = [values]
+    seen = 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > MOST:
+            raise ValueError(f"more than {MOST} values")
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+        elif isinstance(value, int | float) and not abs(value) <= LARGEST:
+            raise ValueError(f"{value} is beyond {LARGEST}")
+    return values
+
+
+Sizes = Annotated[dict[str, Any], AfterValidator(_sizes)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Augment(Strict):
     """What becomes of a pair before the network sees it; one random choice per pair and epoch."""
 
-    crop: int | None = Field(default=None, ge=16, description="side of a square; the whole image without it")
+    crop: int | None = Field(
+        default=None, ge=16, le=LARGEST, description="side of a square; the whole image without it"
+    )
     stride: int | None = Field(default=None, ge=1, description="cut all squares on this grid once, not one at random")
     drop_flat: float = Field(default=0, ge=0, description="leave out squares with (p90 - p10) / p90 below this")
-    resize: int | None = Field(default=None, ge=16, description="the whole image as a square of this side")
+    resize: int | None = Field(default=None, ge=16, le=LARGEST, description="the whole image as a square of this side")
     area: tuple[float, float] | None = Field(
         default=None, description="cut this share of the image at random and resize it to `crop`"
     )
     flip_horizontal: bool = False
     flip_vertical: bool = False
+    gamma: tuple[float, float] | None = Field(
+        default=None, description="a power within these bounds for the gray levels of each image of a pair by itself"
+    )
     rotate: bool = Field(default=False, description="by a multiple of 90 degrees")
 
 
@@ -72,7 +99,7 @@ class Stage(Strict):
     """Some epochs with one loss; `parts` learn, the others are frozen."""
 
     name: str
-    epochs: int = Field(ge=0)
+    epochs: int = Field(ge=0, le=LONGEST)
     parts: tuple[str, ...] = Field(default=(), description="of the network; all when none is named")
     augment: Augment | None = Field(default=None, description="in place of the recipe's")
 
@@ -86,12 +113,14 @@ class Recipe(Strict):
     variant: str = Field(default="", description="a row of the paper's ablation")
     data: DataUse
     augment: Augment = Augment()
-    network: dict[str, Any] = Field(default={}, description="sizes, for the method's System")
-    loss: dict[str, Any] = Field(default={}, description="options, for the method's System")
+    network: Sizes = Field(default={}, description="sizes, for the method's System")
+    loss: Sizes = Field(default={}, description="options, for the method's System")
     weights: dict[str, str] = Field(default={}, description="pretrained part -> its weights' file name")
-    batch: int = Field(ge=1)
-    steps: int | None = Field(default=None, ge=1, description="per epoch; as many as the pairs allow when not given")
-    rounds: int = Field(default=1, ge=1, description="how often the stages are run through")
+    batch: int = Field(ge=1, le=LARGEST)
+    steps: int | None = Field(
+        default=None, ge=1, le=LONGEST, description="per epoch; as many as the pairs allow when not given"
+    )
+    rounds: int = Field(default=1, ge=1, le=LARGEST, description="how often the stages are run through")
     stages: tuple[Stage, ...] = Field(min_length=1)
     optimiser: Optimiser
     optimisers: dict[str, Optimiser] = Field(default={}, description="of parts that differ")
@@ -143,9 +172,10 @@ def load_recipe(method: str, name: str = "small", variant: str = "") -> Recipe:
     method = methods[method.casefold()]
     if name.endswith((".yaml", ".yml")):
         try:
-            recipe = parse(Path(name).read_text(encoding="utf-8"), name)
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"cannot read the recipe {name}: {getattr(error, 'strerror', None) or error}") from None
+            text = read_text(name)
+        except DataError as error:
+            raise DataError(f"cannot read the recipe {name}: {error}") from None
+        recipe = parse(text, name)
         if recipe.method.casefold() != method.casefold():
             raise DataError(f"{name} is a recipe for {recipe.method}, not for {method}.")
         return _varied(recipe, variant)
@@ -165,13 +195,11 @@ def _varied(recipe: Recipe, variant: str) -> Recipe:
 
 def parse(text: str, where: str) -> Recipe:
     """A recipe from YAML text. Raises DataError naming field and mistake."""
+    fields = parse_yaml(text, f"the recipe {where}")
+    if not isinstance(fields, dict):
+        raise DataError(f"the recipe {where} is not a YAML mapping: it is a {type(fields).__name__}.")
     try:
-        fields = yaml.safe_load(text)
-        if not isinstance(fields, dict):
-            raise TypeError(f"expected a mapping, found {type(fields).__name__}")
         return Recipe.model_validate(fields)
-    except (yaml.YAMLError, TypeError) as error:
-        raise DataError(f"the recipe {where} is not a YAML mapping: {' '.join(str(error).split())}") from None
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise DataError(f"the recipe {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None

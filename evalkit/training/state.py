@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 from evalkit.errors import DataError
 from evalkit.files import write_bytes, write_text
 from evalkit.methods.checkpoints import CheckpointError, State, read_checkpoint
+from evalkit.reading import parse_json
 from evalkit.training.recipe import Recipe
 
 LAST, BEST, RESUME, LOG = "last.safetensors", "best.safetensors", "resume.pt", "log.csv"
@@ -39,8 +41,11 @@ def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]] | None:
             metadata = file.metadata() or {}
         if "recipe" not in metadata:
             return None
-        return Recipe.model_validate_json(metadata["recipe"]), json.loads(metadata.get("about", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+        about = parse_json(metadata.get("about", "{}"), "its origin")
+        if not isinstance(about, dict):
+            raise ValueError(f"its origin is a {type(about).__name__}, not a mapping")
+        return Recipe.model_validate(parse_json(metadata["recipe"], "its recipe")), about
+    except (SafetensorError, OSError, ValueError, DataError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"the checkpoint {path} is damaged ({first[:120]}). Train again.") from None
 
@@ -61,7 +66,9 @@ def read_resume(path: Path, recipe: Recipe, data_hash: str) -> dict[str, Any] | 
     """
     if not path.is_file():
         return None
-    content: dict[str, Any] = read_checkpoint(path)
+    content = read_checkpoint(path)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is no state of a training run. Choose another --out, or --existing replace.")
     for what, own in (("recipe", recipe.hash), ("data", data_hash)):
         if content.get(what) != own:
             raise DataError(
@@ -81,9 +88,12 @@ class Log:
         self.path = path
         self.rows: list[dict[str, Any]] = []
         if path.is_file() and before:
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = [row for row in csv.DictReader(file) if row.get("value")]
-            self.rows = [row for row in rows if int(row["epoch"]) < before]
+            try:
+                with path.open(encoding="utf-8", newline="") as file:
+                    rows = [row for row in csv.DictReader(file) if row.get("value")]
+                self.rows = [row for row in rows if int(row["epoch"]) < before and math.isfinite(float(row["value"]))]
+            except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+                raise DataError(f"{path} is damaged ({error}). Choose another --out, or --existing replace.") from None
 
     def add(self, epoch: int, round_: int, stage: str, split: str, terms: Mapping[str, float]) -> None:
         for term, value in terms.items():

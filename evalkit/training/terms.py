@@ -94,7 +94,9 @@ def structure_weight(target: Tensor, size: int = 31, gain: float = 5.0) -> Tenso
 
     1 + gain |mean of the size x size window - label|; zeros outside the image count in the mean. (N, 1, H, W) -> same.
     """
-    around = functional.avg_pool2d(target, size, stride=1, padding=size // 2)
+    # rows, then columns: the same mean in a fifteenth of the time
+    around = functional.avg_pool2d(target, (size, 1), stride=1, padding=(size // 2, 0))
+    around = functional.avg_pool2d(around, (1, size), stride=1, padding=(0, size // 2))
     return 1 + gain * (around - target).abs()
 
 

@@ -11,7 +11,7 @@ from evalkit.data.card import load_card
 from evalkit.data.pairs import find_pairs
 from evalkit.data.scenes import write_scenes
 from evalkit.errors import DataError
-from evalkit.methods.checkpoints import CheckpointError, State, as_state
+from evalkit.methods.checkpoints import CheckpointError, State, as_state, check_shapes
 from evalkit.methods.network import NetworkMethod
 from evalkit.training.recipe import Recipe
 from evalkit.training.state import read_recipe
@@ -33,11 +33,36 @@ def trained_method(path: Path, method: str) -> NetworkMethod | None:
     if recipe.method != method:
         raise CheckpointError(f"the checkpoint {path} is of {recipe.method}, not of {method}.")
     system = system_class(recipe.method)
+    check_size(path, recipe)
 
     def convert(content: Any, where: Path) -> State:
         return system.fusion_state(as_state(content, where))
 
     return replace(system.method(recipe), files=(path.name,), convert=convert)
+
+
+def check_size(path: Path, recipe: Recipe) -> None:
+    """Make sure that the network of a recipe has the sizes of the tensors in the file, before it gets any memory.
+
+    Raises:
+        CheckpointError: it has not, or the recipe describes no network.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
+    system = system_class(recipe.method)
+    with torch.device("meta"):
+        state = system.fusion_state({key: torch.empty(shape) for key, shape in shapes.items()})
+        try:
+            network = system.method(recipe).build()
+        except DataError:
+            raise
+        except Exception as error:  # sizes that do not fit together raise whatever a layer raises
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"the recipe in {path} describes no network ({first[:120]}). Train again.") from None
+    check_shapes(network, state, str(path))
 
 
 def on_samples(recipe: Recipe) -> Recipe:

@@ -1,0 +1,105 @@
+"""SMR-Net: fusion network (PCI) and salient-object network (BPS) learn in turns (Xiao et al., AAAI 39(8), 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from evalkit.errors import UnknownNameError
+from evalkit.methods.checkpoints import State, load_strictly
+from evalkit.methods.layers.luminance import luminance
+from evalkit.methods.layers.resnet import imagenet_state
+from evalkit.methods.network import NetworkMethod
+from evalkit.methods.networks.smrnet import ABLATIONS, METHODS, PCI, SMRNet
+from evalkit.methods.networks.smrnet_saliency import BPS
+from evalkit.training.data import Batch
+from evalkit.training.losses_smrnet import detection_loss, intensity_loss, texture_loss
+from evalkit.training.options import built, chosen, updated
+from evalkit.training.pretrained import pretrained
+from evalkit.training.recipe import Recipe
+from evalkit.training.system import Moment, System
+
+FUSION = "fusion."  # what a checkpoint's names of the fusion network begin with
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """Weights of the fusion network's terms.
+
+    Attributes:
+        alpha: of the texture, 1 in the paper.
+        saliency: of L_sod, 1 in the paper.
+    """
+
+    alpha: float = 1
+    saliency: float = 1
+
+
+def builders(recipe: Recipe) -> tuple[Callable[..., PCI], Callable[..., BPS]]:
+    """Both networks in the recipe's sizes, the detector as its ablation has it. Raises UnknownNameError."""
+    for name in recipe.network:
+        if name not in ("fusion", "detection"):
+            raise UnknownNameError(f"network in the recipe {recipe.name} of SMR-Net", name, ("fusion", "detection"))
+    detector = chosen(ABLATIONS, recipe) or BPS
+    return (
+        built(PCI, recipe.network.get("fusion", {}), recipe),
+        built(detector, recipe.network.get("detection", {}), recipe),
+    )
+
+
+class SMRNetSystem(System):
+    """Stage `fuse` learns the fusion network, `detect` the detector; each is frozen while the other learns.
+
+    L_sod enters the fusion's loss from the second round on, when there is a trained detector that can judge. The
+    detector gets the fused image without its graph.
+    """
+
+    network: SMRNet
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        fusion, detection = builders(recipe)
+        self.loss = updated(LossOptions(), recipe.loss, recipe)
+        self.network = SMRNet(fusion(), detection())
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        return {"fusion": self.network.fusion, "detection": self.network.detection}
+
+    def prepare(self, weights: Path | None) -> None:
+        found = pretrained(self.recipe, "encoder", weights, "torchvision's ImageNet weights of ResNet-34")
+        if found is not None:
+            load_strictly(self.network.detection.encoder, imagenet_state(*found), str(found[1]))
+
+    def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
+        infrared, visible = batch["infrared"], batch["visible"]
+        if moment.stage == "detect":
+            with torch.no_grad():
+                _, colour = self.network.fuse(infrared, visible)
+            found = self.network.detection(visible, infrared.expand_as(visible), colour)
+            return {"saliency": detection_loss(found, batch["salient"])}
+        fused, colour = self.network.fuse(infrared, visible)
+        gray = luminance(visible)
+        terms = {
+            "intensity": intensity_loss(fused, infrared, gray),
+            "texture": self.loss.alpha * texture_loss(fused, infrared, gray),
+        }
+        if moment.round > 0:
+            found = self.network.detection(visible, infrared.expand_as(visible), colour)
+            terms["saliency"] = self.loss.saliency * detection_loss(found, batch["salient"])
+        return terms
+
+    @classmethod
+    def method(cls, recipe: Recipe) -> NetworkMethod:
+        """The fusion network alone: the detector does not change what is fused."""
+        return replace(METHODS["SMR-Net"], build=builders(recipe)[0])
+
+    @classmethod
+    def fusion_state(cls, state: State) -> State:
+        return {key.removeprefix(FUSION): value for key, value in state.items() if key.startswith(FUSION)}
+
+
+TRAINED = SMRNetSystem
