@@ -85,9 +85,8 @@ class Scene:
     def toned(self, infrared: float, visible: float) -> Scene:
         """Gray levels in [0, 1] to these powers, so that either image may be the brighter one."""
         levels = np.arange(256) / 255
-        tables = (np.rint(255 * levels**power).astype(np.uint8) for power in (infrared, visible))
-        images = (table[image] for table, image in zip(tables, (self.infrared, self.visible), strict=True))
-        return Scene(*images, maps=self.maps, boxes=self.boxes)  # type: ignore[misc]
+        of_infrared, of_visible = (np.rint(255 * levels**power).astype(np.uint8) for power in (infrared, visible))
+        return Scene(of_infrared[self.infrared], of_visible[self.visible], self.maps, self.boxes)
 
     def turned(self, quarters: int) -> Scene:
         """By a multiple of 90 degrees, counter-clockwise."""
@@ -144,7 +143,9 @@ def augmented(scene: Scene, augment: Augment, random: np.random.Generator | None
     if random is None:
         return scene
     if augment.gamma:
-        scene = scene.toned(*np.exp(random.uniform(*np.log(augment.gamma), 2)))
+        low, high = np.log(augment.gamma)
+        of_infrared, of_visible = np.exp(random.uniform(low, high, 2))
+        scene = scene.toned(of_infrared, of_visible)
     for axis, wanted in ((1, augment.flip_horizontal), (0, augment.flip_vertical)):
         if wanted and random.random() < 0.5:
             scene = scene.flipped(axis)
