@@ -15,6 +15,7 @@ from evalkit.commands.compare import compare
 from evalkit.commands.leaderboard import leaderboard
 from evalkit.commands.plot import plot
 from evalkit.commands.rank import rank
+from evalkit.commands.scale import scale
 from evalkit.commands.train import train
 from evalkit.console import (
     counter,
@@ -28,6 +29,7 @@ from evalkit.console import (
     progress,
 )
 from evalkit.errors import EvalkitError
+from evalkit.escape import printable
 
 if TYPE_CHECKING:
     pass
@@ -60,7 +62,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except EvalkitError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {printable(str(error))}", err=True)
             ctx.exit(EXIT_USAGE)
         except BrokenPipeError:  # the reader of our output, e.g. `head`, has enough
             sys.stderr.close()
@@ -277,6 +279,20 @@ def fuse(
 @click.option(
     "--recipe", default="small", show_default=True, help="How networks are trained: small, paper, or a YAML file."
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "dask"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done: processes here, or a dask cluster (one on this machine when none is named).",
+)
+@click.option("--address", help="Of a dask scheduler, e.g. tcp://head:8786.")
+@click.option("--cluster", help="Start --workers workers on slurm, pbs, kubernetes, ... as dask's configuration says.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds after which a few images count as hanging and go to another worker.",
+)
 @click.option("--plan", is_flag=True, help="Say what would run, what is missing and where to get it; run nothing.")
 @json_option
 def reproduce(
@@ -294,6 +310,10 @@ def reproduce(
     workers: int | None,
     train: bool,
     recipe: str,
+    engine: Literal["local", "dask"],
+    address: str | None,
+    cluster: str | None,
+    timeout: float | None,
     plan: bool,
     as_json: bool,
 ) -> None:
@@ -328,6 +348,10 @@ def reproduce(
         workers=workers,
         train=train,
         recipe=recipe,
+        engine=engine,
+        address=address,
+        cluster=cluster,
+        timeout=timeout,
         progress=progress,
     )
     if as_json:
@@ -523,6 +547,7 @@ def bench_metrics(
     print_rows(["metric", "size", "first", "further", "dense", "peak MB"], lines, "ms per pair, one thread")
 
 
+bench.add_command(scale)
 for command in (audit, compare, leaderboard, plot, rank, train):
     main.add_command(command)
 

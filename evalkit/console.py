@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evalkit.escape import printable
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,7 +47,8 @@ def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
     for (image, column), reason in frame.attrs["holes"].items():
         by_reason.setdefault((image, reason), []).append(column)
     for (image, reason), which in by_reason.items():
-        click.echo(f"– {image}, {'all metrics' if len(which) == len(columns) else ', '.join(which)}: {reason}")
+        what = "all metrics" if len(which) == len(columns) else ", ".join(which)
+        click.echo(printable(f"– {image}, {what}: {reason}"))
 
 
 def print_table(table: Any) -> None:
@@ -69,9 +72,9 @@ def print_table(table: Any) -> None:
         if rows:
             print_rows(heads, rows, title)
         else:
-            click.echo(f"\n{title}")
+            click.echo(printable(f"\n{title}"))
         for line in holes(table, dataset):
-            click.echo(f"– {line}")
+            click.echo(printable(f"– {line}"))
 
 
 def print_agreement(rows: list[Any]) -> None:
@@ -106,12 +109,12 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
     for i, row in enumerate(rows):
         if footer and i == len(rows) - 1:
             shown.add_section()
-        shown.add_row(*map(Text, row), style="bold" if footer and i == len(rows) - 1 else None)
+        shown.add_row(*(Text(printable(cell)) for cell in row), style="bold" if footer and i == len(rows) - 1 else None)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=max(200, 60 + 14 * len(heads)))
     if title:
-        console.print(Text(title, style="bold"))
+        console.print(Text(printable(title), style="bold"))
     console.print(shown)
 
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from evalkit.errors import OutputError
+
+PART = ".part"  # the end of a name that is not complete yet; it begins with a dot
+UMASK = os.umask(0)  # asked once: asking sets it, and another thread might write meanwhile
+os.umask(UMASK)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -15,10 +20,10 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=PART)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~UMASK)
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -30,10 +35,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             os.unlink(temporary)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def remove_parts(folder: Path) -> None:
+    """Remove what killed runs left half-written below a folder that nobody else writes to now."""
+    for path in folder.rglob(f".*{PART}"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

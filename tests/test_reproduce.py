@@ -114,7 +114,7 @@ def test_a_second_run_measures_nothing(tmp_path, monkeypatch):
         raise AssertionError("measured or fused again")
 
     monkeypatch.setattr("evalkit.protocols.measure.measure_job", never)
-    monkeypatch.setattr("evalkit.protocols.measure.write_png", never)
+    monkeypatch.setattr("evalkit.methods.fuse.fuse_unit", never)
     assert reproduce(root, tmp_path / "run", "--methods", "average,laplacian", "--workers", 1)[0] == 0
     assert tree(tmp_path / "run") == before
 
@@ -443,7 +443,7 @@ def test_a_full_disk_stops_with_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(files.os, "replace", replace)
     with warnings.catch_warnings(action="error"):
-        code, _, error = reproduce(root, tmp_path / "run", "--methods", "average", "--workers", 2)
+        code, _, error = reproduce(root, tmp_path / "run", "--methods", "average", "--workers", 1)
     assert code == 2
     assert "No space left on device" in error
     assert len(error.splitlines()) == 1

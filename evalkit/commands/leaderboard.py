@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit.console import print_json, progress
+from evalkit.escape import printable
 
 
 @click.group()
@@ -56,15 +57,23 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bo
 @click.option("--scores", type=click.Path(path_type=Path), help="Per-image scores; those of its run when not given.")
 @click.option("--fused", type=click.Path(path_type=Path), help="Fused images: FUSED/<method>/<dataset>/<stem>.png.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder with the data sets, to check the sources.")
+@click.option("--checkpoints", type=click.Path(path_type=Path), help="Folder with the weights, to check them.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def verify_command(file: Path, scores: Path | None, fused: Path | None, data_root: Path | None, as_json: bool) -> None:
+def verify_command(
+    file: Path,
+    scores: Path | None,
+    fused: Path | None,
+    data_root: Path | None,
+    checkpoints: Path | None,
+    as_json: bool,
+) -> None:
     """Check the record FILE, or every record of a run: fields, hashes, completeness, means of the per-image scores.
 
     Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is no record.
     """
     from evalkit.leaderboards.verify import verify
 
-    verdicts = verify(file, scores, fused, data_root)
+    verdicts = verify(file, scores, fused, data_root, checkpoints)
     if as_json:
         print_json(
             [
@@ -75,7 +84,7 @@ def verify_command(file: Path, scores: Path | None, fused: Path | None, data_roo
     else:
         for verdict in verdicts:
             for problem in verdict.problems:
-                click.echo(f"{verdict.path}: {problem}")
+                click.echo(printable(f"{verdict.path}: {problem}"))
         for note, count in Counter(note for verdict in verdicts for note in verdict.notes).items():
             click.echo(f"note on {count} of {len(verdicts)}: {note}")
         wrong = sum(not verdict.ok for verdict in verdicts)

@@ -6,13 +6,12 @@ import os
 import re
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from evalkit.errors import DataError, UnknownNameError
+from evalkit.reading import parse_yaml, read_text
 
 Role = Literal["infrared", "visible"]
 ROLES: tuple[Role, Role] = ("infrared", "visible")
@@ -173,17 +172,14 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         DataError: no such file, not YAML, or a field that is missing, unknown or wrong; names file, field and mistake.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the card {path}: {getattr(error, 'strerror', None) or error}") from None
+        text = read_text(path)
+    except DataError as error:
+        raise DataError(f"{error} It should be a data set's card.") from None
     return _parse(text, str(path))
 
 
 def _parse(text: str, where: str) -> Card:
-    try:
-        fields = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise DataError(f"the card {where} is not valid YAML: {' '.join(str(error).split())}") from None
+    fields = parse_yaml(text, f"the card {where}")
     if not isinstance(fields, dict):
         raise DataError(f"the card {where} must hold fields such as 'name: TNO', not {type(fields).__name__}.")
     try:

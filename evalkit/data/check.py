@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
@@ -15,19 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import ROLES, Card, LabelClass, load_cards
-from evalkit.data.images import read_image, stored_bits
+from evalkit.data.images import open_image, read_image, stored_bits
 from evalkit.data.pairs import (
     THREADS,
     ImagePair,
     Place,
     combine_hashes,
+    file_hash,
     find_pairs,
     list_folder,
     list_labels,
     locate,
     splits_present,
 )
-from evalkit.errors import DataError, ImageError
+from evalkit.errors import DataError
+from evalkit.reading import read_text
 
 Box = tuple[int, float, float, float, float]  # class id, centre x, centre y, width, height as parts of the image
 Progress = Callable[[int, int], None]  # pairs done, pairs in this split
@@ -237,20 +238,18 @@ def _look(card: Card, place: Place, pair: ImagePair) -> _SeenPair:
 def _look_at_image(path: Path) -> _Seen:
     seen = _Seen(path)
     try:
-        seen.hash = hashlib.sha256(path.read_bytes()).hexdigest()
+        seen.hash = file_hash(path)
         pixels = read_image(path)
         seen.mode = _mode(path, pixels)
         seen.size = pixels.shape[1], pixels.shape[0]
-    except (ImageError, OSError) as error:
+    except DataError as error:
         seen.reason = str(error)
     return seen
 
 
 def _mode(path: Path, pixels: NDArray[np.uint8]) -> str:
     """How a file stores its pixels, in words: 'gray 8-bit', 'RGB 8-bit, all gray', 'RGBA 8-bit', ..."""
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with open_image(path) as (image, _):
         bits, mode = 1 if image.mode == "1" else stored_bits(image), image.mode
     name = {"1": "gray", "L": "gray", "LA": "gray with alpha", "P": "palette", "PA": "palette"}.get(mode, mode)
     name = "gray" if mode.startswith("I") else name
@@ -295,17 +294,10 @@ def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Raises:
         DataError: not readable, or in colours instead of ids.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=["PNG", "BMP", "TIFF"]) as image:
-            palette = image.mode == "P"
-            indices = np.array(image) if palette else None
-    except Exception:
-        indices = None  # read_image says what is wrong
+    with open_image(path) as (image, _):
+        if image.mode == "P":
+            return np.array(image)
     pixels = read_image(path)
-    if indices is not None:
-        return indices.astype(np.uint8)
     if pixels.ndim == 3:
         if not (pixels == pixels[..., :1]).all():
             raise DataError(f"{path}: is in colours, expected one class id per pixel")
@@ -328,9 +320,9 @@ def read_boxes(path: str | os.PathLike[str], form: str, classes: Iterable[LabelC
     """
     classes = list(classes)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        text = read_text(path)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     try:
         rows = _yolo_rows(text, {c.id for c in classes}) if form == "yolo" else _voc_rows(text, classes)
     except ValueError as error:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.errors import ImageError
+from evalkit.errors import DataError, ImageError
 from evalkit.files import write_bytes
+from evalkit.reading import read_file
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000  # a scene of 100 megapixels; what claims more is a mistake or an attack
+LIMIT = "EVALKIT_MAX_PIXELS"  # the environment variable that raises it
 
 Gray = NDArray[np.uint8]  # (H, W)
 Colour = NDArray[np.uint8]  # (H, W, 3), RGB
@@ -29,37 +38,69 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     evaluator of the field ignores them.
 
     Raises:
-        ImageError: no such file, not an image, truncated, a floating-point image, or more than MAX_PIXELS pixels.
+        ImageError: no such file, not an image, truncated, animated or of several pages, a floating-point image, or more
+            pixels than `max_pixels()`.
+    """
+    with open_image(path) as (image, data):
+        bits = stored_bits(image)  # before load(), which forgets how the file stores them
+        gray = image.mode == "LA" or "LA;16" in str(image.tile)
+        image.load()  # raises on truncated data
+        if bits == 16 and image.mode not in ("I;16", "I;16B", "I;16L", "I"):
+            return _read_deep_colour(data, Path(path), image.size, gray)  # Pillow would keep the high bytes only
+        return _to_8bit(image, Path(path))
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str]) -> Iterator[tuple[ImageFile, bytes]]:
+    """A PNG, JPEG, BMP or TIFF file, opened within the limits but not decoded, and its bytes.
+
+    Raises:
+        ImageError: as `read_image`; also for whatever a decoder raises inside the `with`.
     """
     from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
+    path, limit = Path(path), max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit  # else Pillow warns of, or refuses, what is allowed here
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"no such image: {path}") from None
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}") from None
+        data = read_file(path, 8 * limit + 2**24)  # 16-bit RGBA, uncompressed, and a header
+    except DataError as error:
+        message = str(error) if path.exists() else f"no such image: {path}"
+        raise ImageError(message) from None
     try:
-        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "BMP", "TIFF"]) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(f"{path} claims {width}x{height} pixels, more than the limit of {MAX_PIXELS}.")
-            bits = stored_bits(image)  # before load(), which forgets how the file stores them
-            gray = image.mode == "LA" or "LA;16" in str(image.tile)
-            image.load()  # raises on truncated data
-            if bits == 16 and image.mode not in ("I;16", "I;16B", "I;16L", "I"):
-                return _read_deep_colour(data, path, gray)  # Pillow would keep the high bytes only
-            return _to_8bit(image, path)
+            if width * height > limit:
+                raise ImageError(_too_large(path, f"{width}x{height} pixels", limit, width * height))
+            if image.format in ("PNG", "TIFF") and getattr(image, "is_animated", False):
+                raise ImageError(f"{path} holds several images (animation or pages). Save the one that is meant alone.")
+            yield image, data
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not a readable PNG, JPEG, BMP or TIFF image. Export it again.") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"{path} claims more pixels than the limit of {MAX_PIXELS}.") from None
+    except Image.DecompressionBombError as error:
+        found = re.findall(r"\d+", str(error))  # Pillow looks first: (pixels, its own limit)
+        raise ImageError(_too_large(path, f"{found[0]} pixels", limit, found[0])) from None
     except ImageError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         reason = str(error) or type(error).__name__
         raise ImageError(f"{path} is damaged ({reason}). Copy or export it again.") from None
+
+
+def _too_large(path: Path, claim: str, limit: int, pixels: int | str) -> str:
+    return (
+        f"{path} claims {claim}, more than the limit of {limit}. If that is meant, raise the limit: {LIMIT}={pixels}."
+    )
+
+
+def max_pixels() -> int:
+    """How many pixels an image may have: MAX_PIXELS, or EVALKIT_MAX_PIXELS where it is set. Raises ImageError."""
+    text = os.environ.get(LIMIT, "")
+    if not text:
+        return MAX_PIXELS
+    if not re.fullmatch(r"[1-9][0-9]{0,11}", text):
+        raise ImageError(f"{LIMIT} is {text!r}, expected a number of pixels such as {2 * MAX_PIXELS}.")
+    return int(text)
 
 
 def stored_bits(image) -> int:  # type: ignore[no-untyped-def]
@@ -69,11 +110,11 @@ def stored_bits(image) -> int:  # type: ignore[no-untyped-def]
     return 16 if image.tile and ";16" in str(image.tile[0]) else 8
 
 
-def _read_deep_colour(data: bytes, path: Path, gray: bool) -> NDArray[np.uint8]:
+def _read_deep_colour(data: bytes, path: Path, size: tuple[int, int], gray: bool) -> NDArray[np.uint8]:
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
+    if pixels is None or pixels.dtype != np.uint16 or (pixels.shape[1], pixels.shape[0]) != size:
         raise ImageError(f"{path} has 16 bits per channel in a form that cannot be read. Save it as 8-bit PNG.")
     pixels = _scale_16bit(pixels)
     if pixels.ndim == 2:
@@ -188,10 +229,9 @@ def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapp
 
 def png_text(path: str | os.PathLike[str]) -> dict[str, str]:
     """The text chunks of a PNG file; empty for anything that is not one."""
-    from PIL import Image
-
     try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return {str(key): str(value) for key, value in image.info.items()}
-    except Exception:  # whatever a damaged file makes a decoder raise
+        with open_image(path) as (image, _):
+            found = image.info if image.format == "PNG" else {}
+            return {str(key): value for key, value in found.items() if isinstance(value, str)}
+    except ImageError:
         return {}

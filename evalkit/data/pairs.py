@@ -16,6 +16,8 @@ from pathlib import Path
 from evalkit.data.card import ROLES, Card, Folder, LabelKind, Layout, Split
 from evalkit.data.images import SUFFIXES
 from evalkit.errors import DataError
+from evalkit.escape import odd_character
+from evalkit.reading import read_text
 
 LABEL_SUFFIXES = {"mask": SUFFIXES, "saliency": SUFFIXES, "yolo": (".txt",), "voc": (".xml",)}
 SYSTEM_FILES = {
@@ -78,6 +80,8 @@ class Place:
 def file_hash(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes. Raises DataError."""
     try:
+        if not Path(path).is_file() and Path(path).exists():  # a pipe or a device may never end
+            raise OSError("it is not a file")
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -187,6 +191,8 @@ def resolve(root: Path, relative: str) -> Path | None:
     for part in relative.split("/"):
         if part in ("", "."):
             continue
+        if part == "..":  # names come from records and tables, too
+            return None
         exact = root / part
         if not exact.is_dir():
             try:
@@ -220,15 +226,24 @@ def list_folder(folder: Path, rule: Folder, suffixes: Iterable[str] = SUFFIXES) 
         stem, suffix = os.path.splitext(unicodedata.normalize("NFC", entry.name))
         fits = stem.startswith(rule.prefix) and stem.endswith(rule.suffix)
         inner = stem[len(rule.prefix) : len(stem) - len(rule.suffix)] if fits else ""
-        if suffix.lower() not in suffixes or not inner or not entry.is_file():
+        if suffix.lower() not in suffixes or not inner or not _is_file(entry):
             other += 1
             continue
+        if odd := odd_character(inner):
+            raise DataError(f"{folder} holds the file {entry.name!a}, whose name has {odd}. Rename it.")
         if inner in files:
             raise DataError(
                 f"{folder} holds two files for {inner!r}: {files[inner].name} and {entry.name}. Remove one."
             )
         files[inner] = Path(entry.path)
     return Listing(files, hidden, other)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
 
 
 def image_files(folder: str | os.PathLike[str], allow_empty: bool = False) -> dict[str, Path]:
@@ -339,10 +354,7 @@ def _stems_of_split(card: Card, place: Place, split: Split, stems: set[str]) -> 
 
 
 def _read_list(file: Path) -> set[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from None
+    lines = read_text(file).splitlines()
     names = (unicodedata.normalize("NFC", line.strip()).split("/")[-1] for line in lines if line.strip())
     stems = {os.path.splitext(n)[0] if n.lower().endswith(SUFFIXES) else n for n in names}
     if not stems:

@@ -57,10 +57,11 @@ def holes(table: Table, dataset: str) -> list[str]:
 
 def heading(table: Table, dataset: str) -> str:
     """What the numbers of one block are."""
-    name = table.blocks.get(dataset, [dataset])[0]
+    name, variant, *_ = [*table.blocks.get(dataset, [dataset]), ""]
     pairs = f"{table.pairs[name]} pairs" if name in table.pairs else ""
     if table.sample:
-        return f"{table.protocol} on generated sample scenes (not a data set of the paper) · {pairs}"
+        what = f"{table.protocol} on generated sample scenes (not a data set of the paper)"
+        return " · ".join(filter(None, [what, variant, pairs]))
     return " · ".join(filter(None, [table.protocol, table.source, dataset, pairs]))
 
 

@@ -15,6 +15,7 @@ from evalkit.errors import DataError, nearest
 
 HEADER = ("dataset", "variant", "method", "class", "metric", "printed", "mark", "note")
 MARKS = ("best", "second", "")
+LONGEST = 40  # characters of a printed number
 # what a table can print: 46.001, 1e-3, -0.2, +3.1; no unit, no percent sign, no thousands separator, no NaN
 _NUMBER = re.compile(r"(?a)[+-]?\d+(?:\.(\d+))?(?:[eE]([+-]?\d{1,3}))?|[+-]?\.(\d+)")
 
@@ -67,7 +68,7 @@ def column_name(class_: str, metric: str) -> str:
 
 def is_number(text: str) -> bool:
     """Whether a text is a number as a table prints it."""
-    return bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))
+    return len(text) <= LONGEST and bool(_NUMBER.fullmatch(text)) and math.isfinite(float(text))
 
 
 def decimals_of(printed: str) -> int:

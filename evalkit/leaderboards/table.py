@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from evalkit.reading import parse_json, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from pydantic import TypeAdapter
 
 Status = Literal["equal", "close", "differs", "unpublished", "other data", "hole"]
 AGREEMENT: tuple[Status, ...] = ("equal", "close", "differs")
@@ -194,15 +196,20 @@ class Table:
             write_text(Path(out) / f"table.{suffix}", export(self))
 
 
+@functools.cache
+def _adapter() -> TypeAdapter[Table]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Table)
+
+
 def read_table(out: str | os.PathLike[str]) -> Table:
     """The table that `reproduce` wrote into a folder. Raises DataError."""
     path = Path(out) / "table.json"
     if not path.is_file():
         raise DataError(f"{out} holds no table.json. Name the --out folder of an `evalkit reproduce` run.")
-    from pydantic import TypeAdapter
-
     try:
-        table = TypeAdapter(Table).validate_python(parse_json(read_text(path), path))
+        table = _adapter().validate_python(parse_json(read_text(path), path))
         table.check()
         return table
     except ValueError as error:

@@ -11,17 +11,21 @@ from pathlib import Path
 from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, combine_hashes, file_hash, find_pairs
 from evalkit.errors import DataError, EvalkitError
+from evalkit.escape import file_name
+from evalkit.leaderboards.export import to_csv
 from evalkit.leaderboards.site.entries import check_names, record_files, scores_of
+from evalkit.leaderboards.table import read_table
 from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.evaluate import REVISION
 from evalkit.metrics.registry import definitions
-from evalkit.protocols.plan import file_name
 from evalkit.protocols.schema import Protocol, protocol
+from evalkit.reading import read_file
 from evalkit.records.per_image import PerImage, read_per_image
 from evalkit.records.record import Record, load
 
 HASH = re.compile(r"[0-9a-f]{64}")
+OF_THE_SET = ("coco", "set")  # conventions whose scores are of a test set as a whole, not means over its images
 
 
 @dataclass
@@ -43,17 +47,20 @@ def verify(
     scores: str | os.PathLike[str] | None = None,
     fused: str | os.PathLike[str] | None = None,
     data_root: str | os.PathLike[str] | None = None,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> list[Verdict]:
     """Check a record, or every record below a folder.
 
     Args:
         path: a record, or a folder that holds runs (records/*.json).
         scores: the per-image scores of the record; those beside it or in its run when not given.
-        fused: the fused images, FUSED/<method>/<dataset>/<stem>.png, to check their hash.
+        fused: the fused images, FUSED/<method>/<dataset>/<stem>.png, to check their hash; those that the run made
+            itself are found without it.
         data_root: the data sets, to check the hash of the sources.
+        checkpoints: the folder of the weights, to check theirs; weights that the run trained are found without it.
 
     Returns:
-        A verdict per record.
+        A verdict per record, and of a folder one per table of a run in it.
 
     Raises:
         DataError: no such file, a folder without records, or a file that is no record.
@@ -64,7 +71,9 @@ def verify(
         raise DataError(f"{path} holds no records (records/*.json). Name a record or the --out folder of a run.")
     if scores is not None and path.is_dir():
         raise DataError("--scores belongs to one record: name the record itself instead of a folder.")
-    return [_verify(file, scores, fused, data_root) for file in files]
+    verdicts = [_verify(file, scores, fused, data_root, checkpoints) for file in files]
+    tables = sorted(file for file in path.rglob("table.json")) if path.is_dir() else []
+    return verdicts + [verify_table(file) for file in tables if (file.parent / "records").is_dir()]
 
 
 def _verify(
@@ -72,6 +81,7 @@ def _verify(
     scores: str | os.PathLike[str] | None,
     fused: str | os.PathLike[str] | None,
     data_root: str | os.PathLike[str] | None,
+    checkpoints: str | os.PathLike[str] | None,
 ) -> Verdict:
     record = load(path)
     check_names(record, path)
@@ -84,12 +94,23 @@ def _verify(
             rows = read_per_image(file)
         except DataError as error:
             verdict.problems.append(str(error))
+    elif record.convention in OF_THE_SET:
+        verdict.notes.append("the scores are of a trained network on a whole test set: they were not computed again")
     elif record.scores:
         verdict.problems.append("the per-image scores are missing: put <record>.csv beside it or give --scores")
     if rows is not None:
         check_scores(record, rows, verdict)
+    run = path.parents[1]
+    if (
+        fused is None
+        and (run / "fused" / file_name(record.method["name"])).is_dir()
+        and record.method.get("fused_hash")
+    ):
+        fused = run / "fused"
     if data_root is not None or fused is not None:
         check_images(record, rows, fused, data_root, verdict)
+    trained = run / "training" / file_name(record.method["name"])
+    check_weights(record, [Path(folder) for folder in (checkpoints, trained) if folder is not None], verdict)
     return verdict
 
 
@@ -97,7 +118,9 @@ def check_fields(record: Record, verdict: Verdict) -> None:
     """What the record says of itself: hashes are hashes, counts fit, every metric has a value or a reason."""
     say = verdict.problems.append
     verdict.checked.append("fields")
-    places: dict[str, object] = {"scores_hash": record.scores_hash}
+    if record.record_hash != record.hash():
+        say("the record was changed after it was written: its own hash is another")
+    places: dict[str, object] = {} if record.convention in OF_THE_SET else {"scores_hash": record.scores_hash}
     if record.method.get("filled_from") != "code":  # what a network costs is counted, on no images
         places["dataset.content_hash"] = record.dataset.get("content_hash")
         places["method.fused_hash"] = record.method.get("fused_hash")
@@ -223,6 +246,39 @@ def check_images(
             if stem in sources and stem in images and row.key != digest(REVISION, names, *sources[stem], images[stem]):
                 verdict.problems.append(f"{stem}: its scores are of other images, or of other code for the metrics")
         verdict.checked.append("keys")
+
+
+def check_weights(record: Record, folders: list[Path], verdict: Verdict) -> None:
+    """That the weights at hand are those that fused the images."""
+    for name, wanted in dict(record.method.get("weights") or {}).items():
+        found = next((folder / file_name(name) for folder in folders if (folder / file_name(name)).is_file()), None)
+        if found is None:
+            verdict.notes.append("its weights are not at hand: give their folder with --checkpoints")
+            continue
+        verdict.checked.append("weights")
+        if file_hash(found) != wanted:
+            verdict.problems.append(f"the weights {found} are not those that were measured")
+
+
+def verify_table(path: Path) -> Verdict:
+    """That the measured numbers of a run's table are those of its records, in table.json and in table.csv."""
+    verdict = Verdict(path, checked=["table"])
+    try:
+        table = read_table(path.parent)
+        records = [load(file) for file in record_files(path.parent) if file.parent == path.parent / "records"]
+    except DataError as error:
+        verdict.problems.append(str(error))
+        return verdict
+    scores = {(r.dataset["name"], r.method["name"]): r.scores for r in records}
+    for cell in table.cells:
+        wanted = scores.get((cell.dataset, cell.method))
+        if cell.value is not None and wanted is not None and wanted.get(cell.metric) != cell.value:
+            where = f"{cell.dataset}, {cell.method}, {cell.metric}"
+            verdict.problems.append(f"{where} is {cell.value!r}, in its record {wanted.get(cell.metric)!r}")
+    csv = path.with_suffix(".csv")
+    if csv.is_file() and read_file(csv) != to_csv(table).encode():
+        verdict.problems.append(f"{csv} does not hold the numbers of {path.name}: one of them was changed")
+    return verdict
 
 
 def _places(pairs: PairSet) -> str:

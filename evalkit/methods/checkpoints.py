@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from evalkit.errors import DataError
 
 State = dict[str, Tensor]
+MAX_DEPTH = 40  # containers inside each other
 
 
 class CheckpointError(DataError):
@@ -34,7 +36,11 @@ def read_checkpoint(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        _check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for tensor in _tensors(content, 0):
+            _check_tensor(tensor)
+        return content
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error) or "Unsupported" in str(error) or "GLOBAL" in str(error):
             raise CheckpointError(
@@ -42,8 +48,43 @@ def read_checkpoint(path: Path) -> Any:
                 "Take the file from the authors, or convert it to safetensors on a machine you can lose."
             ) from None
         raise _damaged(path, error) from None
+    except RecursionError:
+        raise _damaged(path, ValueError("nested too deeply")) from None
     except Exception as error:  # a damaged archive raises RuntimeError, EOFError, ValueError, KeyError, ...
         raise _damaged(path, error) from None
+
+
+def _check_archive(path: Path) -> None:
+    """PyTorch stores its tensors as they are; what is packed could grow without end. Raises ValueError."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            size = sum(entry.file_size for entry in archive.infolist())
+        if packed:
+            raise ValueError(f"its part {packed[0]!r} is compressed, which PyTorch never does")
+        if size > path.stat().st_size:
+            raise ValueError(f"its parts claim {size} bytes, more than the file has")
+
+
+def _tensors(content: Any, depth: int) -> Iterator[Tensor]:
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, Mapping):
+        for value in content.values():
+            yield from _tensors(value, depth + 1)
+    elif isinstance(content, list | tuple | set):
+        for value in content:
+            yield from _tensors(value, depth + 1)
+
+
+def _check_tensor(tensor: Tensor) -> None:
+    """A tensor may claim a size that the file does not hold: a view that repeats itself, or no memory at all."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        raise ValueError("it holds a tensor that is not a plain one")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError(f"it holds a tensor of shape {tuple(tensor.shape)} with fewer values than that")
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
@@ -76,6 +117,15 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], where: str) -
     Raises:
         CheckpointError: a key is missing, left over, or of another shape; a value that is not finite.
     """
+    check_shapes(network, state, where)
+    broken = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if broken:
+        raise CheckpointError(f"the checkpoint {where} holds NaN or infinity in {', '.join(broken[:3])}.")
+    network.load_state_dict(dict(state), strict=False)
+
+
+def check_shapes(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """Raise CheckpointError unless the keys and shapes of a state dict are those of a network."""
     own = network.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in own]
@@ -91,7 +141,3 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], where: str) -
     ]
     if wrong:
         raise CheckpointError(f"the checkpoint {where} is not of {type(network).__name__}: keys {'; '.join(wrong)}.")
-    broken = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
-    if broken:
-        raise CheckpointError(f"the checkpoint {where} holds NaN or infinity in {', '.join(broken[:3])}.")
-    network.load_state_dict(dict(state), strict=False)

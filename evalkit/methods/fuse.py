@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,24 +15,26 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.images import merge_colour, read_image, to_gray
+from evalkit.data.images import merge_colour, read_image, to_gray, write_png
 from evalkit.data.pairs import ImagePair, file_hash
+from evalkit.engine import Engine, Local, chunks
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.methods.classical import FUSERS, REVISION
 from evalkit.methods.registry import MethodCard
-from evalkit.metrics.parallel import default_workers, in_processes, on_threads
+from evalkit.metrics.parallel import default_workers, on_threads
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
 
 Pixels = NDArray[np.uint8]
-BATCH = 8  # pairs of one size that a GPU takes at once
+BATCH = 8  # pairs that are fused as one unit of work; of one size, a GPU takes them at once
 
 
 class Fuser(Protocol):
     """A method that is ready to run."""
 
     weights: dict[str, str]  # checkpoint file -> SHA-256
+    gpu: bool  # wants a GPU, or all processors
 
     @property
     def identity(self) -> str:
@@ -47,15 +50,15 @@ class ClassicalFuser:
 
     method: str
     gray: bool = True
-    workers: int | None = None
     weights: dict[str, str] = field(default_factory=dict)
+    gpu: bool = field(default=False, init=False)
 
     @property
     def identity(self) -> str:
         return f"{self.method}, rules {REVISION}, {'gray' if self.gray else 'colour'}"
 
     def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
-        return in_processes(self._fuse_or_error, pairs, self.workers)
+        return map(self._fuse_or_error, pairs)
 
     def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
         try:
@@ -68,7 +71,10 @@ class ClassicalFuser:
 
 @dataclass
 class NetworkFuser:
-    """A network with loaded weights. Its method decides what becomes of colour, unless `recolour` says otherwise."""
+    """A network with loaded weights. Its method decides what becomes of colour, unless `recolour` says otherwise.
+
+    Pickled, it is its files' names: another process loads them again, on `elsewhere`, with one thread.
+    """
 
     method: str
     network_method: NetworkMethod
@@ -77,6 +83,8 @@ class NetworkFuser:
     device: str = "auto"
     workers: int | None = None
     recolour: bool = False
+    elsewhere: str = "auto"
+    gpu: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         from evalkit.methods.checkpoints import load_strictly, read_checkpoint
@@ -88,6 +96,16 @@ class NetworkFuser:
         load_strictly(self.network, state, ", ".join(map(str, self.files)))
         self.device = choose_device(self.device)
         self.network = self.network.to(self.device).eval()
+
+    def __reduce__(self) -> tuple:
+        return _network_here, (
+            self.method,
+            self.network_method,
+            tuple(self.weights.items()),
+            tuple(self.files),
+            self.elsewhere,
+            self.recolour,
+        )
 
     @property
     def identity(self) -> str:
@@ -129,6 +147,28 @@ class NetworkFuser:
         except RuntimeError as error:  # out of memory, an image smaller than a layer's padding
             first = str(error).splitlines()[0]
             yield from [ImageError(f"{self.method} cannot fuse this pair: {first}")] * len(group)
+
+
+_loaded: dict[tuple, NetworkFuser] = {}  # of a worker: the network of its last unit
+
+
+def _network_here(
+    method: str,
+    network_method: NetworkMethod,
+    weights: tuple[tuple[str, str], ...],
+    files: tuple[Path, ...],
+    device: str,
+    recolour: bool,
+) -> NetworkFuser:
+    """The fuser, loaded once per process. Raises DataError where a file has changed meanwhile."""
+    key = method, weights, files, device, recolour  # network_method is new after each journey
+    if key not in _loaded:
+        if [file_hash(path) for path in files] != [sha for _, sha in weights]:
+            raise DataError(f"the weights of {method} changed while the run was going on, or are other ones here.")
+        fuser = NetworkFuser(method, network_method, dict(weights), list(files), device, 1, recolour, device)
+        _loaded.clear()
+        _loaded[key] = fuser
+    return _loaded[key]
 
 
 def _groups(loaded: Iterable, size: int) -> Iterator[list]:
@@ -194,6 +234,7 @@ def make_fuser(
     device: str = "auto",
     workers: int | None = None,
     recolour: bool = False,
+    elsewhere: str = "auto",
 ) -> Fuser:
     """A method that is ready to run.
 
@@ -203,14 +244,16 @@ def make_fuser(
         files: the weights themselves, in the card's order, instead.
         gray: for classical methods: luminance only.
         device: auto, cpu, cuda or cuda:N.
+        workers: threads of a network; one per processor when not given.
         recolour: for networks: give a gray result the chroma of the visible image.
+        elsewhere: the device in a worker on another machine.
 
     Raises:
         EvalkitError: the method cannot run here; says what is missing.
         CheckpointError: weights that are damaged, hostile or of another network.
     """
     if card.name in FUSERS:
-        return ClassicalFuser(card.name, gray, workers)
+        return ClassicalFuser(card.name, gray)
     chosen = list(files or [])
     if not chosen and (reason := missing_for(card, checkpoints)):
         raise EvalkitError(f"{card.name} cannot run: {reason}.")
@@ -221,7 +264,7 @@ def make_fuser(
 
         if trained := trained_method(chosen[0], card.name):
             hashes = {chosen[0].name: file_hash(chosen[0])}
-            return NetworkFuser(card.name, trained, hashes, chosen, device, workers, recolour)
+            return NetworkFuser(card.name, trained, hashes, chosen, device, workers, recolour, elsewhere)
     if chosen and len(chosen) != len(card.checkpoint):
         raise EvalkitError(f"{card.name} takes {len(card.checkpoint)} checkpoint files: {', '.join(card.checkpoint)}.")
     if not chosen:
@@ -229,12 +272,42 @@ def make_fuser(
         chosen = [checkpoints / name for name in card.checkpoint]
     methods: Mapping[str, NetworkMethod] = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS
     hashes = {path.name: file_hash(path) for path in chosen}
-    return NetworkFuser(card.name, methods[card.name], hashes, chosen, device, workers, recolour)
+    return NetworkFuser(card.name, methods[card.name], hashes, chosen, device, workers, recolour, elsewhere)
 
 
 def digest(*parts: object) -> str:
     """What a fused image or a row of scores depends on, in 16 hexadecimal digits."""
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class FuseJob:
+    """A pair, where its fused image goes, and what the image says it was made from."""
+
+    pair: ImagePair
+    path: Path
+    made_from: str = ""
+
+
+def fuse_unit(fuser: Fuser, jobs: Sequence[FuseJob]) -> list[str]:
+    """Fuse and write; per pair an empty text, or the reason why it cannot be fused. Raises OutputError."""
+    reasons = []
+    for job, image in zip(jobs, fuser.fuse(job.pair for job in jobs), strict=True):
+        if isinstance(image, EvalkitError):
+            reasons.append(str(image))
+        else:
+            write_png(job.path, image, {"evalkit": job.made_from} if job.made_from else {})
+            reasons.append("")
+    return reasons
+
+
+def fuse_jobs(fuser: Fuser, jobs: Sequence[FuseJob], engine: Engine) -> Iterator[tuple[FuseJob, str]]:
+    """Each job, done, with `fuse_unit`'s text. Images stay where they are made: memory does not grow with the jobs."""
+    # where nothing travels and no GPU takes several at once, pair by pair: a slow network's progress is seen
+    units = chunks(jobs, BATCH if engine.remote or getattr(fuser, "device", "cpu") != "cpu" else 1)
+    results = engine.map(functools.partial(fuse_unit, fuser), units, gpu=fuser.gpu)
+    for unit, reasons in zip(units, results, strict=True):
+        yield from zip(unit, reasons, strict=True)
 
 
 @dataclass
@@ -272,7 +345,6 @@ def fuse_dataset(
         OutputError: the output folder cannot be written.
     """
     from evalkit.data.card import load_card
-    from evalkit.data.images import write_png
     from evalkit.data.pairs import find_pairs
     from evalkit.methods.registry import method_card
 
@@ -281,11 +353,11 @@ def fuse_dataset(
     fuser = make_fuser(card, checkpoints, files, gray, device, workers)
     result = FuseResult(out / card.name / dataset_card.name)
     result.failures |= {stem: f"no {role} image" for role, stem in pairs.unpaired}
-    fused = zip(pairs.pairs, fuser.fuse(pairs.pairs), strict=True)
-    for pair, image in progress(fused, len(pairs.pairs), f"fuse {dataset_card.name} with {card.name}"):
-        if isinstance(image, EvalkitError):
-            result.failures[pair.stem] = str(image)
+    jobs = [FuseJob(pair, result.folder / f"{pair.stem}.png") for pair in pairs.pairs]
+    fused = fuse_jobs(fuser, jobs, Local(workers))
+    for job, reason in progress(fused, len(jobs), f"fuse {dataset_card.name} with {card.name}"):
+        if reason:
+            result.failures[job.pair.stem] = reason
         else:
-            write_png(result.folder / f"{pair.stem}.png", image)
             result.fused += 1
     return result

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.escape import odd_character
 
 
 class MethodCard(BaseModel):
@@ -70,6 +71,6 @@ def method_card(name: str) -> MethodCard:
 
 def check_name(name: str) -> str:
     """A method's name as a folder name. Raises EvalkitError where it would leave the folder it belongs to."""
-    if not name.strip() or name in (".", "..") or any(c in name for c in "/\\\0\n\r\t") or name.startswith("."):
-        raise EvalkitError(f"{name!r} cannot be a method's name: it names a folder, so no slashes and no leading dot.")
+    if not name.strip() or "/" in name or "\\" in name or name.startswith(".") or odd_character(name):
+        raise EvalkitError(f"{name!a} cannot be a method's name: it names a folder, so no slashes and no leading dot.")
     return name

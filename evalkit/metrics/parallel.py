@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +24,8 @@ from evalkit.metrics.registry import Definition, definitions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+HUNG = 75  # exit code of a process that took too long; EX_TEMPFAIL
+TRIES = 3  # a pair whose turn ends so often with a dead or hanging process ends the run
 Names = tuple[tuple[str, str], ...]  # (column, full name) of the metrics to compute
 
 
@@ -84,37 +88,94 @@ def _count(workers: int | None) -> int:
     return count
 
 
-def in_processes(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int | None) -> Iterator[Result]:
+def in_processes(
+    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int | None, timeout: float | None = None
+) -> Iterator[Result]:
     """Results of `function` in the order of the jobs, computed by `workers` processes, few of them ahead.
 
-    Every job runs on one thread, so that `workers` means what it says and the results do not depend on it. One worker,
-    or one job, runs in this process.
+    Every job runs on one thread, so that `workers` means what it says and the results do not depend on it. One worker
+    without a timeout, or one job, runs in this process. Where a process dies or a job takes longer than `timeout`
+    seconds, all processes are started anew and what was not yet given out is computed again.
 
     Raises:
-        EvalkitError: a worker died, e.g. because memory ran out.
+        EvalkitError: the same job's turn came TRIES times and each time a process died or took too long.
     """
     jobs = list(jobs)
     count = min(_count(workers), len(jobs))
-    alone = functools.partial(_alone, function)
-    if count <= 1:
-        yield from map(alone, jobs)
+    if count <= 1 and (timeout is None or not jobs):
+        yield from map(functools.partial(_alone, function), jobs)
         return
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    run = Parallel(n_jobs=count, return_as="generator", batch_size=1, pre_dispatch=2 * count)
-    results = run(delayed(alone)(job) for job in jobs)
+    # a lone worker with a timeout is a process of its own: of two, one waits
+    processes, ahead = (count, 2 * count) if count > 1 else (2, 1)
+    done = failed = 0
+    while done < len(jobs):
+        pool = Parallel(
+            n_jobs=processes,
+            return_as="generator",
+            batch_size=1,
+            pre_dispatch=ahead,
+            backend="loky",
+            initializer=_start_worker,
+            initargs=(os.getpid(),),
+        )
+        results = pool(delayed(within)(timeout, function, job) for job in jobs[done:])
+        try:
+            for result in results:
+                done, failed = done + 1, 0
+                yield result
+        except TerminatedWorkerError as error:
+            failed += 1
+            if failed == TRIES:
+                hung = f"({HUNG})" in str(error)  # the exit code
+                raise EvalkitError(_why(timeout if hung else None)) from None
+        finally:
+            with warnings.catch_warnings(action="ignore"):  # of results that nobody waits for after an error
+                results.close()
+
+
+def _why(timeout: float | None) -> str:
+    if timeout is not None:
+        return (
+            f"a worker process hung, {TRIES} times in a row: it gave nothing for {timeout:g} seconds. "
+            "Raise --timeout if the images are large: what was done is kept."
+        )
+    return (
+        f"a worker process died, {TRIES} times in a row, probably because memory ran out. "
+        "Run again with fewer --workers: what was done is kept."
+    )
+
+
+def within(timeout: float | None, function: Callable[[Job], Result], job: Job) -> Result:
+    """The result; where it takes longer than `timeout` seconds, this process ends with the exit code HUNG.
+
+    A call that hangs cannot be stopped, its process can: whoever waits for the result gives the job to another one.
+    """
+    if timeout is None:
+        return function(job)
+    limit = threading.Timer(timeout, os._exit, [HUNG])
+    limit.daemon = True
+    limit.start()
     try:
-        for result in results:  # noqa: UP028 - so that the results are closed below, not by `yield from`
-            yield result
-    except TerminatedWorkerError:
-        raise EvalkitError(
-            "a worker process died, probably because memory ran out. "
-            "Run again with fewer --workers: what was done is kept."
-        ) from None
+        return function(job)
     finally:
-        with warnings.catch_warnings(action="ignore"):  # of results that nobody waits for after an error
-            results.close()
+        limit.cancel()
+
+
+def _start_worker(parent: int) -> None:
+    """First of all in a new worker: it ends with the process that started it, however that one ends."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.name == "posix":  # elsewhere an orphan keeps its parent's id; it ends when it had nothing to do for minutes
+        threading.Thread(target=watch, daemon=True).start()
+    cv2.setNumThreads(1)
+    keep_freed_memory()
 
 
 @functools.cache

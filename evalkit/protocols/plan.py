@@ -42,7 +42,7 @@ class Settings:
     progress: Progress
     train: bool = False  # rows that have no images and no weights
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
-    engine: Engine = Local()
+    engine: Engine = field(default_factory=Local)
 
     def scores_file(self, dataset: str, method: str) -> Path:
         """Where the scores of every image are written."""

@@ -14,6 +14,7 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import card as metric_card
 from evalkit.protocols.plan import (
+    TRAINED_ON_IMAGES,
     find_checkpoints,
     find_data_root,
     find_outputs_root,
@@ -24,7 +25,7 @@ from evalkit.protocols.plan import (
 )
 from evalkit.protocols.schema import DatasetUse, Protocol, protocol, rows_of
 from evalkit.protocols.tables import expected_rows
-from evalkit.protocols.tasks import kind, needs_images, not_available
+from evalkit.protocols.tasks import kind, needs_images, not_available, parts
 
 Report = dict[str, Any]
 
@@ -67,6 +68,8 @@ def plan_report(
     if needs_images(chosen):
         ready = [(dataset, method) for dataset, method in ready if not found[dataset][1]["missing"]]
     would_run = {(*pair, metric["name"]) for pair in ready for metric in metrics if not metric["missing"]}
+    if kind(chosen) in TRAINED_ON_IMAGES:  # a column per class, a block per network
+        would_run = {row.key for row in expected_rows(chosen, uses, rows) if (row.dataset, row.method) in ready}
     printed = rows_of(chosen)
     return {
         "protocol": chosen.name,
@@ -135,8 +138,17 @@ def _plan_row(
     except DataError as error:  # two fused images of one stem
         return entry | {"missing": str(error)}
     train = _train(chosen, method) if row.hole else ""
-    missing = "; ".join(filter(None, [row.hole, train, not_available(chosen)]))
+    missing = "; ".join(filter(None, [row.hole, train, not_available(chosen), *_extras(chosen)]))
     return entry | {"from": row.filled_from, "missing": missing, "train": train}
+
+
+def _extras(chosen: Protocol) -> list[str]:
+    """What has to be installed for the networks that judge the fused images."""
+    if kind(chosen) not in TRAINED_ON_IMAGES or not_available(chosen):
+        return []
+    from evalkit.downstream.environment import missing
+
+    return [missing(part) for part in parts(chosen)]
 
 
 def _train(chosen: Protocol, method: str) -> str:

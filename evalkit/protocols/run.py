@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evalkit.engine import Name, open_engine
 from evalkit.errors import EvalkitError
+from evalkit.files import remove_parts
 from evalkit.leaderboards.published import PublishedRow
 from evalkit.leaderboards.table import Table
 from evalkit.locks import locked
@@ -26,6 +27,7 @@ from evalkit.protocols.plan import (
 from evalkit.protocols.schema import Protocol, protocol, published_values
 from evalkit.protocols.tables import add_holes, blank_table, expected_rows
 from evalkit.protocols.tasks import Job, kind, needs_images, not_available, runners_of
+from evalkit.records.older import set_aside_older
 
 
 def reproduce(
@@ -65,8 +67,8 @@ def reproduce(
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
         workers: processes; None for one per processor. The numbers do not depend on it.
-        engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a kind of
-            cluster (see `evalkit.engine.open_engine`). The numbers do not depend on it.
+        engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a
+            kind of cluster (see `evalkit.engine.open_engine`). The numbers do not depend on it.
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
         train: train networks that have neither fused images nor weights; in a sample run they learn from other
             generated scenes.
@@ -95,6 +97,7 @@ def reproduce(
         root, outputs, weights = (path and path.absolute() for path in (root, outputs, weights))
     out = prepare_out(out, existing)
     with locked(out) as lock:
+        remove_parts(out)
         set_aside_older(out)
         if sample and kind(chosen) == "fusion":  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)

@@ -38,11 +38,13 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
         OutputError: a file cannot be written.
     """
     from evalkit.training.loop import TrainingError, train
-    from evalkit.training.recipe import load_recipe
+    from evalkit.training.recipe import load_recipe, recipes
     from evalkit.training.trained import on_samples, trained_method, training_scenes
 
     variant = chosen.ablations.get(row.method, "")
-    recipe = load_recipe(chosen.paper if variant else row.method, settings.recipe, variant)
+    trained = chosen.paper if variant else row.method
+    quick = sample and settings.recipe == "small" and f"{trained}-sample" in recipes()
+    recipe = load_recipe(trained, "sample" if quick else settings.recipe, variant)
     out = settings.out / "training" / file_name(row.method)
     if sample:
         recipe, root = on_samples(recipe), training_scenes(settings.out / "training" / "scenes", settings.progress)
@@ -54,7 +56,9 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
             existing="replace" if settings.existing == "replace" else "reuse",
         )
         if settings.engine.remote:
-            (result,) = settings.engine.map(partial(_train_there, learn), [(recipe, root, out)], gpu=True, limited=False)
+            (result,) = settings.engine.map(
+                partial(_train_there, learn), [(recipe, root, out)], gpu=True, limited=False
+            )
         else:
             result = learn(recipe, root, out, progress=settings.progress)
     except (UnknownNameError, TrainingError):

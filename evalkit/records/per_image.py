@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import DataError
+from evalkit.escape import from_cell
+from evalkit.reading import parse_json, read_file
 
 ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics
 
@@ -54,16 +56,13 @@ class PerImage:
 
 def read_per_image(path: Path) -> PerImage:
     """Read a score file (`scores/<dataset>/<method>.csv` of a run). Raises DataError naming the line that is wrong."""
-    try:
-        return parse_per_image(path.read_bytes(), str(path))
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+    return parse_per_image(read_file(path), str(path))
 
 
 def parse_per_image(data: bytes, path: str) -> PerImage:
     """A score file from its bytes; `path` is for the messages. Raises DataError."""
     try:
-        lines = list(csv.reader(io.StringIO(data.decode())))
+        lines = list(csv.reader(io.StringIO(data.decode(), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     header = lines[0] if lines else []
@@ -74,11 +73,12 @@ def parse_per_image(data: bytes, path: str) -> PerImage:
     for number, line in enumerate(lines[1:], 2):
         try:
             row = _row(metrics, line)
-        except ValueError as error:
+        except (ValueError, DataError) as error:
             raise DataError(f"{path}, line {number}: {error}.") from None
-        if line[0] in rows:
-            raise DataError(f"{path}, line {number}: the image {line[0]!r} is already there.")
-        rows[line[0]] = row
+        image = from_cell(line[0])
+        if image in rows:
+            raise DataError(f"{path}, line {number}: the image {image!r} is already there.")
+        rows[image] = row
     return PerImage(metrics, rows)
 
 
@@ -86,10 +86,12 @@ def _row(metrics: tuple[str, ...], line: list[str]) -> ImageRow:
     if len(line) != len(metrics) + 3:
         raise ValueError(f"{len(line)} cells, expected {len(metrics) + 3}")
     values = {m: float(text) if text else None for m, text in zip(metrics, line[2:-1], strict=True)}
-    if odd := [m for m, value in values.items() if value is not None and math.isnan(value)]:
+    if odd := [m for m, value in values.items() if value is not None and not math.isfinite(value)]:
         raise ValueError(f"{odd[0]} is not a number; a hole is an empty cell with its reason in the last column")
-    holes = json.loads(line[-1]) if line[-1] else {}
+    holes = parse_json(line[-1], "the last column") if line[-1] else {}
     empty = {m for m, value in values.items() if value is None}
-    if not isinstance(holes, dict) or set(holes) != empty:
+    if not isinstance(holes, dict) or not all(isinstance(reason, str) for reason in holes.values()):
+        raise ValueError("the last column is no mapping of metrics to reasons")
+    if set(holes) != empty:
         raise ValueError(f"empty cells are {sorted(empty)}, reasons are given for {sorted(holes)}")
     return ImageRow(line[1], values, holes)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from evalkit.errors import DataError
 from evalkit.files import write_text
+from evalkit.reading import parse_json, read_text
 
 SCHEMA_VERSION = 1
+_TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash")
 
 
 class Record(BaseModel):
@@ -35,10 +38,31 @@ class Record(BaseModel):
     seeds: dict[str, int] = {}
     started: str
     finished: str
+    record_hash: str = ""  # of everything else, see `hash`; set when the record is written
+
+    def hash(self) -> str:
+        """SHA-256 of every other field."""
+        content = self.model_dump(exclude={"record_hash"})
+        return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()
+
+    @model_validator(mode="after")
+    def _plain(self) -> Record:
+        """Names are texts and counts are numbers in the mappings, too, whoever wrote the record."""
+        for part, names, counts in ((self.method, _TEXTS, ()), (self.dataset, _TEXTS, ("pairs", "expected"))):
+            for name in names:
+                if not isinstance(part.get(name), str | None):
+                    raise ValueError(f"{name} is no text")
+            for name in counts:
+                if not isinstance(part.get(name), int | None):
+                    raise ValueError(f"{name} is no whole number")
+        weights = self.method.get("weights") or {}
+        if not (isinstance(weights, dict) and all(isinstance(value, str) for value in weights.values())):
+            raise ValueError("weights is no mapping of file names to hashes")
+        return self
 
     def same_measurement(self, other: Record) -> bool:
         """Whether both differ in provenance and time at most."""
-        apart = {"provenance", "started", "finished"}
+        apart = {"provenance", "started", "finished", "record_hash"}
         return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
 
 
@@ -46,23 +70,25 @@ def save(record: Record, path: Path) -> None:
     """Write a record as JSON; one that measured the same is left as it is. Raises OutputError."""
     if path.is_file():
         try:
-            if load(path).same_measurement(record):
+            found = load(path)
+            if found.same_measurement(record) and found.record_hash == found.hash():
                 return
         except DataError:
             pass  # a damaged or foreign record is replaced by the good one
+    record = record.model_copy(update={"record_hash": record.hash()})
     write_text(path, json.dumps(record.model_dump(), indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def load(path: Path) -> Record:
     """Read a record. Raises DataError for one that is damaged or of another schema."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json(read_text(path), path)
         if isinstance(fields, dict) and fields.get("schema_version") != SCHEMA_VERSION:
             raise DataError(
                 f"{path} has schema version {fields.get('schema_version')}, this evalkit reads {SCHEMA_VERSION}. "
                 "Measure again with --existing replace."
             )
-        return Record.model_validate(fields)
-    except (OSError, ValueError, ValidationError) as error:
+        return Record.model_validate(fields, strict=True)
+    except ValidationError as error:
         first = str(error).splitlines()[0]
         raise DataError(f"the record {path} cannot be read ({first}). Measure again with --existing replace.") from None

@@ -14,9 +14,11 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from evalkit.errors import OutputError
+from evalkit.errors import DataError, OutputError
+from evalkit.escape import from_cell, to_cell
 from evalkit.files import write_text
 from evalkit.metrics.evaluate import Scores
+from evalkit.reading import parse_json
 
 
 class ScoreFile:
@@ -78,22 +80,24 @@ class ScoreFile:
     def _line(self, image: str, key: str, scores: Scores) -> str:
         values = ["" if math.isnan(scores[m]) else repr(float(scores[m])) for m in self.header[2:-1]]
         holes = json.dumps(scores.holes, ensure_ascii=False, sort_keys=True) if scores.holes else ""
-        return _csv_line([image, key, *values, holes])
+        return _csv_line([to_cell(image), key, *values, holes])
 
     def _rows(self, file: Path) -> Iterable[tuple[str, str, Scores]]:
         try:
-            text = file.read_bytes().decode()
-        except (OSError, UnicodeDecodeError):
+            text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
+        except OSError:
             return
-        lines = list(csv.reader(io.StringIO(text)))
-        if text and not text.endswith("\n"):
-            lines.pop()
-        if not lines or lines[0] != self.header:
+        # without what follows the last line end: a killed run, or a disk that lost power, leaves half a line or zeros
+        lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1].replace("\0", "\ufffd"), newline=""))
+        try:
+            if next(lines, None) != self.header:
+                return
+            for line in lines:
+                row = self._parse(line)
+                if row is not None:
+                    yield row
+        except csv.Error:  # a cell without an end: what stands before it counts
             return
-        for line in lines[1:]:
-            row = self._parse(line)
-            if row is not None:
-                yield row
 
     def _parse(self, line: list[str]) -> tuple[str, str, Scores] | None:
         """A row, or None for a line that a killed run left damaged."""
@@ -102,12 +106,14 @@ class ScoreFile:
         metrics = self.header[2:-1]
         try:
             values = {m: float(v) if v else math.nan for m, v in zip(metrics, line[2:-1], strict=True)}
-            holes = json.loads(line[-1]) if line[-1] else {}
-        except ValueError:
+            holes = parse_json(line[-1], "holes") if line[-1] else {}
+        except (ValueError, DataError):
             return None
-        if set(holes) != {m for m, v in values.items() if math.isnan(v)}:
+        if not isinstance(holes, dict) or set(holes) != {m for m, v in values.items() if math.isnan(v)}:
             return None
-        return line[0], line[1], Scores(values, holes)
+        if any(map(math.isinf, values.values())) or not all(isinstance(reason, str) for reason in holes.values()):
+            return None
+        return from_cell(line[0]), line[1], Scores(values, holes)
 
 
 def _csv_line(fields: Iterable[str]) -> str:

@@ -95,7 +95,7 @@ def to_markdown(report: Report, title: str = "Audit of published tables", intro:
     """A heading per table, its findings as a Markdown table."""
     lines = [f"# {title}", "", *([intro, ""] if intro else []), f"{report.summary()}.", "", *_counts(report), ""]
     for heading, findings in report.sections():
-        lines += [f"## {heading}", ""]
+        lines += [f"## {_escaped(heading)}", ""]
         if not findings:
             lines += ["Nothing found.", ""]
             continue

@@ -121,7 +121,7 @@ class NeighbourhoodTransformer(nn.Module):
             nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
         )
         self.norm = nn.LayerNorm(width)
-        rates = iter(torch.linspace(0, drop, sum(depths)).tolist())
+        rates = iter(torch.linspace(0, drop, sum(depths), device="cpu").tolist())
         self.levels = nn.Sequential()
         for level, depth in enumerate(depths):
             c, h = width << level, heads << level

@@ -1,0 +1,64 @@
+"""`evalkit bench scale`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evalkit.commands.compare import parts
+from evalkit.console import print_json, print_rows, progress
+from evalkit.errors import EvalkitError
+
+
+@click.command()
+@click.option("--workers", callback=parts, help="Counts, e.g. 1,2,4,8; 1 and 2 when not given.")
+@click.option("--methods", callback=parts, help="Counts of methods per pair; 1,3,6,12 when not given.")
+@click.option("--sizes", callback=parts, help="ROWSxCOLUMNS, ...; 240x320 to 1024x1280 when not given.")
+@click.option("--pairs", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Generated, per setting.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures to this JSON file.")
+@click.option("--chart", "picture", type=click.Path(path_type=Path), help="Draw them: a .svg, .png or .pdf file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def scale(
+    workers: list[str] | None,
+    methods: list[str] | None,
+    sizes: list[str] | None,
+    pairs: int,
+    out: Path | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Pairs per second, and how they grow with workers, methods and pixels; an estimate for LLVIP."""
+    import json
+    from dataclasses import asdict
+
+    from evalkit.bench_scale import METHODS, SIZES, WORKERS, bench_scale, chart, estimate
+    from evalkit.files import write_text
+
+    points = bench_scale(counts(workers) or WORKERS, counts(methods) or METHODS, sizes or SIZES, pairs, progress)
+    found = {"points": [asdict(point) | {"rate": point.rate} for point in points], "llvip": estimate(points)}
+    if out is not None:
+        write_text(out, json.dumps(found, indent=1) + "\n")
+    if picture is not None:
+        chart(points).save(picture)
+    if as_json:
+        print_json(found)
+        return
+    rows = []
+    for p in points:
+        per_pair = [f"{1000 * seconds / p.pairs:.1f}" for seconds in (p.processor, p.decoding)]
+        rows.append([p.varied, str(p.workers), str(p.methods), p.size, f"{p.rate:.2f}", *per_pair])
+    heads = ["varied", "workers", "methods", "size", "pairs/s", "processor ms/pair", "decoding ms/pair"]
+    print_rows(heads, rows, "nine metrics, decoding included")
+    lines = [[str(r["cores"]), f"{r['seconds'] / 3600:.3f}", f"{r['floor'] / 3600:.3f}"] for r in found["llvip"]]
+    title = f"LLVIP, 3463 pairs, 12 methods: an estimate; {found['llvip'][0]['decoded_gb']:.0f} GB of pixels"
+    click.echo()
+    print_rows(["cores", "hours", "floor: decoding alone"], lines, title)
+
+
+def counts(texts: list[str] | None) -> list[int]:
+    """A list of numbers. Raises EvalkitError."""
+    for text in texts or []:
+        if not text.isdecimal():
+            raise EvalkitError(f"{text!r} is no count, expected numbers such as 1,2,4.")
+    return [int(text) for text in texts or []]

@@ -1,0 +1,42 @@
+"""Names from outside, made harmless where they are shown: spreadsheets, file names, terminals."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
+_MARKS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn text around
+
+
+def to_cell(text: str) -> str:
+    """A text for a CSV file: one that a spreadsheet would run as a formula gets an apostrophe; see `from_cell`."""
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
+
+
+def from_cell(text: str) -> str:
+    """The text that `to_cell` was given."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
+
+
+def file_name(name: str) -> str:
+    """A name as the name of one file or folder: "w/o Mask" is w-o Mask; never a path, never a hidden file."""
+    plain = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "-", name)
+    return f"-{plain[1:]}" if plain.startswith(".") else plain
+
+
+def odd_character(name: str) -> str:
+    """What a name must not hold, in words: it would break lines, hide letters or not be written; empty if nothing."""
+    for c in name:
+        if unicodedata.category(c) == "Cs":
+            return "bytes that are no UTF-8"
+        if unicodedata.category(c) in ("Cc", "Zl", "Zp"):
+            return f"the control character {c!r}"
+        if c in _MARKS:
+            return f"the invisible mark U+{ord(c):04X}"
+    return ""
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: what could move its cursor or cannot be encoded is written out, as \\x1b."""
+    return "".join(c if c in "\n\t" or not odd_character(c) else ascii(c)[1:-1] for c in text)

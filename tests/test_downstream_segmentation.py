@@ -1,0 +1,394 @@
+"""Segmentation networks trained on fused images: numbers, parts, what is written and what is not fetched."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from evalkit.data.check import read_mask
+from evalkit.data.images import read_image
+from evalkit.data.scenes import write_scenes
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
+
+torch = pytest.importorskip("torch")
+
+from evalkit.downstream import segmentation_table  # noqa: E402
+from evalkit.downstream.feature_level import NETWORKS, MFNet, TwoStreamResNet  # noqa: E402
+from evalkit.downstream.history import read_counts, write_counts  # noqa: E402
+from evalkit.downstream.segmentation import Scene, Training, channel_statistics, train_segmenter  # noqa: E402
+from evalkit.downstream.segmentation_run import Found, Variant, mean_iou_of  # noqa: E402
+from evalkit.downstream.segmentation_schedule import Schedule, read_schedule, schedules  # noqa: E402
+from evalkit.downstream.segmenters import (  # noqa: E402
+    SEGMENTERS,
+    build,
+    load_encoder,
+    model_config,
+    parameters,
+    segmenter,
+)
+from evalkit.metrics.segmentation import segmentation_scores  # noqa: E402
+from evalkit.protocols.plan import Settings  # noqa: E402
+from evalkit.protocols.run import reproduce  # noqa: E402
+from evalkit.protocols.schema import protocol, rows_of  # noqa: E402
+from evalkit.protocols.tasks import Job  # noqa: E402
+
+NAMES = ("background", "car", "person", "bike", "curve", "car stop", "guardrail", "color cone", "bump")
+TINY = {
+    "size": [96, 64],
+    "crop": [64, 64],
+    "batch": 2,
+    "iterations": 2,
+    "every": 1,
+    "warm_up": 0,
+    "seeds": 2,
+    "lists": "4:2:2",
+    "scenes": {"count": 16, "seed": 3, "width": 96, "height": 64},
+}
+needs_mmseg = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("mmseg", "mmengine", "mmcv")),
+    reason="needs evalkit[segmentation]",
+)
+
+
+@pytest.fixture(autouse=True)
+def _confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home and a cache of the test's own, and no way out."""
+    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVALKIT_CACHE", str(tmp_path / "cache"))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError(f"the network was asked for: {args[:2]}")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("create_connection", "getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 8, 3, 96, 64)
+
+
+def scene(root: Path, stem: str, two_streams: bool = False) -> Scene:
+    infrared = root / "ir" / f"{stem}.png" if two_streams else None
+    return Scene(stem, root / "vi" / f"{stem}.png", root / "Segmentation_labels" / f"{stem}.png", infrared)
+
+
+def tiny_training(root: Path, out: Path, network: str, **changes: object) -> Training:
+    schedule = Schedule.model_validate(
+        schedules()["small"].model_dump(exclude_defaults=True) | TINY | changes
+    ).model_copy(update={"network": network})
+    stems = sorted(path.stem for path in (root / "vi").iterdir())
+    two = segmenter(network).streams == 2
+    listed = [scene(root, stem, two) for stem in stems]
+    return Training(schedule, {"train": listed[:4], "val": listed[4:6], "test": listed[6:]}, NAMES, out, 1, "key")
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def brute_force_iou(predictions: list[np.ndarray], truths: list[np.ndarray]) -> list[float]:
+    """By sets of pixels, class for class, over all images at once; without any confusion matrix."""
+    predicted, true = (np.concatenate([image.ravel() for image in images]) for images in (predictions, truths))
+    known = true != 255
+    found = []
+    for class_ in range(9):
+        a, b = (predicted == class_) & known, true == class_
+        found.append(np.count_nonzero(a & b) / np.count_nonzero(a | b))
+    return found
+
+
+@needs_mmseg
+@pytest.mark.slow
+def test_scores_are_those_of_the_networks_own_predictions(scenes: Path, tmp_path: Path) -> None:
+    """Weights, statistics and images as written, predicted here without the Runner: the same IoU to 1e-6."""
+    training = tiny_training(scenes, tmp_path / "out", "MFNet", iterations=3)
+    trained = train_segmenter(training)
+    facts = json.loads((tmp_path / "out" / "done.json").read_text())
+    file = next((tmp_path / "out").glob("best_*.pth"))
+    network = MFNet(9).eval()
+    state = torch.load(file, weights_only=False)["state_dict"]  # of mmengine: holds its history, too
+    network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+    predictions, truths = [], []
+    for one in training.scenes["test"]:
+        pixels = np.dstack([read_image(one.image), read_image(one.infrared)]).astype(np.float32)
+        pixels = (pixels - np.float32(facts["mean"])) / np.float32(facts["std"])
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(pixels.transpose(2, 0, 1))[None])
+        predictions.append(logits[0].argmax(0).numpy())
+        truths.append(read_mask(one.label))
+    expected = brute_force_iou(predictions, truths)
+    scores = segmentation_scores(sum(trained.counts.values()), NAMES)
+    assert list(scores["IoU"].values()) == pytest.approx(expected, abs=1e-6)
+    assert scores["mIoU"] == pytest.approx(np.mean(expected), abs=1e-6)
+    assert len(set(expected)) > 2  # nine equal numbers would prove nothing
+
+
+def test_miou_of_a_draw_is_that_of_its_summed_matrix() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(1, 50, (2, 6, 9, 9))
+    draw = np.array([0, 0, 5, 2, 2, 2])
+    expected = np.mean([segmentation_scores(seed[draw].sum(axis=0))["mIoU"] for seed in counts])
+    assert mean_iou_of(counts, draw) == pytest.approx(expected, abs=1e-12)
+    counts[:, :, 3, :] = counts[:, :, :, 3] = 0
+    assert np.isnan(mean_iou_of(counts, draw))  # a class that is nowhere: no mean over eight
+
+
+def test_counts_survive_the_file(tmp_path: Path) -> None:
+    counts = {
+        stem: np.random.default_rng(i).integers(0, 10**6, (9, 9)) for i, stem in enumerate(["b", "a,b", "00012N"])
+    }
+    counts = {stem: matrix for stem, matrix in counts.items() if "," not in stem}
+    write_counts(tmp_path / "counts.csv", counts)
+    found = read_counts(tmp_path / "counts.csv")
+    assert list(found) == ["00012N", "b"]
+    assert all((found[stem] == counts[stem]).all() for stem in counts)
+
+
+@needs_mmseg
+def test_channel_statistics_are_over_all_pixels(scenes: Path) -> None:
+    chosen = [scene(scenes, stem, two_streams=True) for stem in ("000_day", "001_night")]
+    mean, std = channel_statistics(chosen)
+    pixels = np.concatenate(
+        [np.dstack([read_image(s.image), read_image(s.infrared)]).reshape(-1, 4) for s in chosen]  # type: ignore[arg-type]
+    ).astype(float)
+    assert mean == pytest.approx(pixels.mean(axis=0), abs=1e-3)
+    assert std == pytest.approx(pixels.std(axis=0), abs=1e-3)
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_feature_level_networks_use_both_streams(name: str) -> None:
+    torch.manual_seed(0)
+    network = NETWORKS[name](9).eval()
+    images = torch.rand(1, 4, 64, 96)
+    logits = network(images)
+    assert logits.shape == (1, 9, 64, 96)
+    for channel in (0, 3):  # red, infrared
+        changed = images.clone()
+        changed[:, channel] = 0
+        assert (network(changed) - logits).abs().max() > 0
+
+
+def test_mfnet_has_the_parameters_that_its_authors_network_has() -> None:
+    assert sum(p.numel() for p in MFNet(9).parameters()) == pytest.approx(0.73e6, rel=0.01)  # RTFNet's paper: 0.73 M
+
+
+def test_the_two_stream_network_adds_features() -> None:
+    """Without infrared features it is the visible ResNet alone, whatever the infrared image."""
+    network = TwoStreamResNet(9).eval()
+    for parameter in network.infrared.parameters():
+        torch.nn.init.zeros_(parameter)
+    images = torch.rand(1, 4, 64, 64)
+    other = torch.cat([images[:, :3], torch.rand(1, 1, 64, 64)], dim=1)
+    assert torch.equal(network(images), network(other))
+
+
+# millions: SegNeXt and SegFormer as their papers print them (with 150 classes), MFNet as RTFNet's paper does;
+# DeepLabV3+ 62.7 with its auxiliary head, BiSeNetV1 13.3 without its two
+PUBLISHED = {
+    "SegNeXt-T": (4.3, True), "SegNeXt-B": (27.6, True), "SegNeXt-L": (48.9, True), "SegFormer-B0": (3.8, True),
+    "SegFormer-B2": (27.5, True), "SegFormer-B4": (64.1, True), "DeepLabV3+-R101": (62.7, True),
+    "BiSeNetV1-R18": (13.3, False),
+}  # fmt: skip
+
+
+@needs_mmseg
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_every_network_builds_with_nine_classes_offline_and_takes_a_step(name: str) -> None:
+    channels = 4 if segmenter(name).streams == 2 else 3
+    torch.manual_seed(0)
+    model = build(model_config(name, 9, [120.0] * channels, [60.0] * channels, (64, 64)))
+    if name in PUBLISHED:
+        millions, auxiliary = PUBLISHED[name]
+        assert parameters(model, auxiliary) / 1e6 == pytest.approx(millions, abs=0.16)
+    from mmengine.optim import OptimWrapper
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample()
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 9, (1, 64, 64)))
+        samples.append(sample)
+    data = {"inputs": [torch.randint(0, 256, (channels, 64, 64)) for _ in range(2)], "data_samples": samples}
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = model.train().train_step(data, OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01)))
+    assert torch.isfinite(losses["loss"])
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    outputs = model.eval()(torch.rand(1, channels, 64, 64))
+    outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+    assert outputs.shape[1] == 9
+
+
+@needs_mmseg
+@pytest.mark.slow
+def test_encoder_weights_are_of_this_encoder(tmp_path: Path) -> None:
+    def model(name: str) -> torch.nn.Module:
+        return build(model_config(name, 9, [120.0] * 3, [60.0] * 3, (64, 64)))
+
+    torch.manual_seed(0)
+    first = model("SegNeXt-T")
+    torch.save({"state_dict": first.backbone.state_dict() | {"head.weight": torch.ones(2)}}, tmp_path / "mscan_t.pth")
+    second = model("SegNeXt-T")
+    load_encoder(second, tmp_path / "mscan_t.pth")
+    assert torch.equal(second.backbone.patch_embed1.proj[0].weight, first.backbone.patch_embed1.proj[0].weight)
+    assert not torch.equal(second.decode_head.squeeze.conv.weight, first.decode_head.squeeze.conv.weight)
+    with pytest.raises(DataError, match="not of this encoder"):
+        load_encoder(model("SegFormer-B0"), tmp_path / "mscan_t.pth")
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_published_variant_has_a_schedule() -> None:
+    for name, variants in schedules()["paper"].items():
+        chosen = protocol(name)
+        printed = {row.variant for row in rows_of(chosen) if row.metric != "AP50"}
+        without = {"ResNet-50", "ResNet-152"}  # feature-level networks of others
+        variants_of_rows = {v for v in printed if v not in without and not (name == "psfusion-table2" and "CMX" in v)}
+        assert variants_of_rows <= set(variants), name
+        for schedule in variants.values():
+            assert schedule.network in SEGMENTERS
+
+
+def test_schedules_say_what_the_papers_say() -> None:
+    paper = schedules()["paper"]
+    deeplab = paper["smfnet-table3"]["DeepLabv3+"]
+    assert (deeplab.epochs, deeplab.optimiser["type"], deeplab.optimiser["lr"]) == (300, "SGD", 1e-2)
+    bisenet = paper["tsjnet-table2"]["BiSeNet"]
+    assert (bisenet.epochs, bisenet.batch, bisenet.length(1083)) == (200, 8, 200 * 135)
+    banet = paper["psfusion-table1"]["BANet"]
+    assert (banet.iterations, banet.batch, banet.optimiser["lr"], banet.warm_up) == (160_000, 16, 1e-3, 1000)
+    assert "BANet" in banet.stands_for
+    segnext = paper["psfusion-table2"]["SegNeXt-Large"]
+    assert (segnext.batch, segnext.optimiser["lr"], segnext.warm_up_from) == (6, 6e-5, 1e-6)
+
+
+def test_a_wrong_recipe_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("network: SegNeXt-Tiny")
+    with pytest.raises(UnknownNameError, match="SegNeXt-T"):
+        read_schedule(file)
+    file.write_text("iterations: 10\nwarm_up: 10")
+    with pytest.raises(DataError, match="warm-up"):
+        read_schedule(file)
+    file.write_text("colour: red")
+    with pytest.raises(DataError, match="colour"):
+        read_schedule(file)
+    file.write_text("iterations: 10\nwarm_up: 0\nnetwork: BiSeNetV1-R18")
+    assert read_schedule(file).network == "BiSeNetV1-R18"
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_without_the_extra_rows_are_holes_that_name_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "needs mmseg: pip install 'evalkit[segmentation]'"
+    monkeypatch.setattr(segmentation_table, "missing", lambda extra: reason)
+    table = reproduce("psfusion-table1", sample=True, out=tmp_path / "out")
+    assert table.cells
+    assert {cell.reason for cell in table.cells} == {reason}
+    assert {cell.status for cell in table.cells} == {"hole"}
+
+
+def test_small_results_are_never_set_against_published_ones() -> None:
+    small = Variant("SegNeXt-Base", schedules()["small"], published=False)
+    row = next(r for r in rows_of(protocol("psfusion-table1")) if r.key[2] == "Car IoU" and r.method == "Visible")
+    job = Job(
+        protocol("psfusion-table1"), {}, ["Visible"], {row.key: row}, None, False,
+        quiet_settings(),
+    )  # fmt: skip
+    found = Found(seeds={0: {"car IoU": float(row.printed) / 100}})
+    (cell,) = segmentation_table.cells_of(job, row.block, small, "Visible", found, {"car": "Car"}, 16)
+    assert (cell.status, cell.value) == ("other data", pytest.approx(float(row.printed)))
+    assert cell.difference is None
+
+
+def quiet_settings() -> Settings:
+    return Settings(Path(), None, None, "cpu", False, "reuse", 1, lambda items, total, text: items)
+
+
+@needs_mmseg
+@pytest.mark.slow
+def test_a_run_is_complete_confined_and_not_repeated(tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(TINY | {"network": "BiSeNetV1-R18"}))
+    arguments = {"sample": True, "recipe": str(recipe), "out": tmp_path / "out", "workers": 1}
+    methods = ["average", "visible", "MFNet"]
+    before = set(os.listdir())
+    table = reproduce("psfusion-table2", methods=methods, **arguments)
+    assert table.datasets == ["samples · BiSeNetV1-R18, recipe tiny", "samples · MFNet, recipe tiny"]
+    assert table.methods(table.datasets[0]) == ["average", "Visible"]
+    values = {(c.dataset, c.method, c.metric): c.value for c in table.cells}
+    record = json.loads(next((tmp_path / "out" / "records").glob("*BiSeNet*average.json")).read_text())
+    assert record["dataset"]["parts"] == "8/4/4"
+    seeds = [scores["car IoU"] for scores in record["method"]["per_seed"].values()]
+    assert len(seeds) == 2
+    assert values[table.datasets[0], "average", "Car IoU"] == pytest.approx(100 * np.mean(seeds))
+    assert record["method"]["recoloured"]
+    # nothing outside the folder and the cache, nothing left of a training but its results
+    outside = {path.name for path in tmp_path.iterdir()}
+    assert outside <= {"out", "home", "cache", "tiny.yaml"}
+    assert not any((tmp_path / "home").rglob("*"))
+    assert set(os.listdir()) == before
+    seed = next((tmp_path / "out" / "downstream" / "segmentation").rglob("seed0"))
+    names = {path.name.split("_")[0] for path in seed.iterdir()}
+    assert names == {"best", "counts.csv", "done.json", "history.json", "started.json"}
+    # a second run trains nothing; another image trains its method anew
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("done.json")}
+    again = reproduce("psfusion-table2", methods=methods, **arguments)
+    assert {(c.dataset, c.method, c.metric): c.value for c in again.cells} == values
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("done.json")}
+
+
+@needs_mmseg
+@pytest.mark.slow
+def test_a_failure_is_told_and_a_changed_training_starts_anew(scenes: Path, tmp_path: Path) -> None:
+    training = tiny_training(scenes, tmp_path / "out", "MFNet", optimiser={"type": "SGD", "lr": 0.01, "mommentum": 1})
+    with pytest.raises(EvalkitError, match="training of MFNet"):
+        train_segmenter(training)
+    good = tiny_training(scenes, tmp_path / "out", "MFNet")
+    good = Training(**{**vars(good), "key": "another"})
+    first = train_segmenter(good)
+    same = train_segmenter(Training(**{**vars(good), "out": tmp_path / "elsewhere"}))
+    assert all((first.counts[stem] == same.counts[stem]).all() for stem in first.counts)  # the seed decides
+
+
+@needs_mmseg
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evalkit.downstream.runner_parts import KeepCounts
+
+    training = tiny_training(scenes, tmp_path / "out", "MFNet", iterations=3)
+    keep = KeepCounts.after_val_epoch
+
+    def stop(self: KeepCounts, runner: object, metrics: dict | None = None) -> None:
+        if runner.iter == 3:  # type: ignore[attr-defined]
+            raise RuntimeError("the power went out")
+        keep(self, runner, metrics)
+
+    monkeypatch.setattr(KeepCounts, "after_val_epoch", stop)
+    with pytest.raises(EvalkitError, match="power"):
+        train_segmenter(training)
+    started = (tmp_path / "out" / "history.json").read_text()
+    assert [line["iteration"] for line in json.loads(started)] == [1, 2]
+    monkeypatch.setattr(KeepCounts, "after_val_epoch", keep)
+    train_segmenter(training)
+    history = json.loads((tmp_path / "out" / "history.json").read_text())
+    assert [line["iteration"] for line in history] == [1, 2, 3]
+    assert history[:2] == json.loads(started)  # not trained again

@@ -1,0 +1,266 @@
+"""Engines: a dask cluster gives the bytes of one local worker, whatever dies, hangs or is missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import make_tno, textured
+
+from evalkit.cli import main
+from evalkit.data.images import write_png
+from evalkit.engine import Dask, Local, chunks, environment, open_engine
+from evalkit.errors import EvalkitError
+from evalkit.protocols.measure import units_of
+
+TABLE = ["reproduce", "smfnet-table1", "--datasets", "TNO", "--methods", "average,maximum,laplacian"]
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """All but the records, which hold times."""
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and "records" not in path.parts]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def once(mark: Path, x: int, *, hang: bool = False) -> int:
+    """The square; at 3, and the first time only, the process dies or hangs."""
+    if x == 3 and not mark.exists():
+        mark.touch()
+        if hang:
+            time.sleep(600)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x * x
+
+
+def always(x: int, *, hang: bool = False) -> int:
+    if hang:
+        time.sleep(600)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def process_id(_: object) -> int:
+    return os.getpid()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(cluster):
+    from distributed import Client
+
+    with Client(cluster, set_as_default=False) as client:
+        client.wait_for_workers(2)
+        yield client
+
+
+# --- without dask
+
+
+def test_local_gives_results_in_order():
+    with open_engine("local", 2) as engine:
+        assert list(engine.map(square, range(9))) == [x * x for x in range(9)]
+        assert not engine.remote
+
+
+def test_units_share_sources_where_pairs_suffice_and_methods_spread_where_not():
+    from evalkit.metrics.parallel import MeasureJob
+
+    methods = {"a": Path("a.png"), "b": Path("b.png")}
+    jobs = [MeasureJob(str(i), Path("i.png"), Path("v.png"), methods) for i in range(100)]
+    for slots, units, together in ((1, 25, 4), (2, 25, 4), (10, 100, 1)):
+        found = units_of(jobs, slots)
+        assert len(found) == units
+        assert max(map(len, found)) == together
+        assert [job for unit in found for job in unit] == jobs
+    found = units_of(jobs[:3], 2)
+    assert [[(job.stem, list(job.fused)) for job in unit] for unit in found] == [
+        [(stem, [method])] for stem in "012" for method in "ab"
+    ]
+    assert units_of([], 4) == []
+    assert chunks([1, 2, 3], 2) == [[1, 2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--address", "tcp://nowhere:1"], "are of --engine dask"),
+        (["--engine", "dask", "--address", "tcp://127.0.0.1:9", "--cluster", "slurm"], "not both"),
+        (["--engine", "dask", "--cluster", "slrum", "--workers", "2"], "'slurm'"),
+        (["--engine", "dask", "--cluster", "slurm"], "needs --workers"),
+        (["--engine", "dask", "--address", "tcp://127.0.0.1:9"], "no dask scheduler answers at tcp://127.0.0.1:9"),
+    ],
+)
+def test_wrong_engines_say_so(options, says, tmp_path, monkeypatch):
+    if "dask" in options:
+        pytest.importorskip("distributed")
+    monkeypatch.setattr("evalkit.engine.CONNECT", 1)
+    root = make_tno(tmp_path / "data", 2)
+    result = CliRunner().invoke(main, [*TABLE, "--data-root", str(root), "--out", str(tmp_path / "run"), *options])
+    assert result.exit_code == 2
+    assert says in result.stderr
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == []
+
+
+def test_dask_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(EvalkitError, match=r"pip install 'evalkit\[cluster\]'"), open_engine("dask"):
+        pass
+
+
+# --- with dask
+
+
+def test_a_cluster_gives_the_bytes_of_one_worker(cluster, tmp_path):
+    root = make_tno(tmp_path / "data", 25)
+    (root / "TNO" / "ir" / "04.png").write_bytes(b"no image")  # a hole and its reason are the same too
+    engines = {"local": ["--workers", "1"], "dask": ["--engine", "dask", "--address", cluster.scheduler_address]}
+    for name, options in engines.items():
+        arguments = [*TABLE, "--data-root", str(root), "--out", str(tmp_path / name), *options]
+        assert CliRunner().invoke(main, arguments).exit_code == 3
+    one, two = contents(tmp_path / "local"), contents(tmp_path / "dask")
+    assert len(one) == 24 * 3 + 3 + 5  # images, scores, tables
+    assert one == two
+    # and what one engine has done, the other takes over
+    arguments = [*TABLE, "--data-root", str(root), "--out", str(tmp_path / "dask"), *engines["local"]]
+    assert CliRunner().invoke(main, arguments).exit_code == 3
+    assert contents(tmp_path / "dask") == one
+
+
+def test_relative_folders_reach_the_workers(cluster, tmp_path, monkeypatch):
+    make_tno(tmp_path / "data", 2)
+    monkeypatch.chdir(tmp_path)
+    arguments = [*TABLE, "--data-root", "data", "--out", "run", "--engine", "dask"]
+    result = CliRunner().invoke(main, [*arguments, "--address", cluster.scheduler_address])
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "run" / "fused").rglob("*.png"))) == 6
+
+
+def test_a_worker_that_dies_or_hangs_once_changes_nothing(client, tmp_path):
+    died = Dask(client).map(partial(once, tmp_path / "died"), range(8))
+    assert list(died) == [x * x for x in range(8)]
+    hung = Dask(client, timeout=2).map(partial(once, tmp_path / "hung", hang=True), range(8))
+    assert list(hung) == [x * x for x in range(8)]
+    assert (tmp_path / "died").exists()
+    assert (tmp_path / "hung").exists()
+
+
+def test_a_unit_that_kills_every_worker_ends_the_run(client):
+    with pytest.raises(EvalkitError, match="workers died again and again on the same unit"):
+        list(Dask(client).map(always, [1]))
+    client.wait_for_workers(2, timeout=60)
+    assert list(Dask(client).map(square, [5])) == [25]
+
+
+def test_trainings_have_no_limit_of_time(client):
+    assert list(Dask(client, timeout=0.2).map(time.sleep, [1], limited=False)) == [None]
+
+
+def test_workers_with_other_versions_or_folders_are_refused(client, tmp_path, monkeypatch):
+    real = environment()
+    monkeypatch.setattr("evalkit.engine.environment", lambda: real | {"numpy": "1.0"})
+    with pytest.raises(EvalkitError, match=rf"has numpy {real['numpy']} \(here 1.0\)"):
+        list(Dask(client).map(square, [1]))
+    monkeypatch.undo()
+    client.run(lambda: setattr(__import__("evalkit.engine").engine, "VISIBLE", 0))
+    with pytest.raises(EvalkitError, match=r"does not see .*nowhere"):
+        list(Dask(client, must_see=(tmp_path / "nowhere",)).map(square, [1]))
+    assert list(Dask(client, must_see=(tmp_path,)).map(square, [3])) == [9]
+
+
+def test_gpu_workers_take_what_wants_a_gpu():
+    distributed = pytest.importorskip("distributed")
+    plain = {"cls": distributed.Nanny, "options": {"nthreads": 1}}
+    gpu = {"cls": distributed.Nanny, "options": {"nthreads": 1, "resources": {"GPU": 1}}}
+    scheduler = {"cls": distributed.Scheduler, "options": {"dashboard_address": ":0", "port": 0}}
+    with (
+        distributed.SpecCluster({"plain": plain, "gpu": gpu}, scheduler) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(2)
+        owner = cluster.workers["gpu"].pid
+        assert set(Dask(client).map(process_id, range(6), gpu=True)) == {owner}
+
+
+def test_networks_fuse_on_workers(client, shared, tmp_path):
+    """The worker loads the weights itself; the images are those of this process with one thread."""
+    pytest.importorskip("torch")
+    from evalkit.data.pairs import ImagePair
+    from evalkit.methods.fuse import FuseJob, fuse_jobs, make_fuser
+    from evalkit.methods.registry import method_card
+
+    write_png(tmp_path / "i.png", textured(1, 40, 56))
+    write_png(tmp_path / "v.png", textured(2, 40, 56))
+    pair = ImagePair("a", tmp_path / "i.png", tmp_path / "v.png")
+    fuser = make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cpu", workers=1, elsewhere="cpu")
+    for name, engine in (("here", Local()), ("there", Dask(client))):
+        assert [reason for _, reason in fuse_jobs(fuser, [FuseJob(pair, tmp_path / f"{name}.png")], engine)] == [""]
+    assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()
+
+
+def test_a_lost_scheduler_is_told_and_the_run_goes_on_later(tmp_path):
+    pytest.importorskip("distributed")
+    root = make_tno(tmp_path / "data", 25, 240, 320)
+    program = (
+        "from distributed import LocalCluster\n"
+        "if __name__ == '__main__':\n"
+        "    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=':0')\n"
+        "    print(cluster.scheduler_address, flush=True)\n"
+        "    input()\n"
+    )
+    (tmp_path / "scheduler.py").write_text(program)
+    head = subprocess.Popen(
+        [sys.executable, str(tmp_path / "scheduler.py")], stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        address = head.stdout.readline().strip()
+        arguments = [*TABLE, "--data-root", str(root), "--out", str(tmp_path / "run")]
+        command = [sys.executable, "-m", "evalkit.cli", *arguments, "--engine", "dask", "--address", address]
+        soon = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
+        run = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=soon)
+        journal = tmp_path / "run" / "scores" / "TNO" / "average.csv.partial"
+        deadline = time.monotonic() + 120
+        while run.poll() is None and not journal.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        head.kill()
+        _, error = run.communicate(timeout=120)
+    finally:
+        head.kill()
+        head.communicate()
+    assert run.returncode == 2, error
+    assert "the connection to the scheduler at" in error
+    assert "Traceback" not in error
+    for name in ("run", "whole"):
+        arguments[-1] = str(tmp_path / name)
+        assert CliRunner().invoke(main, [*arguments, "--workers", "1"]).exit_code == 0
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_queues_are_set_up_by_dasks_configuration(tmp_path, monkeypatch):
+    """dask-jobqueue with bash instead of a batch system: configuration, job script and workers are the real ones."""
+    pytest.importorskip("dask_jobqueue")
+    import dask
+
+    monkeypatch.setitem(__import__("evalkit.engine").engine.CLUSTERS, "bash", "dask_jobqueue.local.LocalCluster")
+    configuration = {"jobqueue.local.cores": 1, "jobqueue.local.memory": "1GB"}
+    with dask.config.set(configuration), open_engine("dask", 1, cluster="bash") as engine:
+        assert list(engine.map(str, range(4))) == ["0", "1", "2", "3"]
+    says = pytest.raises(EvalkitError, match="cannot be set up from dask's configuration")
+    with says, open_engine("dask", 1, cluster="slurm"):
+        pass

@@ -1,0 +1,55 @@
+"""`evalkit bench scale`: what is timed, what the estimate makes of it, and the chart."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from evalkit.bench_scale import LLVIP, Point, bench_scale, chart, decode, estimate, measure, write_pairs
+from evalkit.cli import main
+from evalkit.errors import EvalkitError
+
+
+def points() -> list[Point]:
+    grown = [("workers", 1, 1), ("workers", 2, 1), ("methods", 1, 1), ("methods", 4, 1), ("pixels", 1, 1)]
+    found = [Point(v, w, m, "48x64", 8, 4.0 / w, 4.0 * m, 0.5, 1000) for v, w, m in grown]
+    return [*found, Point("paper", 1, 12, "1024x1280", 4, 9.0, 8.0, 0.4, 10**8)]
+
+
+def test_a_setting_is_measured_whole(tmp_path):
+    jobs = write_pairs(tmp_path, "80x96", 3)
+    assert len({path.read_bytes() for job in jobs for path in (job.infrared, job.visible)}) == 6
+    one, two = (measure("methods", 1, methods, "80x96", jobs) for methods in (1, 2))
+    assert one.pairs == two.pairs == 3
+    assert 0 < one.decoding < one.processor < two.processor
+    assert one.decoded == 3 * 80 * 96 * (1 + 3 + 1)  # infrared, visible in colour, fused
+    assert two.decoded == decode(jobs)[1] + 3 * 80 * 96
+    assert one.rate == 3 / one.wall
+
+
+def test_the_estimate_divides_the_work_over_the_cores():
+    one, many = estimate(points(), [1, 16])
+    assert one["seconds"] == LLVIP / 4 * 8.0
+    assert many["seconds"] == one["seconds"] / 16
+    assert many["floor"] == LLVIP / 4 * 0.4 / 16
+    assert many["decoded_gb"] == one["decoded_gb"] == pytest.approx(LLVIP / 4 * 0.1)
+
+
+def test_the_chart_is_a_file_with_the_same_bytes_each_time():
+    files = [chart(points()).data("svg") for _ in range(2)]
+    assert files[0] == files[1]
+    labels = [axis.get_xlabel() for axis in chart(points()).figure.axes]
+    assert labels == ["workers", "methods per pair", "megapixels", "cores"]
+
+
+@pytest.mark.parametrize("wrong", [{"sizes": ["big"]}, {"workers": [0]}, {"methods": [0]}, {"pairs": 0}])
+def test_wrong_settings_say_so(wrong):
+    with pytest.raises(EvalkitError):
+        bench_scale(**{"workers": [1], "methods": [1], "sizes": ["48x64"], "pairs": 1} | wrong)
+
+
+def test_the_command_says_what_is_wrong():
+    for options, says in ((["--sizes", "big"], "ROWSxCOLUMNS"), (["--workers", "two"], "'two' is no count")):
+        result = CliRunner().invoke(main, ["bench", "scale", "--pairs", "1", "--methods", "1", *options])
+        assert result.exit_code == 2
+        assert says in result.stderr
