@@ -102,10 +102,18 @@ class Browser:
     def wait(self, expression: str, timeout: float = 20) -> None:
         """Wait until an expression is true."""
         end = time.monotonic() + timeout
-        while not self.evaluate(f"Boolean({expression})"):
+        while not self._holds(expression):
             if time.monotonic() > end:
                 raise AssertionError(f"never true: {expression}")
             time.sleep(0.05)
+
+    def _holds(self, expression: str) -> bool:
+        try:
+            return bool(self.evaluate(f"Boolean({expression})"))
+        except RuntimeError as error:
+            if "navigated" in str(error):  # the question came between two pages
+                return False
+            raise
 
     def press(self, key: str, text: str = "") -> None:
         """A key as the keyboard gives it."""

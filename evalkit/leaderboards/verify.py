@@ -142,7 +142,7 @@ def check_fields(record: Record, verdict: Verdict) -> None:
     pairs, expected = record.dataset.get("pairs"), record.dataset.get("expected")
     if expected is not None and pairs != expected:
         say(f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data")
-    if record.scores and record.images != pairs:
+    if record.scores and record.images != pairs and record.convention not in OF_THE_SET:  # of these: the test part
         say(f"{record.images} of {pairs} images are measured, but means are given")
     _check_protocol(record, verdict)
 
@@ -151,7 +151,7 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     try:
         chosen = protocol(record.protocol["name"])
-        if chosen.task != "complexity":  # what a network costs has no convention
+        if chosen.task != "complexity" and record.convention not in OF_THE_SET:  # these have no fusion metrics
             columns = [name.partition("[")[0] for name in record.metrics]
             wanted = [d.full_name for d in definitions(columns, record.convention).values()]
             if record.metrics != wanted:
@@ -159,7 +159,7 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
     except EvalkitError as error:
         say(str(error))
         return
-    if record.convention != chosen.convention:
+    if record.convention != chosen.convention and record.convention not in OF_THE_SET:  # a table may have both
         say(f"the convention is {record.convention}, that of {chosen.name} is {chosen.convention}")
     missing = set(chosen.metrics) - {name.partition("[")[0] for name in record.metrics}
     if missing:
