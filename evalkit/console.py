@@ -14,6 +14,8 @@ from evalkit.escape import printable
 if TYPE_CHECKING:
     import pandas as pd
 
+WIDEST = 10_000  # characters: wider than any table
+
 
 def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
     """Means over the images: a row per metric, a column per convention."""
@@ -97,22 +99,34 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
-    """A table on standard output; as wide as it needs to be where that is not a terminal."""
-    from rich.console import Console
+    """A table on standard output, as wide as it needs to be: where a terminal is narrower, words are folded, but no
+    number is ever cut.
+    """
+    from rich.cells import cell_len
+    from rich.console import Console, ConsoleDimensions
     from rich.table import Table as RichTable
     from rich.text import Text
 
     shown = RichTable(box=None, pad_edge=False, header_style="bold")
     for i, head in enumerate(heads):
         numeric = i > 0 and bool(rows) and all(row[i][:1] in "0123456789-–" for row in rows)
-        shown.add_column(Text(head), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric or i == 0)
+        whole = numeric or i == 0
+        lines = [line for cell in (head, *(row[i] for row in rows)) for line in printable(cell).splitlines()]
+        shown.add_column(
+            Text(head),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=whole,
+            min_width=max(map(cell_len, lines), default=0) if whole else None,
+        )
     for i, row in enumerate(rows):
         if footer and i == len(rows) - 1:
             shown.add_section()
         shown.add_row(*(Text(printable(cell)) for cell in row), style="bold" if footer and i == len(rows) - 1 else None)
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=max(200, 60 + 14 * len(heads)))
+    needed = Console(width=WIDEST, height=1).measure(shown)
+    width = max(console.width, needed.minimum if console.is_terminal else max(needed.maximum, 200))
+    console.size = ConsoleDimensions(width, console.height)
     if title:
         console.print(Text(printable(title), style="bold"))
     console.print(shown)

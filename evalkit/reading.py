@@ -7,12 +7,20 @@ import math
 import os
 import re
 import stat
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
 from evalkit.errors import DataError
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
+
+PARTS = {"detection", "segmentation"}  # of a recipe for a table that has both
 MAX_TEXT = 64 * 2**20  # bytes of a text file: the longest score file of a public data set has a hundredth of it
 MAX_YAML = 2**20  # bytes: the longest protocol has a fiftieth of it
 MAX_NODES = 100_000  # values of a YAML file with every alias written out
@@ -129,6 +137,35 @@ def parse_yaml(text: str, where: object) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def model_from_yaml(
+    model: type[Model], text: str, where: str, defaults: Mapping[str, Any] = MappingProxyType({}), part: str = ""
+) -> Model:
+    """A model from the fields of a YAML text.
+
+    Args:
+        where: what is read, for the error: "the recipe mine.yaml".
+        defaults: of fields that the text leaves out.
+        part: one of PARTS: a text that is divided into such parts holds the fields below that name.
+
+    Raises:
+        DataError: not YAML, no mapping, or fields that are missing, unknown or wrong; names each with its mistake.
+    """
+    from pydantic import ValidationError
+
+    fields = parse_yaml(text, where)
+    if not isinstance(fields, dict):
+        raise DataError(f"{where} is not a YAML mapping of fields: it is a {type(fields).__name__}.")
+    if part and fields and fields.keys() <= PARTS:
+        if not isinstance(fields.get(part), dict):
+            raise DataError(f"{where} has the parts {', '.join(fields)}: the fields of {part} are missing.")
+        fields = fields[part]
+    try:
+        return model.model_validate({**defaults, **fields})
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or '(all of it)'}: {e['msg']}" for e in error.errors()]
+        raise DataError(f"{where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
 
 
 def _measured(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,13 @@ cv2.setNumThreads(1)
 settings.register_profile("evalkit", deadline=None)  # benchmarks measure time, tests do not
 settings.load_profile("evalkit")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests run side by side: more threads than processors make PyTorch many times slower."""
+    if "torch" in sys.modules:  # imported by the tests that were collected
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from conftest import make_outputs, make_tno, textured
 from test_reproduce import run
 
 import evalkit
+from evalkit.console import print_rows
 from evalkit.data.images import write_png
 from evalkit.metrics.conventions import CONVENTIONS
 from evalkit.metrics.dense import DENSE
@@ -206,3 +207,17 @@ def test_measures_of_other_tasks_are_not_of_fused_images(tmp_path):
     code, _, error = run("evaluate", tmp_path, "--infrared", tmp_path, "--visible", tmp_path, "--metrics", "mIoU")
     assert code == 2
     assert "segmentation" in error
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_wide_table_is_never_cut(capsys, monkeypatch, terminal):
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+    heads = ["method", *(f"mean (condition {i}) IoU" for i in range(20)), "remark"]
+    row = ["laplacian of a pyramid", *(f"{i}.123456" for i in range(20)), "words that may be folded " * 3]
+    print_rows(heads, [row], "a title")
+    printed = capsys.readouterr().out
+    for text in [*row[:-1], *heads]:
+        assert text in printed
+    assert ("words that may be folded words" in printed) is not terminal

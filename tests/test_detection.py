@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.metrics import detection
-from evalkit.metrics.detection import Boxes, detection_scores, parse_yolo, read_yolo
+from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores, parse_yolo, read_yolo
 
 EMPTY = Boxes(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
 
@@ -94,6 +94,40 @@ def test_average_precision_is_the_brute_force_one(library, seed, crowded):
     assert scores["mAP50"] == pytest.approx(np.mean(list(scores["AP50"].values())))
     assert scores["mAP50:95"] == pytest.approx(np.mean(list(scores["AP50:95"].values())))
     assert scores["holes"] == {}
+
+
+@pytest.mark.parametrize("crowded", [0, 130])
+@pytest.mark.parametrize("seed", range(4))
+def test_drawn_images_have_the_precision_of_a_set_with_copies(library, seed, crowded):
+    """Boxes on a grid, so that overlaps and sizes tie, beside those of the scenes."""
+    predictions, truths = scene(seed, images=7, crowded=crowded)
+    random = np.random.default_rng(seed)
+    for name in ("grid a", "grid b"):
+        corner = random.integers(0, 4, (12, 2)) * 10.0
+        kinds = random.integers(0, 3, 12)
+        truths[name] = boxes(np.hstack([corner, corner + 20]), kinds)
+        moved = corner + random.integers(0, 2, (12, 2)) * 5
+        predictions[name] = boxes(np.hstack([moved, moved + 20]), kinds, random.random(12))
+    images = sorted(truths)
+    drawn = DrawnAP50([predictions[i] for i in images], [truths[i] for i in images], 3)
+    checked = 0
+    for draw in [np.arange(len(images)), *(random.integers(0, len(images), len(images)) for _ in range(12))]:
+        copies = [f"{i:02d}" for i in range(len(draw))]
+        expected = detection_scores(
+            {name: predictions[images[k]] for name, k in zip(copies, draw, strict=True)},
+            {name: truths[images[k]] for name, k in zip(copies, draw, strict=True)},
+            ["person", "car", "lamp"],
+        )["mAP50"]
+        checked += np.isfinite(expected)
+        assert drawn(draw) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert checked > 6
+
+
+def test_a_draw_without_objects_of_a_class_has_no_value():
+    truths = [boxes([[0, 0, 10, 10]], [0]), boxes([[0, 0, 10, 10]], [1])]
+    drawn = DrawnAP50([boxes([], [], []), boxes([[0, 0, 10, 10]], [1], [0.5])], truths, 2)
+    assert np.isnan(drawn(np.array([0, 0])))
+    assert drawn(np.array([0, 1])) == pytest.approx(0.5, abs=1e-12)
 
 
 def test_perfect_detections(library):

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper, sha
 from evalkit.downstream.rows import conditions, fused_images, labelled, printed_classes
 from evalkit.downstream.splits import PARTS, divide
 from evalkit.downstream.spread import mean_and_spread, paired_bootstrap, remembered
-from evalkit.errors import EvalkitError
+from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.table import read_table
 from evalkit.protocols.plan import Settings, plan_datasets, plan_methods
 from evalkit.protocols.schema import DatasetUse, protocol
@@ -137,7 +139,7 @@ def test_bootstrap_is_paired():
     hard = np.random.default_rng(0).normal(0, 10, 100)
     found = paired_bootstrap(lambda k: hard[k].mean() + 0.1, lambda k: hard[k].mean(), 100, 200)
     assert found.low == pytest.approx(0.1) == found.high
-    assert found.p == 0
+    assert found.p == pytest.approx(2 / 201)  # no draw on the other side, but the smallest p of 200
     same = paired_bootstrap(lambda k: hard[k].mean(), lambda k: hard[k].mean(), 100, 200)
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
@@ -369,3 +371,17 @@ def test_downstream_modules_import_without_the_frameworks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_recipe_of_two_tasks_is_divided(tmp_path):
+    from evalkit.downstream.detection_recipe import detection_recipe
+    from evalkit.downstream.segmentation_schedule import read_schedule
+
+    small = resources.files("evalkit.downstream").joinpath("recipes", "detection-small.yaml").read_text()
+    both = tmp_path / "both.yaml"
+    both.write_text(yaml.safe_dump({"detection": yaml.safe_load(small), "segmentation": {"iterations": 70}}))
+    assert detection_recipe(str(both), "tsjnet-table2") == detection_recipe("small", "tsjnet-table2")
+    assert read_schedule(both).iterations == 70
+    both.write_text("segmentation: {iterations: 70}\n")
+    with pytest.raises(DataError, match="the fields of detection are missing"):
+        detection_recipe(str(both), "tsjnet-table2")

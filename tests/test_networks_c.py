@@ -43,14 +43,6 @@ every_method = pytest.mark.parametrize("name", METHODS)
 every_build = pytest.mark.parametrize("name", BUILDS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def untrained(name: str, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return BUILDS[name]().eval()

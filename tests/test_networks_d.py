@@ -55,14 +55,6 @@ UNUSED = {
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def untrained(name: str, seed: int = 0):
     torch.manual_seed(seed)
     network = METHODS[name].build().eval()

@@ -41,14 +41,6 @@ SMALL = {"width": 8, "blocks": (1, 1, 1, 1)}
 HEADS = ("visible_path.", "infrared_path.", "segment.")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def full():
     """The default network, untrained."""

@@ -32,14 +32,6 @@ TINY = Options(widths=(8, 16, 32), cmsa_blocks=2, states=3, cmsa_states=4)
 PARAMETERS, ACTIVE = 3_562_981, 3_410_893
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def noise(*shape: int, seed: int = 0, dtype=torch.float32):
     return torch.from_numpy(np.random.default_rng(seed).random(shape)).to(dtype)
 

@@ -33,14 +33,6 @@ KEYS = SHARED / "specs" / "keys_smfnet.txt"
 METHOD = METHODS["SMFNet"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def network(options: Options = SMALL, seed: int = 0) -> SMFNet:
     torch.manual_seed(seed)
     return SMFNet(options)

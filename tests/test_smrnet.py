@@ -44,14 +44,6 @@ SMALL = {"blocks": (1, 1, 1, 1), "width": 8, "heads": 8, "channels": 8}
 DEAD = ("decoder.heads.0.", ".to_map.bias")  # read by nothing; subtracted by the normalisation
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def noise(*shape: int, seed: int = 0, dtype=torch.float32):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 

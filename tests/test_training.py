@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -304,14 +303,6 @@ def test_a_missing_data_set_or_too_few_pairs_are_told(scenes: Path, tmp_path: Pa
         train(tiny(stages=stages), scenes, tmp_path / "run", device="cpu")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def states_equal(one: Path, other: Path) -> bool:
     a, b = read_checkpoint(one), read_checkpoint(other)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
@@ -335,7 +326,6 @@ print("done", flush=True)
 
 
 @pytest.mark.parametrize("after", [2, 5])
-@pytest.mark.usefixtures("one_thread")
 def test_a_killed_run_resumes_to_the_same_weights(scenes: Path, tmp_path: Path, after: int) -> None:
     recipe = tiny(steps=4, ema=0.9)
     train(recipe, scenes, tmp_path / "whole", device="cpu")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,14 +47,6 @@ HEADS = {
     "fused": "fused_head", "visible": "visible_path", "infrared": "infrared_path", "semantic": "segment.semantic",
     "binary": "segment.binary", "boundary": "segment.boundary",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -40,14 +40,6 @@ JUDGED = TINY | {
 FUSION = ["intensity", "gradient", "ssim", "diversity", "infrared", "visible"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class StandInDetector(nn.Module):
     """Gives the losses that torchvision's detectors give, in training mode only, as theirs; keeps what it was shown."""
 

@@ -58,14 +58,6 @@ TINY = Sizes(stem=(8, 8, 16), planes=8, width=16, depths=(1, 1), heads=1)
 SIZES = [(7, 7), (8, 8), (9, 13)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def noise(*shape: int, seed: int = 0, dtype=torch.float32):
     return torch.from_numpy(np.random.default_rng(seed).random(shape)).to(dtype)
 

@@ -8,10 +8,10 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evalkit.errors import DataError, UnknownNameError
-from evalkit.reading import parse_yaml, read_text
+from evalkit.reading import model_from_yaml, read_text
 
 Role = Literal["infrared", "visible"]
 ROLES: tuple[Role, Role] = ("infrared", "visible")
@@ -179,14 +179,7 @@ def read_card(path: str | os.PathLike[str]) -> Card:
 
 
 def _parse(text: str, where: str) -> Card:
-    fields = parse_yaml(text, f"the card {where}")
-    if not isinstance(fields, dict):
-        raise DataError(f"the card {where} must hold fields such as 'name: TNO', not {type(fields).__name__}.")
-    try:
-        return Card.model_validate(fields)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(card)'}: {e['msg']}" for e in error.errors()]
-        raise DataError(f"the card {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+    return model_from_yaml(Card, text, f"the card {where}")
 
 
 @cache

@@ -6,10 +6,10 @@ import hashlib
 from importlib import resources
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from evalkit.errors import DataError, UnknownNameError
-from evalkit.reading import parse_yaml, read_text
+from evalkit.reading import model_from_yaml, read_text
 
 
 class Scenes(BaseModel):
@@ -113,14 +113,7 @@ def detection_recipe(name: str, protocol: str) -> DetectionRecipe:
 
 def parse(text: str, where: str) -> DetectionRecipe:
     """A recipe from YAML text. Raises DataError naming field and mistake."""
-    fields = parse_yaml(text, f"the recipe {where}")
-    if not isinstance(fields, dict):
-        raise DataError(f"the recipe {where} is not a YAML mapping: it is a {type(fields).__name__}.")
-    try:
-        recipe = DetectionRecipe.model_validate(fields)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise DataError(f"the recipe {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+    recipe = model_from_yaml(DetectionRecipe, text, f"the recipe {where}", part="detection")
     if unknown := sorted(set(recipe.options) - OPTIONS):
         raise DataError(
             f"the recipe {where} has unknown options {', '.join(unknown)}. Known: {', '.join(sorted(OPTIONS))}."

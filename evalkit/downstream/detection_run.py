@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalkit.data.pairs import combine_hashes
 from evalkit.downstream.detection import (
@@ -24,15 +22,15 @@ from evalkit.downstream.detection import (
 )
 from evalkit.downstream.detection_recipe import DetectionRecipe
 from evalkit.downstream.detector_weights import find_weights
-from evalkit.downstream.rows import Images, conditions, folder, fused_images, leak, pairs_by_stem, sample_root
+from evalkit.downstream.rows import Images, conditions, folder, fused_images, pairs_by_stem, sample_root
 from evalkit.downstream.splits import Split, divide
-from evalkit.downstream.spread import mean_and_spread, paired_bootstrap, remembered
+from evalkit.downstream.spread import Score, mean_and_spread, paired_bootstrap, remembered
 from evalkit.errors import DataError, EvalkitError
 from evalkit.escape import file_name
 from evalkit.files import write_text
 from evalkit.leaderboards.published import column_name
 from evalkit.methods.fuse import choose_device
-from evalkit.metrics.detection import Boxes, detection_scores
+from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores
 from evalkit.protocols.plan import Row
 from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.summary import now
@@ -42,7 +40,6 @@ from evalkit.records.record import Record
 
 AP50 = "AP50"
 BASELINE = "Visible"  # the row that differences are taken to
-RESAMPLES = 200  # of the bootstrap; COCO's evaluation takes its time
 
 
 @dataclass
@@ -150,31 +147,27 @@ class Run:
         if BASELINE not in results or results[BASELINE].hole or "mean" in results[BASELINE].holes:
             return
         stems = sorted(self.truth)
-        baseline = remembered(partial(self.resampled, stems, results[BASELINE].boxes))
+        baseline = remembered(self.drawn(stems, results[BASELINE]))
         found = {}
         for method, result in results.items():
             if method == BASELINE or result.hole:
                 continue
-            score = partial(self.resampled, stems, result.boxes)
             try:
-                found[method] = vars(paired_bootstrap(score, baseline, len(stems), RESAMPLES))
+                found[method] = vars(paired_bootstrap(self.drawn(stems, result), baseline, len(stems)))
             except EvalkitError as error:
                 found[method] = {"hole": str(error)}
         text = {"of": f"mean {AP50}", "minus": BASELINE, "images": len(stems), "recipe": self.recipe.summary}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
 
-    def resampled(self, stems: list[str], boxes: Mapping[int, Mapping[str, Boxes]], draw: NDArray[np.intp]) -> float:
+    def drawn(self, stems: list[str], found: Found) -> Score:
         """Mean AP50 over the seeds on drawn images; a repeated image counts as another one."""
-        truth = {str(i): self.truth[stems[k]] for i, k in enumerate(draw)}
-        values = [
-            detection_scores({str(i): one[stems[k]] for i, k in enumerate(draw)}, truth, self.names)[f"m{AP50}"]
-            for one in boxes.values()
-        ]
-        return float(np.mean(values))
+        truth = [self.truth[stem] for stem in stems]
+        seeds = [DrawnAP50([boxes[stem] for stem in stems], truth, len(self.names)) for boxes in found.boxes.values()]
+        return lambda draw: float(np.mean([one(draw) for one in seeds]))
 
     def record(self, row: Row, found: Found, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on."""
-        images, hole = self.images, found.hole
+        hole = found.hole
         columns = [*self.names, "mean", *(f"mean ({c})" for c in self.conditions)]
         scores, spread, holes = {}, {}, {}
         for class_ in columns:
@@ -184,12 +177,7 @@ class Run:
             else:
                 scores[name], spread[name] = mean_and_spread([s[class_] for s in found.seeds.values()])
         method = {
-            "name": row.method,
-            "filled_from": row.filled_from,
-            "weights": row.fuser.weights if row.fuser else {},
-            "recoloured": row.filled_from == "classical" or getattr(row.fuser, "recolour", False),
-            "fused_hash": "" if hole else images.fused_hash(row),
-            "leakage": leak(row, self.job, images, self.split.test),
+            **self.images.method_fields(row, self.job, self.split, hole),
             "detector": self.recipe.network,
             "stands_for": self.recipe.stands_for,
             "detector_weights": {self.recipe.weights: self.weights_hash} if self.recipe.weights else {},
@@ -204,17 +192,7 @@ class Run:
             status="incomplete" if holes else "complete",
             protocol={"name": self.job.chosen.name, "hash": self.job.chosen.hash},
             method=method,
-            dataset={
-                "name": images.pairs.dataset,
-                "split": images.pairs.split,
-                "layout": images.pairs.layout,
-                "pairs": len(images.pairs.pairs),
-                "expected": images.card.expected(images.pairs.split),
-                "content_hash": images.content_hash(),
-                "lists": self.split.hash,
-                "lists_kind": f"{self.recipe.ratio}, {self.recipe.split}",
-                "parts": self.split.counts,
-            },
+            dataset=self.images.dataset_fields(self.split, f"{self.recipe.ratio}, {self.recipe.split}"),
             convention="coco",
             metrics=[f"{column_name(class_, AP50)}[coco]" for class_ in columns],
             images=0 if hole else len(self.split.test),

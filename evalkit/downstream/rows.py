@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evalkit.data.card import Card, LabelKind, load_card
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, find_pairs
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
+from evalkit.downstream.splits import Split
 from evalkit.errors import EvalkitError
 from evalkit.escape import file_name
 from evalkit.methods.fuse import ClassicalFuser
@@ -38,6 +40,31 @@ class Images:
         return combine_hashes(
             (pair.stem, self.hashes[pair.infrared], self.hashes[pair.visible]) for pair in self.pairs.pairs
         )
+
+    def dataset_fields(self, split: Split, how: str) -> dict[str, Any]:
+        """What a record says of the data set and of the lists, which were drawn in the way named."""
+        return {
+            "name": self.pairs.dataset,
+            "split": self.pairs.split,
+            "layout": self.pairs.layout,
+            "pairs": len(self.pairs.pairs),
+            "expected": self.card.expected(self.pairs.split),
+            "content_hash": self.content_hash(),
+            "lists": split.hash,
+            "lists_kind": how,
+            "parts": split.counts,
+        }
+
+    def method_fields(self, row: Row, job: Job, split: Split, hole: str) -> dict[str, Any]:
+        """What a record says of a row's images, which a hole has none of."""
+        return {
+            "name": row.method,
+            "filled_from": row.filled_from,
+            "weights": row.fuser.weights if row.fuser else {},
+            "recoloured": row.filled_from == "classical" or getattr(row.fuser, "recolour", False),
+            "fused_hash": "" if hole else self.fused_hash(row),
+            "leakage": leak(row, job, self, split.test),
+        }
 
 
 def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root: Path) -> Images:
@@ -116,7 +143,7 @@ def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
 
         variant = job.chosen.ablations.get(row.method, "")
         data = load_recipe(job.chosen.paper if variant else row.method, job.settings.recipe, variant).data
-        if job.sample:
+        if job.sample or set(data.datasets) == {"samples"}:
             return "none: trained on other generated scenes"
         wanted = set(test)
         tested = [pair for pair in images.pairs.pairs if pair.stem in wanted]

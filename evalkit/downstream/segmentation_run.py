@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.pairs import file_hash
-from evalkit.downstream.rows import folder, leak
+from evalkit.downstream.rows import folder
 from evalkit.downstream.segmentation import REVISION, Trained, Training, finished, train_segmenter
 from evalkit.downstream.segmentation_scenes import Scenes
 from evalkit.downstream.segmentation_schedule import Schedule
@@ -30,6 +30,8 @@ from evalkit.records.record import Record
 
 BASELINE = "Visible"  # the row that differences are taken to
 MEASURES = ("IoU", "Acc")
+OF = "mean IoU over the seeds and the classes that the drawn images show"
+SHOWN = "mean (classes shown)"  # over those that the test images show, where these are not all
 FEATURE_LEVEL = {"MFNet": "MFNet", "RTFNet": "TwoStreamResNet-18"}  # row of the paper -> what fills or represents it
 TWO_STREAMS = {"MFNet": "MFNet", "TwoStreamResNet-18": "two-stream ResNet-18 (RTFNet-like)"}  # network -> row
 
@@ -72,7 +74,8 @@ class Run:
     @property
     def columns(self) -> list[str]:
         """Of the scores: "car IoU", ..., "mean IoU", "mean (night) IoU", ..."""
-        classes = [*self.scenes.names, "mean", *(f"mean ({c})" for c in self.scenes.conditions)]
+        some = [SHOWN] if len(self.scenes.shown) < len(self.scenes.names) else []
+        classes = [*self.scenes.names, "mean", *some, *(f"mean ({c})" for c in self.scenes.conditions)]
         return [f"{class_} {measure}" for measure in MEASURES for class_ in classes]
 
     def training(self, row: Row, seed: int) -> Training:
@@ -131,6 +134,9 @@ class Run:
             if mean == "mean":
                 values |= {f"{name} {m}": found[m][name] for m in MEASURES for name in self.scenes.names}
                 reasons |= {f"{n} {m}": found["holes"].get(f"{m} {n}", "") for m in MEASURES for n in self.scenes.names}
+                shown = [self.scenes.names[i] for i in self.scenes.shown]
+                values |= {f"{SHOWN} {m}": sum(found[m][n] for n in shown) / max(len(shown), 1) for m in MEASURES}
+                reasons |= {f"{SHOWN} {m}": "" if shown else "the test images show no class" for m in MEASURES}
             holes |= {column: reason for column, reason in reasons.items() if reason}
             scores |= {column: value for column, value in values.items() if not reasons[column]}
         return scores, holes
@@ -150,7 +156,7 @@ class Run:
                 found[method] = vars(paired_bootstrap(first, second, len(stems)))
             except EvalkitError as error:
                 found[method] = {"hole": str(error)}
-        text = {"of": "mean IoU over the seeds", "minus": BASELINE, "images": len(stems), "network": self.variant.name}
+        text = {"of": OF, "minus": BASELINE, "images": len(stems), "network": self.variant.name}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
 
     def record(self, row: Row, found: Found, recipe: str, started: str) -> Record:
@@ -164,12 +170,7 @@ class Run:
                 scores[column], spread[column] = mean_and_spread([s[column] for s in found.seeds.values()])
         pretrained = {self.weights.name: self.weights_hash} if self.weights else {}
         method = {
-            "name": row.method,
-            "filled_from": row.filled_from,
-            "weights": row.fuser.weights if row.fuser else {},
-            "recoloured": row.filled_from == "classical" or getattr(row.fuser, "recolour", False),
-            "fused_hash": "" if found.hole else images.fused_hash(row),
-            "leakage": leak(row, self.job, images, scenes.split.test),
+            **images.method_fields(row, self.job, scenes.split, found.hole),
             "segmenter": self.schedule.network,
             "segmenter_weights": pretrained,
             "stands_for": self.schedule.stands_for,
@@ -187,17 +188,7 @@ class Run:
             status="incomplete" if holes else "complete",
             protocol={"name": self.job.chosen.name, "hash": self.job.chosen.hash},
             method=method,
-            dataset={
-                "name": images.pairs.dataset,
-                "split": images.pairs.split,
-                "layout": images.pairs.layout,
-                "pairs": len(images.pairs.pairs),
-                "expected": images.card.expected(images.pairs.split),
-                "content_hash": images.content_hash(),
-                "lists": scenes.split.hash,
-                "lists_kind": scenes.how,
-                "parts": scenes.split.counts,
-            },
+            dataset=images.dataset_fields(scenes.split, scenes.how),
             convention="set",
             metrics=[f"{column}[set]" for column in self.columns],
             images=0 if found.hole else len(scenes.split.test),
@@ -217,9 +208,8 @@ def stacked(trained: Iterable[Trained], stems: Sequence[str]) -> NDArray[np.int6
 
 
 def mean_iou_of(counts: NDArray[np.int64], draw: NDArray[np.intp]) -> float:
-    """mIoU of drawn images, mean over the seeds; NaN where a class is in neither truth nor prediction."""
+    """mIoU of drawn images, over the seeds and the classes that the images show: few do not show all of them."""
     matrices = counts[:, draw].sum(axis=1)
-    right = np.diagonal(matrices, axis1=1, axis2=2)
-    union = matrices.sum(axis=1) + matrices.sum(axis=2) - right
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return float((right / union).mean())
+    right, true = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(axis=2)
+    union = true + matrices.sum(axis=1) - right
+    return float((right / np.maximum(union, 1))[true > 0].mean())

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from evalkit.data.check import read_mask
 from evalkit.data.pairs import PairSet, combine_hashes
 from evalkit.downstream.rows import Images, conditions, fused_images, pairs_by_stem, sample_root
 from evalkit.downstream.segmentation import PARTS, Scene
@@ -34,6 +37,15 @@ class Scenes:
         self.names = tuple(label.name for label in self.images.card.segmentation)
         self.strata = conditions(dataset, tuple(pair.stem for pair in self.images.pairs.pairs))
         self.conditions = [c for c in dict.fromkeys(self.strata.values()) if c]
+        self.shown = self._shown()
+
+    def _shown(self) -> list[int]:
+        """The classes that the test images show: with few images not all, and then there is no mean over all."""
+        masks = {pair.stem: pair.labels["classes"] for pair in self.images.pairs.pairs}
+        seen = np.zeros(256, bool)
+        for stem in self.split.test:
+            seen[np.unique(read_mask(masks[stem]))] = True
+        return [i for i in range(len(self.names)) if seen[i]]
 
     def _parts(self, dataset: str, use: DatasetUse, schedule: Schedule, small: bool) -> tuple[Images, Split, str]:
         job = self.job

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evalkit.downstream.detection_recipe import Scenes
 from evalkit.downstream.segmenters import segmenter
-from evalkit.errors import DataError
-from evalkit.reading import parse_yaml, read_text
+from evalkit.reading import model_from_yaml, read_text
 
 
 class Schedule(BaseModel):
@@ -82,13 +81,7 @@ def schedules() -> dict[str, Any]:
 
 def read_schedule(path: Path) -> Schedule:
     """A schedule from a reader's own YAML file: the fields of `small`, or some of them. Raises DataError."""
-    fields = parse_yaml(read_text(path), f"the recipe {path}")
-    if not isinstance(fields, dict):
-        raise DataError(f"the recipe {path} is not a YAML mapping: it is a {type(fields).__name__}.")
-    try:
-        schedule = Schedule.model_validate(schedules()["small"].model_dump(exclude_defaults=True) | fields)
-        segmenter(schedule.network)
-        return schedule
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise DataError(f"the recipe {path} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+    small = schedules()["small"].model_dump(exclude_defaults=True)
+    schedule = model_from_yaml(Schedule, read_text(path), f"the recipe {path}", small, "segmentation")
+    segmenter(schedule.network)
+    return schedule

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evalkit.data.card import load_card
 from evalkit.downstream.environment import missing
-from evalkit.downstream.segmentation_run import FEATURE_LEVEL, MEASURES, Found, Run, Scenes, Variant
+from evalkit.downstream.segmentation_run import FEATURE_LEVEL, MEASURES, SHOWN, Found, Run, Scenes, Variant
 from evalkit.downstream.segmentation_schedule import Schedule, read_schedule, schedules
 from evalkit.downstream.segmenters import segmenter
 from evalkit.downstream.spread import mean_and_spread
@@ -120,6 +120,7 @@ def fill_block(
     table.pairs[scenes.images.pairs.dataset] = len(scenes.images.pairs.pairs)
     results = run.measure()
     if not variant.published:
+        printed |= {SHOWN: SHOWN} if f"{SHOWN} IoU" in run.columns else {}
         printed |= {f"mean ({c})": f"mean ({c})" for c in scenes.conditions}
     add_columns(table, job, printed)
     for row in run.rows:

@@ -47,7 +47,9 @@ class Difference:
     Attributes:
         value: on the test set as it is.
         low, high: the central 95 % of the resampled differences.
-        p: two-sided, twice the smaller share of resampled differences on one side of zero, 1 at most.
+        p: two-sided, twice the smaller share of resampled differences on one side of zero, 1 at most. The test set
+            itself counts as a draw on that side, so that p is never 0 (Phipson and Smyth 2010,
+            doi:10.2202/1544-6115.1585).
         resamples: those in which both have a score.
     """
 
@@ -82,6 +84,6 @@ def paired_bootstrap(first: Score, second: Score, images: int, resamples: int = 
     if 2 * len(differences) < max(resamples, 1):
         raise EvalkitError(f"only {len(differences)} of {resamples} draws of images have scores: the set is too small.")
     low, high = np.quantile(differences, [0.025, 0.975])
-    side = min(np.mean(differences <= 0), np.mean(differences >= 0))
+    side = (min(np.sum(differences <= 0), np.sum(differences >= 0)) + 1) / (len(differences) + 1)
     value = first(everything) - second(everything)
     return Difference(float(value), float(low), float(high), float(min(1.0, 2 * side)), len(differences))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.data.card import load_card
-from evalkit.data.pairs import PairSet, combine_hashes, file_hash, find_pairs
+from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, file_hash, find_pairs
+from evalkit.downstream.saliency import score_key
 from evalkit.errors import DataError, EvalkitError
 from evalkit.escape import file_name
 from evalkit.leaderboards.export import to_csv
@@ -18,13 +19,14 @@ from evalkit.leaderboards.table import read_table
 from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.evaluate import REVISION
-from evalkit.metrics.registry import definitions
+from evalkit.metrics.registry import TASK_CONVENTIONS, definitions
 from evalkit.protocols.schema import Protocol, protocol
 from evalkit.reading import read_file
 from evalkit.records.per_image import PerImage, read_per_image
 from evalkit.records.record import Record, load
 
 HASH = re.compile(r"[0-9a-f]{64}")
+MAPS = TASK_CONVENTIONS["saliency"]
 OF_THE_SET = ("coco", "set")  # conventions whose scores are of a test set as a whole, not means over its images
 
 
@@ -101,12 +103,9 @@ def _verify(
     if rows is not None:
         check_scores(record, rows, verdict)
     run = path.parents[1]
-    if (
-        fused is None
-        and (run / "fused" / file_name(record.method["name"])).is_dir()
-        and record.method.get("fused_hash")
-    ):
-        fused = run / "fused"
+    made = run / ("maps" if record.convention == MAPS else "fused")
+    if fused is None and (made / file_name(record.method["name"])).is_dir() and record.method.get("fused_hash"):
+        fused = made
     if data_root is not None or fused is not None:
         check_images(record, rows, fused, data_root, verdict)
     trained = run / "training" / file_name(record.method["name"])
@@ -141,7 +140,8 @@ def check_fields(record: Record, verdict: Verdict) -> None:
         say(f"the status is {record.status} with {len(record.holes)} holes")
     pairs, expected = record.dataset.get("pairs"), record.dataset.get("expected")
     if expected is not None and pairs != expected:
-        say(f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data")
+        other = f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data"
+        (verdict.notes.append if record.convention in OF_THE_SET else say)(other)  # of these: never set beside it
     if record.scores and record.images != pairs and record.convention not in OF_THE_SET:  # of these: the test part
         say(f"{record.images} of {pairs} images are measured, but means are given")
     _check_protocol(record, verdict)
@@ -151,7 +151,7 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     try:
         chosen = protocol(record.protocol["name"])
-        if chosen.task != "complexity" and record.convention not in OF_THE_SET:  # these have no fusion metrics
+        if chosen.kind == "fusion":
             columns = [name.partition("[")[0] for name in record.metrics]
             wanted = [d.full_name for d in definitions(columns, record.convention).values()]
             if record.metrics != wanted:
@@ -171,6 +171,9 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
 
 def _check_use(record: Record, chosen: Protocol, verdict: Verdict) -> None:
     name = record.dataset["name"]
+    if record.convention in OF_THE_SET and not of_the_paper(record, chosen):
+        verdict.notes.append("not the paper's data or lists: its values stand beside no printed ones")
+        return
     if name not in chosen.datasets:
         verdict.problems.append(f"{name} is no data set of {chosen.name} ({', '.join(chosen.datasets)})")
         return
@@ -182,6 +185,15 @@ def _check_use(record: Record, chosen: Protocol, verdict: Verdict) -> None:
         verdict.problems.append(f"the split is {record.dataset.get('split')}, that of {chosen.name} is {split}")
     if use.pairs is not None and record.dataset.get("expected") != use.pairs:
         verdict.problems.append(f"expects {record.dataset.get('expected')} pairs, {chosen.name} has {use.pairs}")
+
+
+def of_the_paper(record: Record, chosen: Protocol) -> bool:
+    """Whether a trained network was tested on the part of a data set that the paper's table is of."""
+    name = record.dataset["name"]
+    if name not in chosen.datasets:
+        return False
+    split = chosen.datasets[name].split or load_card(name).default_split
+    return record.dataset.get("split") == split
 
 
 def check_scores(record: Record, rows: PerImage, verdict: Verdict) -> None:
@@ -223,7 +235,7 @@ def check_images(
     if data_root is not None:
         try:
             pairs = find_pairs(load_card(name), data_root, record.dataset.get("split"))
-            sources = {p.stem: (file_hash(p.infrared), file_hash(p.visible)) for p in pairs.pairs}
+            sources = {p.stem: tuple(map(file_hash, measured_files(p, record))) for p in pairs.pairs}
         except EvalkitError as error:
             verdict.problems.append(f"the sources cannot be checked: {error}")
         else:
@@ -243,9 +255,19 @@ def check_images(
     if rows is not None and sources is not None and images is not None:
         names = ",".join(record.metrics)
         for stem, row in rows.rows.items():
-            if stem in sources and stem in images and row.key != digest(REVISION, names, *sources[stem], images[stem]):
+            if stem not in sources or stem not in images:
+                continue
+            *pair, last = sources[stem]
+            of_map = record.convention == MAPS
+            key = score_key(last, images[stem]) if of_map else digest(REVISION, names, *pair, last, images[stem])
+            if row.key != key:
                 verdict.problems.append(f"{stem}: its scores are of other images, or of other code for the metrics")
         verdict.checked.append("keys")
+
+
+def measured_files(pair: ImagePair, record: Record) -> list[Path]:
+    """The files of a pair that a record's scores depend on; of saliency maps also the mask."""
+    return [pair.infrared, pair.visible, *([pair.labels["salient"]] if record.convention == MAPS else [])]
 
 
 def check_weights(record: Record, folders: list[Path], verdict: Verdict) -> None:

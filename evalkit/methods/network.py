@@ -32,7 +32,7 @@ class NetworkMethod:
     """
 
     build: Callable[[], nn.Module]
-    prepare: Callable[[Pixels, Pixels], tuple[Tensor, Tensor]]
+    prepare: Callable[[Pixels, Pixels], tuple[Tensor, ...]]
     finish: Callable[[Tensor, Pixels, Pixels], Pixels]
     files: tuple[str, ...] = ()
     convert: Callable[..., State] | None = None

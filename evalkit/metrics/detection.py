@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from evalkit.errors import DataError, EvalkitError, nearest
 
 MAX_LABEL_BYTES = 10_000_000  # a hundred thousand boxes; what is larger is no label file
+MAX_DETECTIONS = 100  # of an image and class that count
+RECALLS = np.linspace(0, 1, 101)
 SLACK = 1e-6  # labels are printed with six decimals, so that a box at the border may stick out by as much
 
 # Written so that no text makes them slow; float() and int() alone would take "1_0", "nan" and other alphabets' digits
@@ -95,6 +97,69 @@ def detection_scores(predictions: Mapping[str, Boxes], truths: Mapping[str, Boxe
             defined = values[counts > 0]
             scores[f"m{measure} (defined classes)"] = float(defined.mean()) if defined.size else float("nan")
     return scores | {"holes": holes}
+
+
+class DrawnAP50:
+    """mAP50 of many draws of the same images, as a bootstrap needs it: what `detection_scores` gives, to rounding.
+
+    Boxes are matched once; a draw only counts each image's detections as often as it holds the image.
+
+    Args:
+        predictions, truths: as for `detection_scores`, boxes in the same order of images.
+        classes: how many there are.
+    """
+
+    def __init__(self, predictions: Sequence[Boxes], truths: Sequence[Boxes], classes: int) -> None:
+        self.classes = []
+        for c in range(classes):
+            objects = np.array([np.count_nonzero(np.asarray(boxes.classes) == c) for boxes in truths])
+            found = [_matched(p, t, c) for p, t in zip(predictions, truths, strict=True)]
+            scores = np.concatenate([scores for scores, _ in found])
+            image = np.repeat(np.arange(len(found)), [len(scores) for scores, _ in found])
+            order = np.argsort(-scores, kind="stable")
+            self.classes.append((objects, image[order], np.concatenate([right for _, right in found])[order]))
+
+    def __call__(self, draw: NDArray[np.intp]) -> float:
+        """The mean over the classes on the images of these places; NaN where a class has no true box there."""
+        values = []
+        for objects, image, right in self.classes:
+            times = np.bincount(draw, minlength=len(objects))
+            count = times @ objects
+            if not count:
+                return float("nan")
+            weight = times[image]
+            true, found = np.cumsum(weight * right), np.cumsum(weight)
+            precision = np.maximum.accumulate((true / (found + np.spacing(1)))[::-1])[::-1]
+            places = np.searchsorted(true / count, RECALLS)
+            values.append(np.append(precision, 0.0)[np.minimum(places, len(precision))].mean())
+        return float(np.mean(values))
+
+
+def _matched(predicted: Boxes, truth: Boxes, category: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of an image's detections of a class, the highest first, and whether each is the match of a true box.
+
+    Each takes the free true box that it overlaps most, by an IoU of one half or more, as COCO's evaluation has it.
+    """
+    true = _corners(truth)[np.asarray(truth.classes) == category]
+    mine = np.asarray(predicted.classes) == category
+    scores = np.asarray(predicted.scores, np.float64)[mine]
+    order = np.argsort(-scores, kind="stable")[:MAX_DETECTIONS]
+    boxes, right = _corners(predicted)[mine][order], np.zeros(len(order), bool)
+    if len(true):
+        low, high = np.maximum(boxes[:, None, :2], true[:, :2]), np.minimum(boxes[:, None, 2:], true[:, 2:])
+        common = np.prod(np.maximum(high - low, 0), axis=2)
+        area = [np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in (boxes, true)]
+        overlap = common / np.maximum(area[0][:, None] + area[1] - common, np.finfo(float).tiny)
+        for i, row in enumerate(overlap):
+            best = len(row) - 1 - int(np.argmax(row[::-1]))  # of equals the last one
+            if row[best] >= 0.5:
+                right[i] = True
+                overlap[:, best] = -1
+    return scores[order], right
+
+
+def _corners(boxes: Boxes) -> NDArray[np.float64]:
+    return np.asarray(boxes.corners, np.float64).reshape(-1, 4)
 
 
 def read_yolo(path: str | os.PathLike[str], width: int, height: int, classes: int) -> Boxes:
@@ -214,7 +279,7 @@ def _coco_precision(truths: list[Boxes], predictions: list[Boxes], classes: int)
     truth = COCO(data, print_function=_silent)
     evaluation = COCOeval_faster(truth, truth.loadRes(_as_coco(predictions)), "bbox", print_function=_silent)
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, np.inf]], ["all"]
-    evaluation.params.maxDets = [100]
+    evaluation.params.maxDets = [MAX_DETECTIONS]
     evaluation.evaluate()
     evaluation.accumulate()
     return np.asarray(evaluation.eval["precision"])[..., 0, 0]

@@ -108,6 +108,8 @@ def in_processes(
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+    # loky replaces a process whose memory has grown, as a training's does, and says so to whoever reads the terminal
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     # a lone worker with a timeout is a process of its own: of two, one waits
     processes, ahead = (count, 2 * count) if count > 1 else (2, 1)
     done = failed = 0

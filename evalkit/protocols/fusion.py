@@ -97,8 +97,9 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
     fused = [path for row in filled for stem, path in row.fused.items() if stem in stems]
     hashes |= hash_files(fused, settings)
     measured = measure_rows(pairs, filled, wanted, hashes, settings)
+    names = {column: definition.full_name for column, definition in wanted.items()}
     for row in rows:
-        record = summarise(job.chosen, pairs, use, row, wanted, measured.get(row.method, {}), hashes, started)
+        record = summarise(job.chosen, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
         if measured.get(row.method):
             record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, row.method)).hash()
         yield record
@@ -114,6 +115,8 @@ def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
         status = "hole"
     elif expected is not None and found != expected:
         status, reason = "other data", f"measured on {found} pairs, the paper's table on {expected}"
+    elif record.method.get("recipe", "paper") != "paper":
+        status, reason = "other data", f"trained here by the recipe {record.method['recipe']}, not as in the paper"
     else:
         status = agreement(value, printed) if printed is not None else "unpublished"
     names = record.dataset["name"], record.method["name"], metric

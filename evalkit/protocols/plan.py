@@ -59,11 +59,12 @@ class Row:
     fused: dict[str, Path] = field(default_factory=dict)
     not_fused: dict[str, str] = field(default_factory=dict)
     hole: str = ""
+    recipe: str = ""  # by which evalkit trained the row's network
 
-    def place_in(self, out: Path, pairs: PairSet) -> None:
-        """Where evalkit's own fused images go, if the row has a fuser."""
+    def place_in(self, out: Path, pairs: PairSet, kind: Literal["fused", "maps"] = "fused") -> None:
+        """Where evalkit's own fused images, or saliency maps, go, if the row has a network or code."""
         if self.fuser is not None:
-            folder = out / "fused" / file_name(self.method) / pairs.dataset
+            folder = out / kind / file_name(self.method) / pairs.dataset
             self.fused = {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs}
 
 
@@ -105,15 +106,17 @@ def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | 
     """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
 
     A sample run has no rows of the paper to fill: it runs three methods that need nothing but code, or one beside both
-    sources where a network is trained on each.
+    sources where a network is trained on each; of salient objects the networks that evalkit trains.
     """
     if names is None:
         if not sample:
             return list(chosen.methods)
+        if chosen.kind == "saliency":  # what can be trained, beside the source images read as maps
+            return [*(m for m in chosen.methods if m == chosen.paper or m in chosen.ablations), *SOURCES]
         return list(DOWNSTREAM_METHODS if chosen.task in TRAINED_ON_IMAGES else SAMPLE_METHODS)
     found = []
     own = {method.casefold(): method for method in chosen.methods}
-    if chosen.task in TRAINED_ON_IMAGES:
+    if chosen.kind == "saliency" or chosen.task in TRAINED_ON_IMAGES:
         own |= {source.casefold(): source for source in SOURCES}
     for name in names:
         if name.casefold() in own:

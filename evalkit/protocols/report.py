@@ -25,7 +25,7 @@ from evalkit.protocols.plan import (
 )
 from evalkit.protocols.schema import DatasetUse, Protocol, protocol, rows_of
 from evalkit.protocols.tables import expected_rows
-from evalkit.protocols.tasks import kind, needs_images, not_available, parts
+from evalkit.protocols.tasks import parts
 
 Report = dict[str, Any]
 
@@ -44,7 +44,7 @@ def plan_report(
     Without a data root it says what one would have to hold. Keys: protocol, source, title, task, convention, published
     and empty (printed numbers and cells left empty), data_root, datasets (name, split, expected, found, missing,
     layout, source), rows (method, dataset, from, missing, train), metrics (name, definition or missing), training,
-    downstream, left_open, decisions, not_available (why no row of this task can be filled), cells (total, would_run).
+    downstream, left_open, decisions, cells (total, would_run).
 
     Raises:
         UnknownNameError: protocol, method or data set, with the nearest names.
@@ -65,10 +65,10 @@ def plan_report(
     metrics = _metrics(chosen)
     expected = {row.key for row in expected_rows(chosen, uses, rows)}
     ready = [(row["dataset"], row["method"]) for row in planned if not row["missing"]]
-    if needs_images(chosen):
+    if chosen.task != "complexity":
         ready = [(dataset, method) for dataset, method in ready if not found[dataset][1]["missing"]]
     would_run = {(*pair, metric["name"]) for pair in ready for metric in metrics if not metric["missing"]}
-    if kind(chosen) in TRAINED_ON_IMAGES:  # a column per class, a block per network
+    if chosen.kind in TRAINED_ON_IMAGES:  # a column per class, a block per network
         would_run = {row.key for row in expected_rows(chosen, uses, rows) if (row.dataset, row.method) in ready}
     printed = rows_of(chosen)
     return {
@@ -87,7 +87,6 @@ def plan_report(
         "downstream": chosen.downstream,
         "left_open": list(chosen.left_open),
         "decisions": list(chosen.decisions),
-        "not_available": not_available(chosen),
         "cells": {"total": len(expected | would_run), "would_run": len(would_run)},
     }
 
@@ -125,26 +124,29 @@ def _plan_row(
     checkpoints: Path | None,
 ) -> Report:
     entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
-    if kind(chosen) == "complexity":
+    if chosen.kind == "complexity":
         from evalkit.protocols.cost import missing as why_not_counted
 
         reason = why_not_counted(method_cards().get(method))
         return entry | {"from": "" if reason else "network", "missing": reason}
     card, use, pairs = found
-    if kind(chosen) in ("saliency", "curves"):  # the rows are networks for salient objects: there is nothing to fuse
-        return entry | {"missing": not_available(chosen)}
     try:
+        if chosen.kind == "saliency":  # the rows are networks for salient objects: there is nothing to fuse
+            from evalkit.downstream.saliency import find_maps
+
+            row = find_maps(method, chosen, card, pairs, outputs, checkpoints)
+            return entry | {"from": row.filled_from, "missing": row.hole}
         row = find_row(method, card, pairs, use, outputs, checkpoints, chosen.ablations.get(method, ""))
     except DataError as error:  # two fused images of one stem
         return entry | {"missing": str(error)}
     train = _train(chosen, method) if row.hole else ""
-    missing = "; ".join(filter(None, [row.hole, train, not_available(chosen), *_extras(chosen)]))
+    missing = "; ".join(filter(None, [row.hole, train, *_extras(chosen)]))
     return entry | {"from": row.filled_from, "missing": missing, "train": train}
 
 
 def _extras(chosen: Protocol) -> list[str]:
     """What has to be installed for the networks that judge the fused images."""
-    if kind(chosen) not in TRAINED_ON_IMAGES or not_available(chosen):
+    if chosen.kind not in TRAINED_ON_IMAGES:
         return []
     from evalkit.downstream.environment import missing
 
@@ -165,13 +167,13 @@ def _train(chosen: Protocol, method: str) -> str:
 
 def _metrics(chosen: Protocol) -> list[Report]:
     """Every metric: how the convention defines it, or why it is a column of holes."""
-    if kind(chosen) == "fusion":
+    if chosen.kind == "fusion":
         from evalkit.protocols.fusion import metrics_of
 
         wanted, undefined = metrics_of(chosen)
         defined = [{"name": name, "definition": d.choice, "missing": ""} for name, d in wanted.items()]
         return defined + [{"name": name, "definition": "", "missing": reason} for name, reason in undefined.items()]
-    if kind(chosen) == "complexity":
+    if chosen.kind == "complexity":
         from evalkit.protocols.tables import COST_UNITS
 
         return [
@@ -182,7 +184,12 @@ def _metrics(chosen: Protocol) -> list[Report]:
             }
             for name in chosen.metrics
         ]
-    return [{"name": name, "definition": _definition(name), "missing": ""} for name in chosen.metrics]
+    names = {name: name for name in chosen.metrics}
+    if chosen.kind == "saliency":
+        from evalkit.downstream.saliency import MEASURES
+
+        names |= {name: MEASURES.get(name, name) for name in names}
+    return [{"name": name, "definition": _definition(names[name]), "missing": ""} for name in chosen.metrics]
 
 
 def _definition(metric: str) -> str:
@@ -203,7 +210,7 @@ def report_text(report: Report) -> str:
         lines += _dataset_lines(entry)
     if not report["datasets"]:
         lines.append("  none: the paper names none, or the table needs none")
-    lines += ["", "rows", *_row_lines(report["rows"], report["not_available"])]
+    lines += ["", "rows", *_row_lines(report["rows"])]
     lines += ["", f"metrics (convention {report['convention']})"]
     lines += [f"  {m['name']}: {m['definition'] or 'as the paper'}" for m in report["metrics"] if not m["missing"]]
     lines += _grouped(report["metrics"], "name")
@@ -232,20 +239,17 @@ def _dataset_lines(entry: Report) -> list[str]:
     return [*lines, f"    get it from: {entry['source']}"]
 
 
-def _row_lines(rows: list[Report], of_all: str) -> list[str]:
-    """Rows by where their images come from, the holes by reason, then the reason that all rows share."""
+def _row_lines(rows: list[Report]) -> list[str]:
+    """Rows by where their images come from, then the holes by reason."""
     sources: dict[tuple[str, str], list[str]] = {}
     holes = []
     for row in rows:
         if row["from"]:
             sources.setdefault((row["method"], row["from"]), []).append(row["dataset"])
-        own = row["missing"].removesuffix(of_all).removesuffix("; ")
-        own = own.replace(f"/{row['method']}/{row['dataset']}", "/<method>/<dataset>")
+        own = row["missing"].replace(f"/{row['method']}/{row['dataset']}", "/<method>/<dataset>")
         holes.append(row | {"missing": own})
     lines = [f"  {method}: {what} on {', '.join(filter(None, sets))}" for (method, what), sets in sources.items()]
-    lines += _grouped(holes, "method")
-    everyone = ", ".join(dict.fromkeys(row["method"] for row in rows))
-    return lines + ([f"  – {everyone}: {of_all}"] if of_all else [])
+    return lines + _grouped(holes, "method")
 
 
 def _grouped(entries: list[Report], key: str) -> list[str]:

@@ -26,7 +26,7 @@ from evalkit.protocols.plan import (
 )
 from evalkit.protocols.schema import Protocol, protocol, published_values
 from evalkit.protocols.tables import add_holes, blank_table, expected_rows
-from evalkit.protocols.tasks import Job, kind, needs_images, not_available, runners_of
+from evalkit.protocols.tasks import Job, runners_of
 from evalkit.records.older import set_aside_older
 
 
@@ -84,12 +84,12 @@ def reproduce(
         OutputError: the output folder cannot be written, or another run is writing to it.
     """
     chosen = protocol(name)
-    if sample and (chosen.task == "complexity" or not_available(chosen)):
+    if sample and chosen.task == "complexity":
         raise EvalkitError(f"{chosen.name} has nothing to run on sample scenes: leave --sample out.")
     outputs = find_outputs_root(outputs)
     uses = plan_datasets(chosen, datasets, sample)
     rows = plan_methods(chosen, methods, outputs, sample)
-    root = find_data_root(data_root) if needs_images(chosen) and not sample else None
+    root = find_data_root(data_root) if chosen.task != "complexity" and not sample else None
     weights = find_checkpoints(checkpoints)
     out = default_out(chosen.name, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
@@ -99,7 +99,7 @@ def reproduce(
     with locked(out) as lock:
         remove_parts(out)
         set_aside_older(out)
-        if sample and kind(chosen) == "fusion":  # networks that learn from scenes draw as many as their recipe says
+        if sample and chosen.kind == "fusion":  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)
         table = blank_table(chosen, sample)
         must_see = [path for path in (lock, root, outputs, weights) if path]
@@ -118,8 +118,6 @@ def reproduce(
 
 def why_hole(chosen: Protocol, row: PublishedRow) -> str:
     """Why nothing fills a published cell."""
-    if reason := not_available(chosen):
-        return reason
     if not row.dataset:
         return "the paper does not say on which data set this was measured"
     what = f"the {row.metric.removesuffix(' std')} of {row.variant or row.class_ or row.dataset}"

@@ -7,11 +7,11 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from evalkit.errors import DataError, UnknownNameError
+from evalkit.errors import UnknownNameError
 from evalkit.leaderboards.published import PublishedRow, cells_by_key, published_rows
-from evalkit.reading import parse_yaml
+from evalkit.reading import model_from_yaml
 
 Task = Literal["fusion", "complexity", "detection", "segmentation", "saliency", "curves"]
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
@@ -116,6 +116,13 @@ class Protocol(_Model):
         """SHA-256 of everything the protocol says."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
+    @property
+    def kind(self) -> Task:
+        """The task of the values: a figure of curves is of fusion metrics, or of salient objects."""
+        if self.task != "curves":
+            return self.task
+        return "saliency" if self.draws == "pr_curve" else "fusion"
+
     @model_validator(mode="after")
     def _published_is_its_own(self) -> Protocol:
         if self.published not in ("", f"{self.name}.csv"):
@@ -142,14 +149,7 @@ def protocol(name: str) -> Protocol:
 
 def parse(text: str, where: str) -> Protocol:
     """A protocol from YAML text; its name defaults to the file's stem. Raises DataError naming field and mistake."""
-    fields = parse_yaml(text, f"the protocol {where}")
-    if not isinstance(fields, dict):
-        raise DataError(f"the protocol {where} is not a YAML mapping: it is a {type(fields).__name__}.")
-    try:
-        return Protocol.model_validate({"name": where.removesuffix(".yaml")} | fields)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise DataError(f"the protocol {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+    return model_from_yaml(Protocol, text, f"the protocol {where}", {"name": where.removesuffix(".yaml")})
 
 
 Published = dict[tuple[str, str, str], PublishedRow]

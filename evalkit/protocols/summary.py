@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from evalkit.data.pairs import PairSet, combine_hashes
 from evalkit.metrics.evaluate import Scores
-from evalkit.metrics.registry import Definition
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import Row
 from evalkit.protocols.schema import DatasetUse, Protocol
@@ -21,12 +20,16 @@ def summarise(
     pairs: PairSet,
     use: DatasetUse,
     row: Row,
-    wanted: Mapping[str, Definition],
+    wanted: Mapping[str, str],
     measured: Mapping[str, Scores],
     hashes: Hashes,
     started: str,
 ) -> Record:
-    """The record of one method on one data set. A mean stands for every pair of the data set or is a hole."""
+    """The record of one method on one data set. A mean stands for every pair of the data set or is a hole.
+
+    Args:
+        wanted: column -> full name of the metric.
+    """
     failures = {} if row.hole else find_failures(pairs, row, measured)
     expected = len(pairs.pairs) + len({stem for _, stem in pairs.unpaired})
     scores, holes = {}, {}
@@ -47,7 +50,8 @@ def summarise(
             "fused_hash": combine_hashes(
                 (pair.stem, hashes[row.fused[pair.stem]]) for pair in pairs.pairs if pair.stem in row.fused
             ),
-        },
+        }
+        | ({"recipe": row.recipe} if row.recipe else {}),
         dataset={
             "name": pairs.dataset,
             "split": pairs.split,
@@ -57,7 +61,7 @@ def summarise(
             "content_hash": combine_hashes((p.stem, hashes[p.infrared], hashes[p.visible]) for p in pairs.pairs),
         },
         convention=chosen.convention,
-        metrics=[definition.full_name for definition in wanted.values()],
+        metrics=list(wanted.values()),
         images=len([stem for stem in measured if stem not in failures]),
         scores=scores,
         holes=holes,

@@ -15,13 +15,19 @@ from evalkit.protocols.plan import Row, Settings, file_name
 from evalkit.protocols.schema import Protocol
 
 if TYPE_CHECKING:
+    from evalkit.methods.network import NetworkMethod
     from evalkit.training.loop import Trained
     from evalkit.training.recipe import Recipe
 
 
+def can_train() -> bool:
+    """Whether what training needs is installed."""
+    return importlib.util.find_spec("lightning_fabric") is not None
+
+
 def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
     """Whether the run was asked to train, and this row is a hole that training can fill."""
-    if not (settings.train and row.hole) or importlib.util.find_spec("lightning_fabric") is None:
+    if not (settings.train and row.hole and can_train()):
         return False
     from evalkit.training.recipe import trainable
 
@@ -31,7 +37,25 @@ def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
 def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
     """The row with a trained network, or a hole that says why training failed.
 
-    The network is trained once for all data sets of the run, in OUT/training/<method>; an interrupted training goes on.
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
+    from evalkit.training.trained import trained_method
+
+    result = train_network(row.method, chosen, settings, root, sample)
+    if isinstance(result, str):
+        return Row(row.method, hole=result)
+    method = trained_method(result.weights, chosen.paper if row.method in chosen.ablations else row.method)
+    assert method is not None
+    return Row(row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=settings.recipe)
+
+
+def train_network(method: str, chosen: Protocol, settings: Settings, root: Path, sample: bool) -> Trained | str:
+    """The row's network, trained, or the reason why it cannot be.
+
+    It is trained once for all data sets of the run, in OUT/training/<method>; an interrupted training goes on. In a
+    sample run, and where the recipe learns from generated scenes, these are drawn in OUT.
 
     Raises:
         UnknownNameError: no such recipe.
@@ -39,14 +63,14 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
     """
     from evalkit.training.loop import TrainingError, train
     from evalkit.training.recipe import load_recipe, recipes
-    from evalkit.training.trained import on_samples, trained_method, training_scenes
+    from evalkit.training.trained import on_samples, training_scenes
 
-    variant = chosen.ablations.get(row.method, "")
-    trained = chosen.paper if variant else row.method
+    variant = chosen.ablations.get(method, "")
+    trained = chosen.paper if variant else method
     quick = sample and settings.recipe == "small" and f"{trained}-sample" in recipes()
     recipe = load_recipe(trained, "sample" if quick else settings.recipe, variant)
-    out = settings.out / "training" / file_name(row.method)
-    if sample:
+    out = settings.out / "training" / file_name(method)
+    if sample or set(recipe.data.datasets) == {"samples"}:
         recipe, root = on_samples(recipe), training_scenes(settings.out / "training" / "scenes", settings.progress)
     try:
         learn = partial(
@@ -59,20 +83,19 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
             (result,) = settings.engine.map(
                 partial(_train_there, learn), [(recipe, root, out)], gpu=True, limited=False
             )
-        else:
-            result = learn(recipe, root, out, progress=settings.progress)
+            return result
+        return learn(recipe, root, out, progress=settings.progress)
     except (UnknownNameError, TrainingError):
         raise
     except EvalkitError as error:
-        return Row(row.method, hole=f"cannot be trained: {error}")
-    method = trained_method(result.weights, recipe.method)
-    assert method is not None
+        return f"cannot be trained: {error}"
+
+
+def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings) -> NetworkFuser:
+    """A network with weights of evalkit's own, ready to run."""
     device = "cpu" if settings.engine.remote else choose_device(settings.device)
-    hashes = {result.weights.name: file_hash(result.weights)}
-    fuser = NetworkFuser(
-        row.method, method, hashes, [result.weights], device, settings.workers, settings.recolour, settings.device
-    )
-    return Row(row.method, "trained", fuser)
+    hashes = {weights.name: file_hash(weights)}
+    return NetworkFuser(name, method, hashes, [weights], device, settings.workers, settings.recolour, settings.device)
 
 
 def _train_there(learn: Callable[..., Trained], unit: tuple[Recipe, Path, Path]) -> Trained:

@@ -7,10 +7,10 @@ from functools import cache
 from importlib import resources
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from evalkit.errors import DataError, UnknownNameError
-from evalkit.reading import parse_yaml, read_text
+from evalkit.reading import model_from_yaml, read_text
 
 LARGEST, MOST, LONGEST = 4096, 512, 10**7  # of a size in a network, of values that describe it, of a count of steps
 
@@ -195,11 +195,4 @@ def _varied(recipe: Recipe, variant: str) -> Recipe:
 
 def parse(text: str, where: str) -> Recipe:
     """A recipe from YAML text. Raises DataError naming field and mistake."""
-    fields = parse_yaml(text, f"the recipe {where}")
-    if not isinstance(fields, dict):
-        raise DataError(f"the recipe {where} is not a YAML mapping: it is a {type(fields).__name__}.")
-    try:
-        return Recipe.model_validate(fields)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise DataError(f"the recipe {where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+    return model_from_yaml(Recipe, text, f"the recipe {where}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from evalkit.errors import DataError
 from evalkit.leaderboards.per_image import Agreement
+from evalkit.leaderboards.published import block_name
 from evalkit.protocols.plan import file_name
 from evalkit.records.record import Record, load
 
@@ -35,9 +36,17 @@ class Entry:
         return str(self.record.dataset["name"])
 
     @property
+    def block(self) -> str:
+        """The table it belongs to: its data set, or, of a network that was trained on fused images, that network's."""
+        method = self.record.method
+        network = method.get("detector") or method.get("segmenter")
+        recipe = str(method.get("recipe", "")).partition(":")[0].removeprefix("recipe ")
+        return block_name(self.dataset, f"{network}, recipe {recipe}" if network else "")
+
+    @property
     def stem(self) -> str:
         """A file name for the site: of harmless characters whatever the names are, and never twice."""
-        text = "-".join((self.record.protocol["name"], self.dataset, self.method))
+        text = "-".join((self.record.protocol["name"], self.block, self.method))
         return f"{re.sub(r'[^A-Za-z0-9.]+', '-', text).strip('-.')[:80]}-{hashlib.sha256(self.text).hexdigest()[:8]}"
 
     @property

@@ -11,7 +11,6 @@ from evalkit.leaderboards.table import Status, agreement
 from evalkit.methods.registry import method_cards
 from evalkit.protocols.schema import Protocol, protocols
 from evalkit.protocols.tables import columns as table_columns
-from evalkit.protocols.tasks import not_available
 
 UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no card for"
 
@@ -115,13 +114,13 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
 def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -> list[Block]:
     """The tables of a protocol, in the order in which the paper prints them."""
     keys = [(row.block, row.dataset, protocol.convention) for row in rows]
-    keys += [(entry.dataset, entry.dataset, entry.record.convention) for entry in entries]
+    keys += [(entry.block, entry.dataset, entry.record.convention) for entry in entries]
     return [
         _block(
             protocol,
             key,
             [row for row in rows if (row.block, row.dataset, protocol.convention) == key],
-            [entry for entry in entries if (entry.dataset, entry.dataset, entry.record.convention) == key],
+            [entry for entry in entries if (entry.block, entry.dataset, entry.record.convention) == key],
         )
         for key in dict.fromkeys(keys)
     ]
@@ -192,8 +191,6 @@ def why_not(protocol: Protocol, method: str) -> str:
     """Why there is no measured value for a row."""
     from evalkit.methods.fuse import missing_for
 
-    if reason := not_available(protocol):
-        return f"not measured: {reason}"
     card = method_cards().get(method)
     if card is None:
         return UNKNOWN_METHOD

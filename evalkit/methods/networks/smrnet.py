@@ -190,6 +190,17 @@ def salient_objects(network: SMRNet, infrared: Tensor, visible: Tensor, size: in
     return interpolate(torch.sigmoid(network.detection(*squares).total), infrared.shape[-2:], mode="bilinear")
 
 
+class SalientObjects(nn.Module):
+    """`salient_objects` as a network: infrared (N, 1, H, W), visible (N, 3, H, W) -> probabilities (N, 1, H, W)."""
+
+    def __init__(self, network: SMRNet, size: int = SALIENCY_SIZE) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        return salient_objects(self.network, infrared, visible, self.size)
+
+
 # Tables 3 and 4 of the paper; "DC" is also the row of Table 4 without a plane, "BS+DC" its row of plane 4 alone
 ABLATIONS: dict[str, Callable[[], BPS]] = {
     "none": partial(BPS, slicing=False, deformable=False),

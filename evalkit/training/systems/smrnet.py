@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from evalkit.errors import UnknownNameError
-from evalkit.methods.checkpoints import State, load_strictly
+from evalkit.methods.checkpoints import State, as_state, load_strictly
+from evalkit.methods.complexity import Complexity, complexity
 from evalkit.methods.layers.luminance import luminance
 from evalkit.methods.layers.resnet import imagenet_state
-from evalkit.methods.network import NetworkMethod
-from evalkit.methods.networks.smrnet import ABLATIONS, METHODS, PCI, SMRNet
+from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray
+from evalkit.methods.networks.smrnet import ABLATIONS, METHODS, PCI, SALIENCY_SIZE, SalientObjects, SMRNet
 from evalkit.methods.networks.smrnet_saliency import BPS
 from evalkit.training.data import Batch
 from evalkit.training.losses_smrnet import detection_loss, intensity_loss, texture_loss
@@ -100,6 +103,43 @@ class SMRNetSystem(System):
     @classmethod
     def fusion_state(cls, state: State) -> State:
         return {key.removeprefix(FUSION): value for key, value in state.items() if key.startswith(FUSION)}
+
+
+def saliency_method(recipe: Recipe) -> NetworkMethod:
+    """Both networks as a maker of saliency maps, 8-bit, of a pair's own size: from the weights of a training.
+
+    The detector sees squares of the size that it learned from. Raises UnknownNameError.
+    """
+    fusion, detection = builders(recipe)
+    augment = recipe.stages[-1].augment
+    size = (augment and augment.resize) or SALIENCY_SIZE
+
+    def build() -> SalientObjects:
+        return SalientObjects(SMRNet(fusion(), detection()), size)
+
+    def convert(content: Any, where: Path) -> State:
+        return {f"network.{key}": value for key, value in as_state(content, where).items()}
+
+    return NetworkMethod(build, _gray_and_colour, _as_map, convert=convert)
+
+
+def _gray_and_colour(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    colour = visible if visible.ndim == 3 else np.repeat(visible[..., None], 3, axis=2)
+    return unit_gray(infrared), torch.from_numpy(colour.astype(np.float32) / 255).permute(2, 0, 1)
+
+
+def _as_map(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
+    return rounded(output[0].numpy() * 255)
+
+
+def detector_cost(recipe: Recipe) -> Complexity:
+    """What the recipe's detector costs for three images of 352x352. Raises UnknownNameError."""
+    _, detection = builders(recipe)
+
+    def three(infrared: Pixels, visible: Pixels) -> tuple[Tensor, ...]:
+        return (torch.zeros(3, *visible.shape[:2]),) * 3
+
+    return complexity(NetworkMethod(detection, three, _as_map), SALIENCY_SIZE, SALIENCY_SIZE)
 
 
 TRAINED = SMRNetSystem

@@ -1,0 +1,144 @@
+"""The rows of a table or figure of salient objects: maps, measures, what the network costs, and the curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from evalkit.data.card import load_card
+from evalkit.data.pairs import PairSet, combine_hashes, find_pairs
+from evalkit.downstream.rows import labelled, sample_root
+from evalkit.downstream.saliency import MEASURES, learns, measure_curves, measure_maps, plan_maps
+from evalkit.errors import EvalkitError, OutputError, UnknownNameError
+from evalkit.escape import file_name
+from evalkit.files import write_text
+from evalkit.leaderboards.maps import MapScores, curves_csv
+from evalkit.leaderboards.table import Cell, Table
+from evalkit.protocols.fusion import cell
+from evalkit.protocols.measure import fuse_row, hash_files
+from evalkit.protocols.plan import SOURCES, Row, use_of
+from evalkit.protocols.schema import DatasetUse
+from evalkit.protocols.summary import now, summarise
+from evalkit.protocols.tasks import Job
+from evalkit.records.per_image import read_per_image
+from evalkit.records.record import Record, save
+
+SCENES, SEED = 16, 0  # of a sample run; networks learn from scenes of another seed
+SIZE = (320, 240)
+
+
+def fill(job: Job, table: Table) -> None:
+    """Predict and measure every row's maps on every data set; of a figure of curves, draw these too.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
+    settings = job.settings
+    flops = flops_of(job) if "FLOPs" in job.chosen.metrics else {}
+    for dataset, use in job.uses.items():
+        curves: dict[str, MapScores] = {}
+        missing: dict[str, str] = {}
+        for row, pairs, record in run_dataset(job, dataset, use):
+            save(record, settings.out / "records" / f"{dataset}__{file_name(row.method)}.json")
+            table.pairs[dataset] = record.dataset["pairs"]
+            for column in columns_of(job):
+                table.cells.append(cell(record, column, job.published.get((dataset, row.method, column))))
+            if flops:
+                table.cells.append(_flops_cell(dataset, row.method, flops))
+            if job.chosen.draws == "pr_curve":
+                if record.holes:
+                    missing[row.method] = next(iter(record.holes.values()))
+                else:
+                    curves[row.method] = measure_curves(row, pairs, settings)
+        if curves:
+            write_curves(dataset, curves, missing, settings.out)
+            table.note = f"The curves: curves/{dataset}/*.csv, pr-*.svg, f-*.svg. {table.note}".strip()
+    note = "F and E at the adaptive threshold; masks > 128; convention pysodmetrics."
+    if any(method in SOURCES for method in job.methods):
+        note += " Visible, Infrared: the source image itself, read as a map."
+    table.note = " ".join(filter(None, [table.note, note]))
+
+
+def columns_of(job: Job) -> list[str]:
+    """The columns that maps have values in."""
+    return [name for name in job.chosen.metrics if name in MEASURES]
+
+
+def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, PairSet, Record]]:
+    """Every row on one data set, with its record."""
+    started, settings, card = now(), job.settings, load_card(dataset)
+    use = use_of(use, card)
+    root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
+    assert root is not None
+    names = {column: f"{column}[{job.chosen.convention}]" for column in MEASURES}
+    try:
+        pairs = labelled(find_pairs(card, root, use.split), "salient")
+    except (OutputError, UnknownNameError):
+        raise
+    except EvalkitError as error:
+        pairs = PairSet(card.name, use.split, root, "", ())
+        for method in job.methods:
+            row = Row(method, hole=f"the data set cannot be used: {error}")
+            yield row, pairs, summarise(job.chosen, pairs, use, row, names, {}, {}, started)
+        return
+    if job.sample:
+        use = use.model_copy(update={"pairs": len(pairs.pairs)})
+    hashes = hash_files(
+        [p for pair in pairs.pairs for p in (pair.infrared, pair.visible, pair.labels["salient"])], settings
+    )
+    for method in job.methods:
+        row = plan_maps(method, job.chosen, card, pairs, settings, root, job.sample)
+        if row.fuser is not None:
+            fuse_row(row, pairs, hashes, settings)
+        row_hashes = hashes
+        measured = {}
+        if not row.hole:
+            stems = {pair.stem for pair in pairs.pairs}
+            row_hashes = hashes | hash_files([path for stem, path in row.fused.items() if stem in stems], settings)
+            measured = measure_maps(row, pairs, row_hashes, settings)
+        record = summarise(job.chosen, pairs, use, row, names, measured, row_hashes, started)
+        record.dataset["content_hash"] = combine_hashes(
+            (p.stem, hashes[p.infrared], hashes[p.visible], hashes[p.labels["salient"]]) for p in pairs.pairs
+        )
+        if measured:
+            record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, method)).hash()
+        yield row, pairs, record
+
+
+def flops_of(job: Job) -> dict[str, float | str]:
+    """Method -> multiply-adds of the salient-object network for three images of 352x352, or why they are not known.
+
+    Of the network that `--recipe` names, where its maps are made here; of the paper's where they are the user's.
+    """
+    from evalkit.training.recipe import load_recipe
+    from evalkit.training.systems.smrnet import detector_cost
+
+    found: dict[str, float | str] = {}
+    for method in job.methods:
+        if not learns(method, job.chosen):
+            found[method] = "evalkit has no code for this network"
+            continue
+        trained = job.settings.train or job.sample
+        recipe = load_recipe(
+            job.chosen.paper, job.settings.recipe if trained else "paper", job.chosen.ablations.get(method, "")
+        )
+        found[method] = detector_cost(recipe).multiply_adds / 1e9
+    return found
+
+
+def _flops_cell(dataset: str, method: str, flops: dict[str, float | str]) -> Cell:
+    value = flops[method]
+    if isinstance(value, str):
+        return Cell(dataset, method, "FLOPs", None, None, 0, "hole", value)
+    return Cell(dataset, method, "FLOPs", value, None, 1, "unpublished", "three images of 352x352")
+
+
+def write_curves(dataset: str, curves: dict[str, MapScores], missing: dict[str, str], out: Path) -> None:
+    """curves/<data set>/<method>.csv, and both figures as SVG. Raises OutputError."""
+    from evalkit.leaderboards.plots.curves import curves as draw
+
+    for method, scores in curves.items():
+        write_text(out / "curves" / dataset / f"{file_name(method)}.csv", curves_csv(scores))
+    draw("pr", curves, missing, dataset, "page").save(out / f"pr-{dataset}.svg")
+    draw("f", curves, missing, dataset, "page").save(out / f"f-{dataset}.svg")
