@@ -126,7 +126,7 @@ def fill_block(
     for row in run.rows:
         found = results[row.method]
         table.cells += cells_of(job, block, variant, row.method, found, printed, len(scenes.split.test))
-        record = run.record(row, found, job.settings.recipe, started)
+        record = run.record(row, found, job.settings.recipe_name, started)
         save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
 
 

@@ -161,7 +161,8 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
         return
     if record.convention != chosen.convention and record.convention not in OF_THE_SET:  # a table may have both
         say(f"the convention is {record.convention}, that of {chosen.name} is {chosen.convention}")
-    missing = set(chosen.metrics) - {name.partition("[")[0] for name in record.metrics}
+    measured = {name.partition("[")[0] for name in record.metrics}
+    missing = set(chosen.metrics) - measured - {name.rpartition(" ")[2] for name in measured}  # "car IoU" is of IoU
     if missing:
         verdict.notes.append(f"does not measure {', '.join(sorted(missing))} of {chosen.name}")
     _check_use(record, chosen, verdict)

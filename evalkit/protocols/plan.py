@@ -44,6 +44,11 @@ class Settings:
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
     engine: Engine = field(default_factory=Local)
 
+    @property
+    def recipe_name(self) -> str:
+        """The recipe as records name it: a file's stem, no path."""
+        return Path(self.recipe).stem if self.recipe.endswith((".yaml", ".yml")) else self.recipe
+
     def scores_file(self, dataset: str, method: str) -> Path:
         """Where the scores of every image are written."""
         return self.out / "scores" / dataset / f"{file_name(method)}.csv"

@@ -48,7 +48,9 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
         return Row(row.method, hole=result)
     method = trained_method(result.weights, chosen.paper if row.method in chosen.ablations else row.method)
     assert method is not None
-    return Row(row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=settings.recipe)
+    return Row(
+        row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=settings.recipe_name
+    )
 
 
 def train_network(method: str, chosen: Protocol, settings: Settings, root: Path, sample: bool) -> Trained | str:

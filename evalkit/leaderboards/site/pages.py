@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from evalkit.leaderboards.published import PublishedRow, published_rows
+from evalkit.leaderboards.run_values import better_of
 from evalkit.leaderboards.site.entries import Entry
 from evalkit.leaderboards.table import Status, agreement
 from evalkit.methods.registry import method_cards
@@ -138,7 +139,7 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
     columns = []
     for c in dict.fromkeys([*found_columns, *own]):
         known = found_columns.get(c) or extra.get(c)
-        better = known.better if known and not c.endswith(" std") else ""
+        better = "" if c.endswith(" std") else known.better if known else better_of(c.rpartition(" ")[2]) or ""
         other = own.get(c, convention)
         columns.append(Column(c, better, known.unit if known else "", other if other != convention else ""))
     shipped = {entry.record.dataset.get("content_hash") for entry in entries if not entry.own}
