@@ -163,12 +163,15 @@ def chart(points: Sequence[Point]) -> Drawing:
             own = [point.pairs / point.processor * point.workers for point in some]
             axis.plot(where, own, "s--", color=colour(1), label="by processor time")
             axis.set(xlabel=label, ylabel="pairs per second" if varied == "workers" else "", ylim=(0, None))
+            if varied != "pixels":  # counts
+                axis.set_xticks(where)
         axes[0].legend(frameon=False)
         rows = estimate(points)
         names = [str(row["cores"]) for row in rows]
         axes[3].plot(names, [row["seconds"] / 3600 for row in rows], "o-", color=colour(0), label="measuring")
         axes[3].plot(names, [row["floor"] / 3600 for row in rows], "s--", color=colour(1), label="decoding alone")
         axes[3].set(xlabel="cores", ylabel="hours, LLVIP, 12 methods", yscale="log")
+        axes[3].yaxis.set_major_formatter(lambda y, _: f"{y:g}")  # powers would need the mathematics that is off
         axes[3].legend(frameon=False)
     return Drawing(figure, "Nine metrics, decoding included.")
 
