@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evalkit.commands.options import json_option
 from evalkit.console import print_json, print_rows
 from evalkit.errors import EvalkitError
 
@@ -35,7 +36,7 @@ they came about."""
 @click.option("--out", type=click.Path(path_type=Path), help="Write FILE.md, FILE.html or FILE.json instead.")
 @click.option("--sure", type=click.Choice(["certain", "likely", "possible"]), default="possible", show_default=True)
 @click.option("--strict", is_flag=True, help="Exit code 1 where a finding is certain.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def audit(
     protocol: str | None, everything: bool, table: Path | None, out: Path | None, sure: str, strict: bool, as_json: bool
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evalkit.commands.options import json_option, names
 from evalkit.console import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -16,24 +17,19 @@ if TYPE_CHECKING:
 NAMED = 10  # images that a line names; --json names all
 
 
-def parts(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
-    """A comma-separated option as a list."""
-    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
-
-
 @click.command()
 @click.argument("a")
 @click.argument("b")
 @click.option("--run", type=click.Path(path_type=Path), help="Folder of a run: A and B are methods of it, else files.")
 @click.option("--test", type=click.Choice(["wilcoxon", "permutation"]), default="wilcoxon", show_default=True)
-@click.option("--metrics", callback=parts, help="E.g. EN,SSIM[smfnet]; all that both have when not given.")
-@click.option("--datasets", callback=parts, help="Of the run; those with scores of both when not given.")
+@click.option("--metrics", callback=names, help="E.g. EN,SSIM[smfnet]; all that both have when not given.")
+@click.option("--datasets", callback=names, help="Of the run; those with scores of both when not given.")
 @click.option("--convention", help="Of files whose columns do not name it.")
 @click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.05, show_default=True)
 @click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True)
 @click.option("--resamples", type=click.IntRange(100), default=9999, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of bootstrap and permutation.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def compare(
     a: str,
     b: str,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from evalkit.commands.options import json_option
 from evalkit.console import print_json, progress
 from evalkit.escape import printable
 
@@ -26,7 +27,7 @@ def leaderboard() -> None:
     help="The --out folder of a run of your own, shown beside the shipped records; may be given more than once.",
 )
 @click.option("--plots/--no-plots", default=True, help="Draw what is measured: most of the time it takes.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bool) -> None:
     """Write the leaderboards to the folder OUT: open OUT/index.html, from the disk or from any web server."""
     from evalkit.leaderboards.site.build import build
@@ -58,7 +59,7 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bo
 @click.option("--fused", type=click.Path(path_type=Path), help="Fused images: FUSED/<method>/<dataset>/<stem>.png.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder with the data sets, to check the sources.")
 @click.option("--checkpoints", type=click.Path(path_type=Path), help="Folder with the weights, to check them.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def verify_command(
     file: Path,
     scores: Path | None,

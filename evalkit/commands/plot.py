@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.commands.compare import parts
+from evalkit.commands.options import EXIT_INCOMPLETE, names
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.plots.style import Drawing
-
-EXIT_INCOMPLETE = 3
 
 
 class Kinds(click.Group):
@@ -44,7 +42,7 @@ def plot() -> None:
 def options(*more: Callable) -> Callable:
     """Options of every kind, and more of its own before them."""
     common = [
-        click.option("--methods", callback=parts, help="Rows, in this order; all when not given."),
+        click.option("--methods", callback=names, help="Rows, in this order; all when not given."),
         click.option("--width", type=click.Choice(["column", "page"]), help="3.5 or 7.16 inches."),
         click.option("--no-caption", is_flag=True, help="Leave the text below the picture out; it is printed anyway."),
         click.option(
@@ -62,8 +60,8 @@ def options(*more: Callable) -> Callable:
 
 runs_argument = click.argument("runs", nargs=-1, type=click.Path(path_type=Path), metavar="[RUN]...")
 published_option = click.option("--published", metavar="PROTOCOL", help="Instead of a run: its printed numbers.")
-datasets_option = click.option("--datasets", callback=parts, help="A panel for each; all when not given.")
-metrics_option = click.option("--metrics", callback=parts, help="Columns, e.g. EN,SSIM; all when not given.")
+datasets_option = click.option("--datasets", callback=names, help="A panel for each; all when not given.")
+metrics_option = click.option("--metrics", callback=names, help="Columns, e.g. EN,SSIM; all when not given.")
 of_values = (runs_argument, published_option, datasets_option, metrics_option)
 of_images = (runs_argument, datasets_option, metrics_option)
 
@@ -185,7 +183,7 @@ def f(**which: Any) -> None:
 @options(
     click.argument("run", type=click.Path(path_type=Path)),
     click.option("--datasets", metavar="DATASET", help="The one to draw, where the run has several."),
-    click.option("--scenes", callback=parts, help="Stems of file names; the first two when not given."),
+    click.option("--scenes", callback=names, help="Stems of file names; the first two when not given."),
     click.option(
         "--box", "boxes", multiple=True, metavar="[SCENE:]X,Y,W,H",
         help="Red, then green, in pixels or fractions; where the methods differ most when not given; none for none.",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from evalkit.commands.compare import p_text, parts
+from evalkit.commands.compare import p_text
+from evalkit.commands.options import json_option, names
 from evalkit.console import print_json, print_rows
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--published", is_flag=True, help="SOURCES are protocols, or CSV files with a published table.")
-@click.option("--metrics", callback=parts, help="Columns, e.g. EN,SSIM; all when not given.")
-@click.option("--methods", callback=parts, help="Rows; all when not given.")
-@click.option("--datasets", callback=parts, help="Blocks; all when not given.")
+@click.option("--metrics", callback=names, help="Columns, e.g. EN,SSIM; all when not given.")
+@click.option("--methods", callback=names, help="Rows; all when not given.")
+@click.option("--datasets", callback=names, help="Blocks; all when not given.")
 @click.option("--common", type=click.Choice(["methods", "metrics"]), help="Leave out the ones that have a hole.")
 @click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.05, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def rank(
     sources: tuple[str, ...],
     published: bool,

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from evalkit.commands.options import json_option
 from evalkit.console import print_json, progress
 
 
@@ -28,7 +29,7 @@ from evalkit.console import print_json, progress
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images.")
 @click.option("--existing", type=click.Choice(["reuse", "replace", "fail"]), default="reuse", show_default=True)
 @click.option("--show", is_flag=True, help="Print the recipe and stop.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def train(
     method: str,
     name: str,

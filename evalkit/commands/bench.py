@@ -1,24 +1,69 @@
-"""`evalkit bench scale`."""
+"""`evalkit bench metrics` and `evalkit bench scale`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from evalkit.commands.compare import parts
-from evalkit.console import print_json, print_rows, progress
+from evalkit.commands.options import (
+    Commands,
+    json_option,
+    names,
+)
+from evalkit.console import (
+    print_json,
+    print_rows,
+    progress,
+)
 from evalkit.errors import EvalkitError
 
 
-@click.command()
-@click.option("--workers", callback=parts, help="Counts, e.g. 1,2,4,8; 1 and 2 when not given.")
-@click.option("--methods", callback=parts, help="Counts of methods per pair; 1,3,6,12 when not given.")
-@click.option("--sizes", callback=parts, help="ROWSxCOLUMNS, ...; 240x320 to 1024x1280 when not given.")
+@click.group(cls=Commands)
+def bench() -> None:
+    """Measure speed."""
+
+
+@bench.command("metrics")
+@click.option("--metrics", callback=names, help="E.g. VIF[smfnet],CB; the nine common ones, CV and CB when not given.")
+@click.option("--sizes", callback=names, help="ROWSxCOLUMNS, ...; 450x620,768x1024,1024x1280 when not given.")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=5, show_default=True, help="The median counts.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the figures to this JSON file.")
+@json_option
+def bench_metrics(
+    metrics: list[str] | None, sizes: list[str] | None, repeats: int, out: Path | None, as_json: bool
+) -> None:
+    """Milliseconds per pair of each metric, for a first and a further method on the same sources."""
+    from evalkit.bench import NINE, SIZES
+    from evalkit.bench import bench_metrics as run
+    from evalkit.metrics.registry import definitions
+
+    wanted = definitions(metrics or [*NINE, "CV[vifb]", "CB[vifb]"], "smfnet")
+    rows = run([d.full_name for d in wanted.values()], sizes or SIZES, repeats, progress)
+    if out is not None:
+        from evalkit.files import write_text
+
+        write_text(out, json.dumps(rows, indent=1) + "\n")
+    if as_json:
+        print_json(rows)
+        return
+    lines = []
+    for row in rows:
+        times = [f"{row[key]:.1f}" if row[key] is not None else "–" for key in ("first", "further", "dense")]
+        memory = f"{row['peak_mb']:.0f}" if row["peak_mb"] else "–"
+        lines.append([row["metric"], row["size"], *times, memory])
+    print_rows(["metric", "size", "first", "further", "dense", "peak MB"], lines, "ms per pair, one thread")
+
+
+@bench.command()
+@click.option("--workers", callback=names, help="Counts, e.g. 1,2,4,8; 1 and 2 when not given.")
+@click.option("--methods", callback=names, help="Counts of methods per pair; 1,3,6,12 when not given.")
+@click.option("--sizes", callback=names, help="ROWSxCOLUMNS, ...; 240x320 to 1024x1280 when not given.")
 @click.option("--pairs", type=click.IntRange(1, 10_000), default=16, show_default=True, help="Generated, per setting.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the figures to this JSON file.")
 @click.option("--chart", "picture", type=click.Path(path_type=Path), help="Draw them: a .svg, .png or .pdf file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def scale(
     workers: list[str] | None,
     methods: list[str] | None,

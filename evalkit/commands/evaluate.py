@@ -1,0 +1,129 @@
+"""`evalkit evaluate`, `evaluate-saliency`, `evaluate-segmentation`: images at hand, no protocol."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from evalkit.commands.options import (
+    EXIT_INCOMPLETE,
+    json_option,
+    names,
+    workers_option,
+)
+from evalkit.console import (
+    print_conventions,
+    print_json,
+    print_rows,
+    print_scores,
+    progress,
+)
+
+
+@click.command()
+@click.argument("fused", type=click.Path(path_type=Path))
+@click.option("--infrared", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
+@click.option("--visible", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
+@click.option("--convention", default="textbook", show_default=True, help="See `evalkit list metrics`; or all.")
+@click.option("--metrics", callback=names, help="E.g. EN,SD,SSIM[smfnet]; all of the convention when not given.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every image to this CSV file.")
+@workers_option
+@json_option
+def evaluate(
+    fused: Path,
+    infrared: Path,
+    visible: Path,
+    convention: str,
+    metrics: list[str] | None,
+    out: Path | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Measure a folder of fused images (or one image) against its sources, paired by file name."""
+    from evalkit.leaderboards.scores import image_scores, scores_csv, scores_dict
+    from evalkit.metrics.evaluate import evaluate_folder
+    from evalkit.metrics.registry import definitions, full_names_of
+
+    everything = convention == "all"
+    if everything:
+        convention, metrics = "textbook", full_names_of(metrics)
+    columns = definitions(metrics, convention)
+    if fused.is_file():
+        frame = image_scores(fused, infrared, visible, metrics, convention)
+    else:
+        frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress)
+    if out is not None:
+        from evalkit.files import write_text
+
+        # with the convention in every column's name, so that a file can be compared with another one
+        write_text(out, scores_csv(frame.rename(columns={name: d.full_name for name, d in columns.items()})))
+    if as_json:
+        print_json(scores_dict(frame, "all" if everything else convention))
+    elif everything:
+        print_conventions(frame, columns)
+    else:
+        print_scores(frame, columns, convention)
+    sys.exit(EXIT_INCOMPLETE if frame.attrs["holes"] else 0)
+
+
+@click.command("evaluate-saliency")
+@click.argument("prediction", type=click.Path(path_type=Path))
+@click.option("--truth", required=True, type=click.Path(path_type=Path), help="Folder of masks, paired by file name.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every map to this CSV file.")
+@click.option("--curves", type=click.Path(path_type=Path), help="Write the PR, F and E curves to this CSV file.")
+@json_option
+def evaluate_saliency(prediction: Path, truth: Path, out: Path | None, curves: Path | None, as_json: bool) -> None:
+    """Measure a folder of saliency maps: MAE, S, F (adaptive, mean, max, weighted) and E (adaptive, mean, max)."""
+    from evalkit.leaderboards.maps import curves_csv, saliency_folder, saliency_json, scores_csv
+
+    result = saliency_folder(prediction, truth, progress)
+    if out is not None or curves is not None:
+        from evalkit.files import write_text
+
+        for path, text in ((out, scores_csv), (curves, curves_csv)):
+            if path is not None:
+                write_text(path, text(result))
+    if as_json:
+        print_json(saliency_json(result))
+    else:
+        rows = [[name, "–" if v != v else f"{v:.4f}"] for name, v in result.scores.items()]
+        print_rows(["measure", "value"], rows, f"{len(result.images)} maps · convention pysodmetrics")
+        for where, reason in result.holes.items():
+            click.echo(f"– {where}: {reason}")
+    sys.exit(EXIT_INCOMPLETE if result.holes else 0)
+
+
+@click.command("evaluate-segmentation")
+@click.argument("prediction", type=click.Path(path_type=Path))
+@click.option("--truth", required=True, type=click.Path(path_type=Path), help="Folder of masks, paired by file name.")
+@click.option("--dataset", default="MSRS", show_default=True, help="Whose classes the ids are.")
+@click.option("--ignore", type=int, default=255, show_default=True, help="Id of pixels that do not count.")
+@json_option
+def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: int, as_json: bool) -> None:
+    """Measure a folder of class masks over the whole set: IoU and Acc per class, mIoU, mAcc, aAcc."""
+    from evalkit.data.card import load_card
+    from evalkit.leaderboards.masks import segmentation_folder
+
+    result = segmentation_folder(prediction, truth, load_card(dataset).segmentation, ignore, progress)
+    per_class = {name: result.scores.pop(name) for name in ("IoU", "Acc") if name in result.scores}
+    if as_json:
+        plain = {name: None if v != v else v for name, v in result.scores.items()}
+        classes = {name: {k: None if v != v else v for k, v in values.items()} for name, values in per_class.items()}
+        print_json({"convention": "set", "masks": result.masks, **plain, **classes, "holes": result.holes})
+    else:
+        title = f"{result.masks} masks · {dataset} · one confusion matrix over the set"
+        rows = [
+            [
+                name,
+                *("–" if per_class[m][name] != per_class[m][name] else f"{per_class[m][name]:.4f}" for m in per_class),
+            ]
+            for name in per_class.get("IoU", {})
+        ]
+        print_rows(["class", *per_class], rows, title)
+        for name, value in result.scores.items():
+            click.echo(f"{name} {'–' if value != value else f'{value:.4f}'}")
+        for where, reason in result.holes.items():
+            click.echo(f"– {where}: {reason}")
+    sys.exit(EXIT_INCOMPLETE if result.holes else 0)

@@ -1,0 +1,61 @@
+"""`evalkit fuse`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from evalkit.commands.options import (
+    EXIT_INCOMPLETE,
+    checkpoints_option,
+    data_root_option,
+    device_option,
+    json_option,
+    workers_option,
+)
+from evalkit.console import (
+    print_json,
+    progress,
+)
+
+
+@click.command()
+@click.argument("method")
+@data_root_option
+@click.option("--dataset", required=True)
+@click.option("--split", help="Of the data set; its default when not given.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Fused images: OUT/<method>/<dataset>/.")
+@click.option("--gray", is_flag=True, help="Classical methods: luminance only, without the visible colours.")
+@checkpoints_option
+@click.option("--checkpoint", "files", multiple=True, type=click.Path(path_type=Path), help="The weights file itself.")
+@device_option
+@workers_option
+@json_option
+def fuse(
+    method: str,
+    data_root: Path | None,
+    dataset: str,
+    split: str | None,
+    out: Path,
+    gray: bool,
+    checkpoints: Path | None,
+    files: tuple[Path, ...],
+    device: str,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Fuse a data set with a method, as 8-bit PNG files."""
+    from evalkit.methods.fuse import fuse_dataset
+    from evalkit.protocols.plan import find_data_root
+
+    root = find_data_root(data_root)
+    result = fuse_dataset(method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress)
+    if as_json:
+        print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures})
+    else:
+        click.echo(f"{result.fused} fused images in {result.folder}")
+        for stem, reason in result.failures.items():
+            click.echo(f"– {stem}: {reason}")
+    sys.exit(EXIT_INCOMPLETE if result.failures else 0)
