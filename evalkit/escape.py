@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
+LONGEST = 100  # bytes of a name as a file name, of which two are joined; file systems take 255
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
 _MARKS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # turn text around
 
@@ -20,8 +22,14 @@ def from_cell(text: str) -> str:
 
 
 def file_name(name: str) -> str:
-    """A name as the name of one file or folder: "w/o Mask" is w-o Mask; never a path, never a hidden file."""
+    """A name as the name of one file or folder: "w/o Mask" is w-o Mask; never a path, never a hidden file.
+
+    A name of more than LONGEST bytes is cut and gets a hash in place of the rest, so that two of them still differ.
+    """
     plain = re.sub(r'[/\\:*?"<>|\x00-\x1f\x7f]', "-", name)
+    encoded = plain.encode(errors="surrogatepass")
+    if len(encoded) > LONGEST:
+        plain = f"{encoded[: LONGEST - 9].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:8]}"
     return f"-{plain[1:]}" if plain.startswith(".") else plain
 
 

@@ -199,5 +199,7 @@ def _check_scalars(value: Any) -> None:
     elif isinstance(value, list | tuple | set):
         for item in value:
             _check_scalars(item)
+    elif isinstance(value, str):
+        value.encode()  # half a character, which no file could hold, is a ValueError
     elif isinstance(value, int) and abs(value) >= MAX_INTEGER:
         raise ValueError("a whole number has more than 63 bits")

@@ -21,7 +21,7 @@ from PIL import Image, PngImagePlugin
 
 from evalkit.data.card import load_card
 from evalkit.data.images import png_text, read_image, write_png
-from evalkit.data.pairs import file_hash, find_pairs, image_files
+from evalkit.data.pairs import file_hash, find_pairs, image_files, resolve
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.escape import file_name, from_cell, printable, to_cell
 from evalkit.leaderboards.export import FORMATS
@@ -29,6 +29,7 @@ from evalkit.leaderboards.image_scores import read_scores
 from evalkit.leaderboards.published import is_number, read_rows
 from evalkit.leaderboards.scores import scores_csv
 from evalkit.leaderboards.table import Cell, Column, Table, read_table
+from evalkit.methods.registry import check_name
 from evalkit.metrics.evaluate import Scores, evaluate_folder
 from evalkit.reading import parse_json, parse_yaml, read_file
 from evalkit.records.per_image import read_per_image
@@ -132,6 +133,18 @@ def test_names_of_methods_stay_in_their_folder() -> None:
         assert not set(made) & set('/\\:*?"<>|\0')
         assert not made.startswith(".")
     assert file_name("w/o Mask") == "w-o Mask"
+    long = [file_name(text) for text in ("x" * 300, "x" * 301, "\u4e00" * 200, "\ud800" * 200)]
+    assert len(set(long)) == 4
+    assert all(len(name.encode()) <= 100 for name in long)
+    with pytest.raises(EvalkitError, match="more than 100 bytes"):
+        check_name("x" * 101)
+
+
+def test_a_name_that_no_folder_can_have_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "TNO").mkdir()
+    assert resolve(tmp_path, "tno") == tmp_path / "TNO"
+    for name in ("x" * 300, "tno/" + "x" * 300, "a\0b", "../TNO", "ir"):
+        assert resolve(tmp_path, name) is None
 
 
 # what is written
@@ -221,6 +234,8 @@ BILLION = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         ("a: 1\na: 2", "'a' is there twice"),
         ("x" * (2**20 + 1), "more than the limit"),
         ("\0", "not valid YAML"),
+        ('a: [{"\\ud800": 1}]', "not valid YAML"),
+        ('a: "\\ud800"', "not valid YAML"),
     ],
 )
 def test_yaml_is_read_within_limits(text: str, says: str) -> None:
@@ -347,7 +362,10 @@ def test_a_table_from_elsewhere_leads_to_no_other_folder(tmp_path: Path) -> None
     assert run.file("../../x", "../y").resolve().is_relative_to(tmp_path / "scores")
     assert read_table(tmp_path).cells == table.cells
     fields = json.loads((tmp_path / "table.json").read_text())
-    for change in ({"cells": 3}, {"pairs": {"a": []}}, {"cells": [{**fields["cells"][0], "published": "\\input"}]}):
+    changes: list[dict] = [{"cells": 3}, {"pairs": {"a": []}}]
+    changes += [{"cells": [{**fields["cells"][0], "published": text}]} for text in ("\\input", "")]
+    changes += [{"layout": {"rows": axes, "header": ["metric"]}} for axes in (["../x"], ["metric"])]
+    for change in changes:
         (tmp_path / "table.json").write_text(json.dumps(fields | change))
         with pytest.raises(EvalkitError, match="cannot be read"):
             read_table(tmp_path)

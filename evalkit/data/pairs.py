@@ -194,14 +194,11 @@ def resolve(root: Path, relative: str) -> Path | None:
         if part == "..":  # names come from records and tables, too
             return None
         exact = root / part
-        if not exact.is_dir():
-            try:
-                alike = sorted(p for p in root.iterdir() if p.name.casefold() == part.casefold() and p.is_dir())
-            except OSError:
-                return None
-            if not alike:
-                return None
-            exact = alike[0]
+        try:
+            if not exact.is_dir():
+                exact = min(p for p in root.iterdir() if p.name.casefold() == part.casefold() and p.is_dir())
+        except (OSError, ValueError):  # no such folder, or a name that no folder can have
+            return None
         root = exact
     return root if root.is_dir() else None
 

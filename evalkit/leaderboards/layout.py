@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from evalkit.leaderboards.published import decimals_of
-from evalkit.leaderboards.table import Cell, Column, Table
+from evalkit.leaderboards.table import AXES, Cell, Column, Table
 
 Key = tuple[str, ...]
-AXES = ("dataset", "variant", "method", "class", "metric")
 DEFAULT = {"rows": ["method"], "header": ["dataset", "metric"]}
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"  # never wider than the page
 PREAMBLE = r"\usepackage{booktabs,graphicx,xcolor} and \usepackage[T1]{fontenc}"

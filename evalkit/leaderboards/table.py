@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Status = Literal["equal", "close", "differs", "unpublished", "other data", "hole"]
 AGREEMENT: tuple[Status, ...] = ("equal", "close", "differs")
 CLOSE = 1e-3  # relative difference up to which a value counts as close to the printed one
+AXES = ("dataset", "variant", "method", "class", "metric")  # that a paper arranges its table by
 COLUMNS = ["dataset", "method", "metric", "value", "published", "difference", "images", "status", "reason"]
 
 
@@ -158,12 +159,15 @@ class Table:
         for cell in self.cells:
             if cell.metric not in names:
                 raise ValueError(f"a cell of {cell.metric!r}, which is no column")
-            if cell.published and not is_number(cell.published):
+            if cell.published is not None and not is_number(cell.published):
                 raise ValueError(f"the published {cell.published!r} is no number")
         if any(len(block) != 2 for block in self.blocks.values()):
             raise ValueError("a block is no pair of data set and variant")
         if self.layout and {*self.layout} != {"rows", "header"}:
             raise ValueError("the layout is not of rows and header")
+        axes = [axis for part in self.layout.values() for axis in part]
+        if not set(axes) <= set(AXES) or len(set(axes)) < len(axes):
+            raise ValueError(f"the layout has other axes than {', '.join(AXES)}, or one of them twice")
 
     def counts(self) -> dict[str, int]:
         """Cells, those that are measured, and how many of each status."""

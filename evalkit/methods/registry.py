@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from evalkit.errors import EvalkitError, UnknownNameError
-from evalkit.escape import odd_character
+from evalkit.escape import LONGEST, odd_character
 
 
 class MethodCard(BaseModel):
@@ -71,6 +71,8 @@ def method_card(name: str) -> MethodCard:
 
 def check_name(name: str) -> str:
     """A method's name as a folder name. Raises EvalkitError where it would leave the folder it belongs to."""
+    if len(name.encode(errors="replace")) > LONGEST:
+        raise EvalkitError(f"{name[:40]}... cannot be a method's name: it has more than {LONGEST} bytes.")
     if not name.strip() or "/" in name or "\\" in name or name.startswith(".") or odd_character(name):
         raise EvalkitError(f"{name!a} cannot be a method's name: it names a folder, so no slashes and no leading dot.")
     return name
