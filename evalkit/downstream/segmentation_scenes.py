@@ -58,13 +58,12 @@ class Scenes:
         names = {split.name for split in train.card.splits}
         try:
             test = images("test")
-        except EvalkitError as error:
+        except EvalkitError:
             if not small:
                 raise
             divided, split = self._divided(train, schedule.lists)
-            how = f"the test split cannot be used here ({str(error).split(':')[0]}): {len(divided.pairs.pairs)} "
-            how += f"labelled pairs of the training split divided {schedule.lists} within day and night"
-            return divided, split, how
+            how = f"no labelled test split at hand: {len(divided.pairs.pairs)} labelled pairs of the training split "
+            return divided, split, how + f"divided {schedule.lists} within day and night"
         if "val" in names:
             val = images("val")
             split = Split(*(tuple(p.stem for p in part.pairs.pairs) for part in (train, val, test)))
