@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -23,6 +25,17 @@ def _one_thread() -> None:
     """Tests run side by side: more threads than processors make PyTorch many times slower."""
     if "torch" in sys.modules:  # imported by the tests that were collected
         sys.modules["torch"].set_num_threads(1)
+
+
+@contextmanager
+def two_threads() -> Iterator[None]:
+    """For a while PyTorch computes on two threads."""
+    torch = sys.modules["torch"]
+    torch.set_num_threads(2)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

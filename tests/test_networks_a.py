@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from conftest import two_threads  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.nn import functional  # noqa: E402
@@ -134,11 +135,8 @@ def test_threads_do_not_change_the_result(name):
     network, infrared, visible = untrained(name), noise(1, 1, 24, 31), noise(1, 1, 24, 31, seed=1)
     with torch.inference_mode():
         one = network(infrared, visible)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = network(infrared, visible)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import textured
+from conftest import textured, two_threads
 
 torch = pytest.importorskip("torch")
 
@@ -173,11 +173,8 @@ def test_threads_do_not_matter(name):
     network, images = untrained(name), inputs(name, 1, 61, 47)
     with torch.inference_mode():
         one = network(*images)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = network(*images)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
 
 

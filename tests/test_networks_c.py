@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import make_tno
+from conftest import make_tno, two_threads
 
 torch = pytest.importorskip("torch")
 
@@ -126,11 +126,8 @@ def test_threads_do_not_change_the_result(name):
     network, pair = untrained(name), images(24, 31)
     with torch.inference_mode():
         one = output(network, *pair)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = output(network, *pair)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 

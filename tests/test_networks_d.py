@@ -15,6 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from conftest import two_threads  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from evalkit.data.images import to_gray  # noqa: E402
@@ -163,11 +164,8 @@ def test_threads_do_not_change_the_result(name):
     network, images = untrained(name), pair(16, 16)
     with torch.inference_mode():
         one = network(*images)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = network(*images)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 

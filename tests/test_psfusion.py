@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import textured
+from conftest import textured, two_threads
 from PIL import Image
 from scipy import ndimage
 
@@ -157,12 +157,9 @@ def test_batch_and_threads_do_not_matter():
             alone = network.outputs(infrared[i : i + 1], visible[i : i + 1])
             for a, b in zip(together, alone, strict=True):
                 torch.testing.assert_close(a[i : i + 1], b, rtol=1e-5, atol=1e-5)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             for a, b in zip(together, network.outputs(infrared, visible), strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
-        finally:
-            torch.set_num_threads(1)
 
 
 def test_the_seed_decides_the_weights():

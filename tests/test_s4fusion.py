@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from conftest import SHARED  # noqa: E402
+from conftest import SHARED, two_threads  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
@@ -630,11 +630,8 @@ def test_threads_do_not_change_the_result():
     network, a, b = untrained(CPU_OPTIONS), noise(1, 1, 25, 25), noise(1, 1, 25, 25, seed=1)
     with torch.inference_mode():
         one = network(a, b)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = network(a, b)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
 
 

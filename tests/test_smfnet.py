@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED, textured
+from conftest import SHARED, textured, two_threads
 from scipy import ndimage
 
 torch = pytest.importorskip("torch")
@@ -140,11 +140,8 @@ def test_threads_do_not_matter():
     small, inputs = network().eval(), pair(20, 18)
     with torch.inference_mode():
         one = small(*inputs)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = small(*inputs)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
 
 

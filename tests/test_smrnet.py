@@ -8,7 +8,7 @@ import itertools
 import cv2
 import numpy as np
 import pytest
-from conftest import textured
+from conftest import textured, two_threads
 
 torch = pytest.importorskip("torch")
 
@@ -305,11 +305,8 @@ def test_fusion_of_a_batch_and_on_two_threads():
     with torch.inference_mode():
         together = network(infrared, visible)
         alone = torch.cat([network(infrared[i : i + 1], visible[i : i + 1]) for i in range(2)])
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             threaded = network(infrared, visible)
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
     torch.testing.assert_close(together, threaded, rtol=0, atol=1e-5)
 
@@ -416,11 +413,8 @@ def test_detection_of_a_batch_and_on_two_threads():
     with torch.inference_mode():
         together = network(*batch).total
         alone = torch.cat([network(*(image[i : i + 1] for image in batch)).total for i in range(2)])
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             threaded = network(*batch).total
-        finally:
-            torch.set_num_threads(1)
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
     torch.testing.assert_close(together, threaded, rtol=0, atol=1e-5)
 

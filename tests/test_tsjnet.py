@@ -19,6 +19,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from conftest import two_threads  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -607,11 +608,8 @@ def test_threads_do_not_matter():
     network, images = small(), pair(56, 56)
     with torch.inference_mode():
         one = network(*images)
-        torch.set_num_threads(2)
-        try:
+        with two_threads():
             two = network(*images)
-        finally:
-            torch.set_num_threads(1)
     assert torch.allclose(one, two, atol=1e-5)
 
 

@@ -9,7 +9,7 @@ always give the same scene, whatever the number of scenes written.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.card import load_card
 from evalkit.data.images import write_png
+from evalkit.data.pairs import find_pairs
 from evalkit.data.scenery.canvas import BIKE, CAR, PERSON, Canvas
 from evalkit.data.scenery.layout import CONDITIONS, SCALE, draw, place_camera
 from evalkit.data.scenery.light import Layers, infrared_image, smoke_in_front, visible_image
-from evalkit.errors import EvalkitError
+from evalkit.errors import DataError, EvalkitError
 from evalkit.files import write_text
 
 MIN_SIDE = 64
@@ -146,6 +148,28 @@ def write_scenes(
         if progress is not None:
             progress()
     return folder
+
+
+def draw_scenes(
+    root: Path,
+    count: int,
+    seed: int = 0,
+    width: int = 640,
+    height: int = 480,
+    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
+    text: str = "draw sample scenes",
+) -> Path:
+    """A data root with so many scenes, drawn unless they are there already; `write_scenes` says what may go wrong."""
+    try:
+        if len(find_pairs(load_card("samples"), root).pairs) == count:
+            return root
+    except DataError:  # none are there
+        pass
+    steps = iter(progress(range(count + 1), count, text))
+    next(steps)
+    write_scenes(root, count, seed, width, height, progress=lambda: next(steps, None))
+    next(steps, None)  # the bar is complete
+    return root
 
 
 def contact_sheet(scenes: Sequence[Scene]) -> NDArray[np.uint8]:

@@ -173,15 +173,7 @@ def sample_root(job: Job, count: int, seed: int, width: int, height: int) -> Pat
     Raises:
         OutputError: a file cannot be written.
     """
-    from evalkit.data.scenes import write_scenes
+    from evalkit.data.scenes import draw_scenes
 
     root = job.settings.out / "downstream" / f"scenes-{count}-{width}x{height}-seed{seed}"
-    try:
-        complete = len(find_pairs(load_card("samples"), root).pairs) == count
-    except EvalkitError:
-        complete = False
-    if not complete:
-        steps = iter(job.settings.progress(range(count + 1), count, "draw scenes"))
-        next(steps)
-        write_scenes(root, count, seed, width, height, progress=lambda *_: next(steps, None))
-    return root
+    return draw_scenes(root, count, seed, width, height, job.settings.progress)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from evalkit.data.card import Card, load_card
-from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
+from evalkit.data.pairs import PairSet, image_files, resolve
 from evalkit.engine import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.escape import file_name
@@ -245,17 +245,6 @@ def prepare_out(out: Path, existing: Existing) -> Path:
 
 def sample_scenes(out: Path, progress: Progress) -> Path:
     """A data root with the sample scenes, drawn unless they are there already."""
-    from evalkit.data.scenes import write_scenes
+    from evalkit.data.scenes import draw_scenes
 
-    root = out / "data"
-    try:
-        complete = len(find_pairs(load_card("samples"), root).pairs) == SAMPLE_PAIRS
-    except DataError:
-        complete = False
-    if not complete:
-        steps = iter(progress(range(SAMPLE_PAIRS + 1), SAMPLE_PAIRS, "draw sample scenes"))
-        next(steps)
-        write_scenes(root, SAMPLE_PAIRS, progress=lambda *_: next(steps, None))
-        for _ in steps:
-            pass
-    return root
+    return draw_scenes(out / "data", SAMPLE_PAIRS, progress=progress)

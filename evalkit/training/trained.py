@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evalkit.data.card import load_card
-from evalkit.data.pairs import find_pairs
-from evalkit.data.scenes import write_scenes
+from evalkit.data.scenes import draw_scenes
 from evalkit.errors import DataError
 from evalkit.methods.checkpoints import CheckpointError, State, as_state, check_shapes
 from evalkit.methods.network import NetworkMethod
@@ -74,12 +72,4 @@ def training_scenes(
     root: Path, progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items
 ) -> Path:
     """A data root with scenes to learn from, drawn unless they are there already. Raises OutputError."""
-    try:
-        complete = len(find_pairs(load_card("samples"), root).pairs) == SCENES
-    except DataError:
-        complete = False
-    if not complete:
-        steps = iter(progress(range(SCENES + 1), SCENES, "draw scenes to learn from"))
-        next(steps)
-        write_scenes(root, SCENES, SEED, *SIZE, progress=lambda *_: next(steps, None))
-    return root
+    return draw_scenes(root, SCENES, SEED, *SIZE, progress=progress, text="draw scenes to learn from")
