@@ -268,6 +268,16 @@ def test_weights_of_a_training_fill_a_row_on_other_data(trained, data, tmp_path)
     assert (tmp_path / "run/maps/BS/VT5000/4.png").is_file()
 
 
+def test_the_figure_of_quality_and_cost_is_drawn_where_a_row_has_both(data, maps, tmp_path):
+    shutil.copytree(maps / "IRFS", maps / "SMR-Net")
+    table = run("smrnet-fig1", data, tmp_path / "run", outputs=maps, methods=["IRFS", "SMR-Net"])
+    assert table.cell("VT821", "SMR-Net", "FLOPs").value == pytest.approx(35.88, abs=0.005)
+    assert "no code for this network" in table.cell("VT821", "IRFS", "FLOPs").reason
+    assert "SMR-Net" in (tmp_path / "run/scatter.svg").read_text()
+    run("smrnet-fig1", data, tmp_path / "none", outputs=maps, methods=["IRFS"])
+    assert not (tmp_path / "none/scatter.svg").exists()
+
+
 def test_cost_is_counted_of_the_network_that_makes_the_maps():
     from torch.utils.flop_counter import FlopCounterMode
 

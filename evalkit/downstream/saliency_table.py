@@ -58,6 +58,8 @@ def fill(job: Job, table: Table) -> None:
     if any(method in SOURCES for method in job.methods):
         note += " Visible, Infrared: the source image itself, read as a map."
     table.note = " ".join(filter(None, [table.note, note]))
+    if job.chosen.draws == "scatter":
+        write_scatter(table, settings.out)
 
 
 def columns_of(job: Job) -> list[str]:
@@ -132,6 +134,18 @@ def _flops_cell(dataset: str, method: str, flops: dict[str, float | str]) -> Cel
     if isinstance(value, str):
         return Cell(dataset, method, "FLOPs", None, None, 0, "hole", value)
     return Cell(dataset, method, "FLOPs", value, None, 1, "unpublished", "three images of 352x352")
+
+
+def write_scatter(table: Table, out: Path) -> None:
+    """scatter.svg: F against multiply-adds, where a row has both. Raises OutputError."""
+    from evalkit.leaderboards.plots.scatter import read_cost, scatter
+    from evalkit.leaderboards.plots.values import blocks
+
+    have = [{c.method for c in table.cells if c.metric == name and c.value is not None} for name in ("F", "FLOPs")]
+    if have[0] & have[1]:
+        table.write(out)  # what the plot reads
+        scatter(blocks([out], metrics=["F"]), read_cost(str(out), "FLOPs"), "page").save(out / "scatter.svg")
+        table.note += " The figure: scatter.svg."
 
 
 def write_curves(dataset: str, curves: dict[str, MapScores], missing: dict[str, str], out: Path) -> None:

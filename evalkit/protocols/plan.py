@@ -96,15 +96,16 @@ def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -
 
 
 def _other_labelled(chosen: Protocol, name: str) -> str:
-    """A data set that the paper does not use but has the labels that a downstream network learns from; else nothing."""
-    if chosen.task not in TRAINED_ON_IMAGES:
+    """A data set that the paper does not use but has the labels that the task needs; else nothing."""
+    wanted = "salient" if chosen.kind == "saliency" else TRAINED_ON_IMAGES.get(chosen.task)
+    if wanted is None:
         return ""
     try:
         card = load_card(name)
     except UnknownNameError:
         return ""
     kinds = {kind for layout in card.layouts for kind in layout.labels}
-    return card.name if TRAINED_ON_IMAGES[chosen.task] in kinds else ""
+    return card.name if wanted in kinds else ""
 
 
 def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | None, sample: bool) -> list[str]:
