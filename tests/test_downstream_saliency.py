@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,10 +14,15 @@ import evalkit
 from evalkit.cli import main
 from evalkit.data.images import read_image, write_png
 from evalkit.leaderboards.maps import saliency_folder
+from evalkit.leaderboards.published import published_rows
+from evalkit.leaderboards.site.entries import Entry
+from evalkit.leaderboards.site.pages import blocks
 from evalkit.leaderboards.verify import verify
 from evalkit.metrics.saliency import saliency_dataset
+from evalkit.protocols.fusion import cell
 from evalkit.protocols.plan import plan_methods
 from evalkit.protocols.schema import protocol
+from evalkit.records.record import Record, load
 
 COLUMNS = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
 TINY = {
@@ -83,7 +89,7 @@ def test_what_has_no_map_is_a_hole_with_a_cure(data, maps, tmp_path):
     (maps / "IRFS/VT821/3.png").unlink()
     table = run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS", "MTMR", "SMR-Net"])
     assert "no value for 1 of 5 images" in table.cell("VT821", "IRFS", "S").reason
-    assert f"{maps}/MTMR/VT821/<stem>.png" in table.cell("VT821", "MTMR", "S").reason
+    assert "OUTPUTS/MTMR/VT821/<stem>.png" in table.cell("VT821", "MTMR", "S").reason
     assert "--train" not in table.cell("VT821", "MTMR", "S").reason
     assert "--train" in table.cell("VT821", "SMR-Net", "S").reason
     assert not table.measured
@@ -105,6 +111,16 @@ def test_a_bad_map_is_named(data, maps, tmp_path, spoil, reason):
         assert cell.value is None
         assert reason in cell.reason
         assert "(2)" in cell.reason
+
+
+def test_no_path_of_this_machine_is_kept(data, maps, tmp_path):
+    (maps / "IRFS/VT821/2.png").write_bytes(b"\x89PNG damaged")
+    options = {"datasets": ["VT821", "VT1000"], "methods": ["IRFS", "MTMR", "SMR-Net"], "workers": 1}
+    evalkit.reproduce("smrnet-table2", data, outputs=maps, out=tmp_path / "run", **options)
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file():
+            assert str(tmp_path) not in path.read_text(), path
+    assert "OUTPUTS/IRFS/VT821/2.png" in (tmp_path / "run/scores/VT821/IRFS.csv").read_text()
 
 
 def test_scores_follow_the_maps_and_the_masks(data, maps, tmp_path):
@@ -136,6 +152,26 @@ def test_a_changed_map_or_score_is_found(data, maps, tmp_path):
     assert len(verify(record)[0].problems) > 1
 
 
+def test_a_pair_without_a_mask_is_left_out_by_run_and_verification(data, maps, tmp_path):
+    (data / "VT821/GT/2.png").unlink()
+    table = run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS", "Visible"])
+    assert table.cell("VT821", "IRFS", "S").images == 4
+    for method in ("IRFS", "Visible"):
+        (found,) = verify(tmp_path / f"run/records/VT821__{method}.json", fused=maps, data_root=data)
+        assert found.problems == ["measured on 4 pairs, the protocol's table on 821: not the same data"]
+    record = json.loads((tmp_path / "run/records/VT821__IRFS.json").read_text())
+    for metrics in (["S[smfnet]", *record["metrics"][1:]], record["metrics"][::-1]):
+        changed = Record.model_validate(record | {"metrics": metrics})
+        path = tmp_path / "run/records/changed.json"
+        path.write_text(changed.model_copy(update={"record_hash": changed.hash()}).model_dump_json())
+        assert any("the metrics are" in p for p in verify(path, tmp_path / "run/scores/VT821/IRFS.csv")[0].problems)
+    shutil.rmtree(data / "VT821/GT")
+    result = CliRunner().invoke(
+        main, ["reproduce", "smrnet-table2", "--plan", "--data-root", str(data), "--datasets", "VT821"]
+    )
+    assert "no masks of salient objects" in result.output
+
+
 def test_results_do_not_depend_on_workers(data, maps, tmp_path):
     options = {"datasets": ["VT821"], "outputs": maps, "methods": ["IRFS", "Visible"]}
     for workers in (1, 2):
@@ -157,6 +193,23 @@ def test_the_figure_of_curves_is_drawn_with_its_values(data, maps, tmp_path):
         assert "IRFS" in text
         assert "MTMR" in text  # as missing
     assert "pr-*.svg" in table.note
+    (maps / "IRFS/VT821/0.png").unlink()
+    assert not run("smrnet-fig6", data, tmp_path / "run", outputs=maps, methods=["IRFS", "MTMR"]).measured
+    assert not [*(tmp_path / "run").glob("*.svg"), *(tmp_path / "run/curves/VT821").iterdir()]  # of the earlier run
+
+
+def test_maps_at_hand_need_no_pytorch(data, maps, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    shutil.copytree(maps / "IRFS", maps / "SMR-Net")
+    table = run("smrnet-fig1", data, tmp_path / "run", outputs=maps, methods=["IRFS", "SMR-Net"])
+    assert table.cell("VT821", "SMR-Net", "F").value is not None
+    assert "pip install 'evalkit[networks]'" in table.cell("VT821", "SMR-Net", "FLOPs").reason
+    (tmp_path / "SMR-Net.safetensors").touch()
+    table = run("smrnet-table2", data, tmp_path / "weights", checkpoints=tmp_path, methods=["SMR-Net"])
+    assert "pip install 'evalkit[networks]'" in table.cell("VT821", "SMR-Net", "S").reason
+    table = run("smrnet-table2", data, tmp_path / "train", train=True, methods=["SMR-Net"])
+    assert "pip install 'evalkit[training]'" in table.cell("VT821", "SMR-Net", "S").reason
 
 
 def test_rows_of_a_sample_run_are_those_that_can_be_trained():
@@ -193,6 +246,9 @@ def test_the_16_real_pairs_have_the_measures_of_part_by_part_evaluation(shared, 
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
+from safetensors import safe_open  # noqa: E402
+
+from evalkit.training.loop import Trained  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +272,8 @@ def test_a_row_of_a_sample_run_is_trained_and_measured(trained):
     out = options["out"]
     assert table.complete
     cell = table.cell("samples", "BS", "S")
-    assert (cell.status, cell.reason) == ("other data", "trained here by the recipe tiny, not as in the paper")
+    assert cell.status == "other data"
+    assert cell.reason.startswith("trained here by the recipe tiny of one's own (")
     weights = out / "training/BS/best.safetensors"
     recipe, _ = read_recipe(weights)
     assert recipe.variant == "BS"
@@ -266,6 +323,85 @@ def test_weights_of_a_training_fill_a_row_on_other_data(trained, data, tmp_path)
     assert "has not the weights of SMR-Net DC" in table.cell("VT5000", "DC", "S").reason
     assert "none.safetensors" in table.cell("VT5000", "none", "S").reason
     assert (tmp_path / "run/maps/BS/VT5000/4.png").is_file()
+    # the cost is that of this network, not of the paper's
+    shutil.copy(folder / "BS.safetensors", folder / "SMR-Net.safetensors")
+    options = {"checkpoints": folder, "workers": 1}
+    table = evalkit.reproduce("smrnet-fig1", data, methods=["SMR-Net"], out=tmp_path / "variant", **options)
+    assert "has not the weights of SMR-Net as" in table.cell("VT5000", "SMR-Net", "FLOPs").reason
+
+
+def test_a_recipe_is_the_papers_by_what_it_says():
+    from evalkit.training.recipe import Recipe, label, load_recipe
+    from evalkit.training.trained import on_samples
+
+    paper = load_recipe("SMR-Net", "paper", "BS")
+    assert label(paper) == "paper"
+    assert label(on_samples(paper)) == "paper on samples"
+    assert label(paper.model_copy(update={"seed": 7})).startswith("paper of one's own (")
+    assert label(Recipe.model_validate(TINY | {"name": "paper"})).startswith("paper of one's own (")
+
+
+def test_values_of_other_recipes_are_apart_on_the_site_as_in_the_table(data, maps, tmp_path):
+    run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS"])
+    record = load(tmp_path / "run/records/VT821__IRFS.json")
+    chosen, rows = protocol("smrnet-table2"), published_rows("smrnet-table2")
+    for recipe, status in (("", "differs"), ("paper", "differs"), ("small", "other data"), ("paper on samples", None)):
+        method = record.method | ({"recipe": recipe} if recipe else {})
+        dataset = record.dataset | {"pairs": 821, "expected": 821}
+        other = record.model_copy(update={"method": method, "dataset": dataset})
+        block = next(b for b in blocks(chosen, rows, [Entry(other, recipe.encode(), None)]) if b.name == "VT821")
+        shown = next(row for row in block.rows if row.entry).cells["S"].status
+        assert shown == cell(other, "S", next(r for r in rows if r.method == "IRFS")).status == (status or "other data")
+
+
+def test_weights_whose_recipe_describes_no_network_are_refused_before_they_get_memory(trained, data, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    weights = trained[1]["out"] / "training/BS/best.safetensors"
+    with safe_open(weights, framework="pt") as file:
+        about = file.metadata()
+    place = next(key for key, value in about.items() if '"detection"' in value)
+    for change in ({"width": -8}, {"blocks": "abc"}, {"width": 384}):
+        fields = json.loads(about[place])
+        holder = fields if "network" in fields else fields["recipe"]
+        holder["network"]["detection"] |= change
+        save_file(load_file(weights), tmp_path / "BS.safetensors", about | {place: json.dumps(fields)})
+        shutil.copytree(data / "VT821", data / "VT5000", dirs_exist_ok=True)
+        table = evalkit.reproduce(
+            "smrnet-table3", data, methods=["BS"], checkpoints=tmp_path, out=tmp_path / "run", workers=1
+        )
+        assert "BS.safetensors" in table.cell("VT5000", "BS", "S").reason
+
+
+def test_a_network_is_trained_once_for_all_data_sets(data, tmp_path, monkeypatch):
+    import evalkit.training.loop
+
+    calls = []
+
+    def failing(recipe, root, out, **options):
+        calls.append(out)
+        return Trained(out, out / "best.safetensors", [], 0, 0, 0)
+
+    monkeypatch.setattr(evalkit.training.loop, "train", failing)
+    shutil.copytree(data / "VT821", data / "VT1000")
+    table = evalkit.reproduce(
+        "smrnet-table2", data, datasets=["VT821", "VT1000"], methods=["SMR-Net"], train=True, existing="replace",
+        out=tmp_path / "run", workers=1,
+    )  # fmt: skip
+    assert len(calls) == 1
+    assert not table.measured
+
+
+def test_the_detector_sees_squares_of_the_size_it_learned_from():
+    from evalkit.training.recipe import Recipe
+    from evalkit.training.systems.smrnet import saliency_method
+
+    for changes, size in (
+        ({}, 64),
+        ({"stages": TINY["stages"][::-1]}, 64),
+        ({"augment": {"resize": 96}, "stages": [{"name": "detect", "epochs": 1, "parts": ["detection"]}]}, 96),
+    ):
+        assert saliency_method(Recipe.model_validate(TINY | changes)).build().size == size
 
 
 def test_the_figure_of_quality_and_cost_is_drawn_where_a_row_has_both(data, maps, tmp_path):

@@ -84,7 +84,7 @@ class Run:
             try:
                 prepare_data(places[row.method] / "data", pairs, row.fused, self.split, self.images.card)
             except DataError as error:
-                results[row.method].hole = str(error)
+                results[row.method].hole = settings.named(str(error))
                 rows.remove(row)
         for seed in self.recipe.seeds:  # all rows with one seed first: a run that is stopped early has a whole table
             for row in rows:

@@ -49,9 +49,11 @@ def fill(job: Job, table: Table) -> None:
             raise
         except EvalkitError as error:
             for method in job.methods:
-                table.cells += cells_of(job, block, method, Found(hole=str(error)), printed, recipe, 0)
+                table.cells += cells_of(
+                    job, block, method, Found(hole=job.settings.named(str(error))), printed, recipe, 0
+                )
             continue
-        table.pairs[dataset] = len(run.images.pairs.pairs)
+        table.pairs[block] = len(run.images.pairs.pairs)
         results = run.measure()
         for condition in run.conditions if not published else ():
             add_columns(table, job, [f"mean ({condition})"])

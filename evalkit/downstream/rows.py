@@ -92,6 +92,7 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
             row.place_in(settings.out, pairs)
         if isinstance(row.fuser, ClassicalFuser):
             row.fuser.gray = False
+        row.hole = settings.named(row.hole)
         rows.append(row)
     sources = [path for p in pairs.pairs for path in (p.infrared, p.visible, p.labels[kind])]
     hashes = hash_files(sources, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,7 +47,8 @@ def find_maps(
     if method in SOURCES:
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
     if weights_of(method, checkpoints):
-        return Row(method, "checkpoint")
+        missing = "" if importlib.util.find_spec("torch") else "needs PyTorch: pip install 'evalkit[networks]'"
+        return Row(method, hole=missing) if missing else Row(method, "checkpoint")
     place = f"{outputs or 'OUTPUTS'}/{file_name(method)}/{card.name}/<stem>.png"
     reason = f"no saliency maps: put them in {place}{'' if outputs else ' and give --outputs OUTPUTS'}"
     if learns(method, chosen):
@@ -78,23 +80,25 @@ def plan_maps(
     if row.hole and learns(method, chosen) and (settings.train or sample):
         if not can_train():
             return Row(method, hole="training needs PyTorch and Lightning Fabric: pip install 'evalkit[training]'")
-        trained = train_network(method, chosen, settings, root, sample)
-        if isinstance(trained, str):
-            return Row(method, hole=trained)
-        row = predictor(method, trained.weights, chosen, settings)
+        found = train_network(method, chosen, settings, root, sample)
+        if isinstance(found, str):
+            return Row(method, hole=settings.named(found))
+        row = predictor(method, found[1].weights, chosen, settings)
         row.filled_from = "trained"
     elif row.filled_from == "checkpoint":
         weights = weights_of(method, settings.checkpoints)
         assert weights is not None
         row = predictor(method, weights, chosen, settings)
+    row.hole = settings.named(row.hole)
     row.place_in(settings.out, pairs, "maps")
     return row
 
 
 def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
     """The row with the network whose weights lie there, or a hole: the file is damaged or of another network."""
+    from evalkit.training.recipe import label
     from evalkit.training.state import read_recipe
-    from evalkit.training.systems.smrnet import saliency_method
+    from evalkit.training.systems.smrnet import inside, saliency_method
     from evalkit.training.trained import check_size
 
     variant = chosen.ablations.get(method, "")
@@ -104,11 +108,12 @@ def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) 
         if recipe is None or (recipe.method, recipe.variant) != (chosen.paper, variant):
             what = f"{chosen.paper} {variant}".strip()
             return Row(method, hole=f"{weights} has not the weights of {what} as `evalkit train` writes them")
-        check_size(weights, recipe)
-        fuser = fuser_of(method, saliency_method(recipe), weights, replace(settings, recolour=False))
+        network = saliency_method(recipe)
+        check_size(weights, network.build, inside)
+        fuser = fuser_of(method, network, weights, replace(settings, recolour=False))
     except EvalkitError as error:
         return Row(method, hole=str(error))
-    return Row(method, "checkpoint", fuser, recipe=recipe.name)
+    return Row(method, "checkpoint", fuser, recipe=label(recipe))
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,7 @@ def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -
     done = _each(settings.engine.map(measure_unit, chunks(list(todo.values()), MAPS)))
     progress = settings.progress(done, len(todo), f"measure {pairs.dataset}, {row.method}")
     for stem, scores in zip(todo, progress, strict=True):
+        scores.holes = {column: settings.named(reason) for column, reason in scores.holes.items()}
         file.append(stem, keys[stem], scores)
         measured[stem] = scores
     if keys:

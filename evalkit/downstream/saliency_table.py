@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from evalkit.escape import file_name
 from evalkit.files import write_text
 from evalkit.leaderboards.maps import MapScores, curves_csv
 from evalkit.leaderboards.table import Cell, Table
+from evalkit.methods.fuse import NetworkFuser
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, Row, use_of
@@ -35,7 +37,6 @@ def fill(job: Job, table: Table) -> None:
         OutputError: a file cannot be written.
     """
     settings = job.settings
-    flops = flops_of(job) if "FLOPs" in job.chosen.metrics else {}
     for dataset, use in job.uses.items():
         curves: dict[str, MapScores] = {}
         missing: dict[str, str] = {}
@@ -44,15 +45,16 @@ def fill(job: Job, table: Table) -> None:
             table.pairs[dataset] = record.dataset["pairs"]
             for column in columns_of(job):
                 table.cells.append(cell(record, column, job.published.get((dataset, row.method, column))))
-            if flops:
-                table.cells.append(_flops_cell(dataset, row.method, flops))
+            if "FLOPs" in job.chosen.metrics:
+                table.cells.append(flops_cell(job, dataset, row))
             if job.chosen.draws == "pr_curve":
                 if record.holes:
                     missing[row.method] = next(iter(record.holes.values()))
                 else:
                     curves[row.method] = measure_curves(row, pairs, settings)
-        if curves:
+        if job.chosen.draws == "pr_curve":
             write_curves(dataset, curves, missing, settings.out)
+        if curves:
             table.note = f"The curves: curves/{dataset}/*.csv, pr-*.svg, f-*.svg. {table.note}".strip()
     note = "F and E at the adaptive threshold; masks > 128; convention pysodmetrics."
     if any(method in SOURCES for method in job.methods):
@@ -81,7 +83,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
     except EvalkitError as error:
         pairs = PairSet(card.name, use.split, root, "", ())
         for method in job.methods:
-            row = Row(method, hole=f"the data set cannot be used: {error}")
+            row = Row(method, hole=settings.named(f"the data set cannot be used: {error}"))
             yield row, pairs, summarise(job.chosen, pairs, use, row, names, {}, {}, started)
         return
     if job.sample:
@@ -108,32 +110,32 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         yield row, pairs, record
 
 
-def flops_of(job: Job) -> dict[str, float | str]:
-    """Method -> multiply-adds of the salient-object network for three images of 352x352, or why they are not known.
+def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
+    """Multiply-adds of the salient-object network for three images of 352x352.
 
-    Of the network that `--recipe` names, where its maps are made here; of the paper's where they are the user's.
+    Of the network that made the maps; of the paper's where they are the user's.
     """
-    from evalkit.training.recipe import load_recipe
+    reason = ""
+    if not learns(row.method, job.chosen):
+        reason = "evalkit has no code for this network"
+    elif importlib.util.find_spec("torch") is None:
+        reason = "needs PyTorch: pip install 'evalkit[networks]'"
+    elif row.hole:
+        reason = row.hole
+    if reason:
+        return Cell(dataset, row.method, "FLOPs", None, None, 0, "hole", reason)
+    from evalkit.training.recipe import label, load_recipe
+    from evalkit.training.state import read_recipe
     from evalkit.training.systems.smrnet import detector_cost
 
-    found: dict[str, float | str] = {}
-    for method in job.methods:
-        if not learns(method, job.chosen):
-            found[method] = "evalkit has no code for this network"
-            continue
-        trained = job.settings.train or job.sample
-        recipe = load_recipe(
-            job.chosen.paper, job.settings.recipe if trained else "paper", job.chosen.ablations.get(method, "")
-        )
-        found[method] = detector_cost(recipe).multiply_adds / 1e9
-    return found
-
-
-def _flops_cell(dataset: str, method: str, flops: dict[str, float | str]) -> Cell:
-    value = flops[method]
-    if isinstance(value, str):
-        return Cell(dataset, method, "FLOPs", None, None, 0, "hole", value)
-    return Cell(dataset, method, "FLOPs", value, None, 1, "unpublished", "three images of 352x352")
+    recipe = load_recipe(job.chosen.paper, "paper", job.chosen.ablations.get(row.method, ""))
+    if isinstance(row.fuser, NetworkFuser):
+        found = read_recipe(row.fuser.files[0])
+        assert found is not None
+        recipe = found[0]
+    value = detector_cost(recipe).multiply_adds / 1e9
+    note = f"{label(recipe)}: three images of 352x352" if row.fuser else "three images of 352x352"
+    return Cell(dataset, row.method, "FLOPs", value, None, 1, "unpublished", note)
 
 
 def write_scatter(table: Table, out: Path) -> None:
@@ -142,6 +144,7 @@ def write_scatter(table: Table, out: Path) -> None:
     from evalkit.leaderboards.plots.values import blocks
 
     have = [{c.method for c in table.cells if c.metric == name and c.value is not None} for name in ("F", "FLOPs")]
+    (out / "scatter.svg").unlink(missing_ok=True)  # of an earlier run
     if have[0] & have[1]:
         table.write(out)  # what the plot reads
         scatter(blocks([out], metrics=["F"]), read_cost(str(out), "FLOPs"), "page").save(out / "scatter.svg")
@@ -149,9 +152,13 @@ def write_scatter(table: Table, out: Path) -> None:
 
 
 def write_curves(dataset: str, curves: dict[str, MapScores], missing: dict[str, str], out: Path) -> None:
-    """curves/<data set>/<method>.csv, and both figures as SVG. Raises OutputError."""
+    """curves/<data set>/<method>.csv, and both figures as SVG; those of an earlier run go. Raises OutputError."""
     from evalkit.leaderboards.plots.curves import curves as draw
 
+    for file in (*(out / "curves" / dataset).glob("*.csv"), out / f"pr-{dataset}.svg", out / f"f-{dataset}.svg"):
+        file.unlink(missing_ok=True)
+    if not curves:
+        return
     for method, scores in curves.items():
         write_text(out / "curves" / dataset / f"{file_name(method)}.csv", curves_csv(scores))
     draw("pr", curves, missing, dataset, "page").save(out / f"pr-{dataset}.svg")

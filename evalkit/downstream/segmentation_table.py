@@ -13,7 +13,7 @@ from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.leaderboards.published import block_name
 from evalkit.leaderboards.table import Cell, Column, Status, Table, agreement
-from evalkit.protocols.plan import file_name
+from evalkit.protocols.plan import file_name, use_of
 from evalkit.protocols.schema import rows_of
 from evalkit.protocols.summary import now
 from evalkit.protocols.tables import add_holes, expected_rows
@@ -50,7 +50,7 @@ def fill(job: Job, table: Table) -> None:
         except (OutputError, UnknownNameError):
             raise
         except EvalkitError as error:
-            reason = str(error)
+            reason = job.settings.named(str(error))
         for variant in variants:
             block = block_name(dataset, variant.name)
             if methods := methods_of(job, block, variant):
@@ -117,7 +117,7 @@ def fill_block(
             table.cells += cells_of(job, block, variant, method, Found(hole=reason), printed, 0)
         return
     run = Run(job, scenes, variant, methods)
-    table.pairs[scenes.images.pairs.dataset] = len(scenes.images.pairs.pairs)
+    table.pairs[block] = len(scenes.images.pairs.pairs)
     results = run.measure()
     if not variant.published:
         printed |= {SHOWN: SHOWN} if f"{SHOWN} IoU" in run.columns else {}
@@ -172,13 +172,13 @@ def cells_of(
                 continue
             value, _ = mean_and_spread([scores[column] for scores in found.seeds.values()])
             value *= 100.0 if job.chosen.units.get(measure) == "%" else 1.0
-            apart = why_apart(variant, job)
+            apart = why_apart(variant, job, block, images)
             status: Status = "unpublished" if text is None else "other data" if apart else agreement(value, text)
             cells.append(Cell(block, method, name, value, text, images, status, apart, mark))
     return cells
 
 
-def why_apart(variant: Variant, job: Job) -> str:
+def why_apart(variant: Variant, job: Job, block: str, images: int) -> str:
     """Why a value never stands beside a printed one as its equal; empty where it may."""
     from evalkit.downstream.segmenters import find_weights
 
@@ -190,7 +190,9 @@ def why_apart(variant: Variant, job: Job) -> str:
     pattern = segmenter(schedule.network).weights
     if pattern and find_weights(schedule.network, job.settings.checkpoints) is None:
         return f"trained from scratch: no pretrained encoder {pattern} in --checkpoints"
-    return ""
+    dataset = block.removesuffix(f" · {variant.name}")
+    expected = use_of(job.uses[dataset], load_card(dataset)).pairs
+    return f"tested on {images} images, the paper's table on {expected}" if expected not in (None, images) else ""
 
 
 def note(variants: list[Variant], small: bool) -> str:

@@ -58,7 +58,8 @@ def holes(table: Table, dataset: str) -> list[str]:
 def heading(table: Table, dataset: str) -> str:
     """What the numbers of one block are."""
     name, variant, *_ = [*table.blocks.get(dataset, [dataset]), ""]
-    pairs = f"{table.pairs[name]} pairs" if name in table.pairs else ""
+    count = table.pairs.get(dataset, table.pairs.get(name))
+    pairs = "" if count is None else f"{count} pairs"
     if table.sample:
         what = f"{table.protocol} on generated sample scenes (not a data set of the paper)"
         return " · ".join(filter(None, [what, variant, pairs]))

@@ -91,7 +91,7 @@ class Table:
     citation: str
     columns: list[Column]
     sample: bool = False
-    pairs: dict[str, int] = field(default_factory=dict)  # per data set, as found
+    pairs: dict[str, int] = field(default_factory=dict)  # per data set, or block where its networks differ, as found
     blocks: dict[str, list[str]] = field(default_factory=dict)  # "MSRS · BANet" -> [data set, variant]
     layout: dict[str, list[str]] = field(default_factory=dict)  # the paper's arrangement: axes of rows and header
     note: str = ""  # what the signs in the cells mean

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from evalkit.data.card import load_card
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, file_hash, find_pairs
-from evalkit.downstream.saliency import score_key
+from evalkit.downstream.rows import labelled
+from evalkit.downstream.saliency import MEASURES, score_key
 from evalkit.errors import DataError, EvalkitError
 from evalkit.escape import file_name
 from evalkit.leaderboards.export import to_csv
@@ -151,9 +152,12 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     try:
         chosen = protocol(record.protocol["name"])
-        if chosen.kind == "fusion":
+        if chosen.kind in ("fusion", "saliency"):
             columns = [name.partition("[")[0] for name in record.metrics]
-            wanted = [d.full_name for d in definitions(columns, record.convention).values()]
+            if chosen.kind == "fusion":
+                wanted = [d.full_name for d in definitions(columns, record.convention).values()]
+            else:
+                wanted = [f"{column}[{chosen.convention}]" for column in MEASURES]
             if record.metrics != wanted:
                 say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(wanted)}")
     except EvalkitError as error:
@@ -172,7 +176,7 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
 
 def _check_use(record: Record, chosen: Protocol, verdict: Verdict) -> None:
     name = record.dataset["name"]
-    if record.convention in OF_THE_SET and not of_the_paper(record, chosen):
+    if record.convention in (*OF_THE_SET, MAPS) and not of_the_paper(record, chosen):
         verdict.notes.append("not the paper's data or lists: its values stand beside no printed ones")
         return
     if name not in chosen.datasets:
@@ -236,6 +240,8 @@ def check_images(
     if data_root is not None:
         try:
             pairs = find_pairs(load_card(name), data_root, record.dataset.get("split"))
+            if record.convention == MAPS:
+                pairs = labelled(pairs, "salient")
             sources = {p.stem: tuple(map(file_hash, measured_files(p, record))) for p in pairs.pairs}
         except EvalkitError as error:
             verdict.problems.append(f"the sources cannot be checked: {error}")
@@ -243,7 +249,7 @@ def check_images(
             verdict.checked.append("sources")
             if combine_hashes((stem, *both) for stem, both in sources.items()) != record.dataset.get("content_hash"):
                 verdict.problems.append(f"the images of {name} are not those that were measured: {_places(pairs)}")
-    if fused is not None:
+    if fused is not None and record.method.get("filled_from") != "data set":
         files = find_outputs(Path(fused), file_name(method), name, record.dataset.get("split"))
         if not files:
             verdict.problems.append(f"no fused images in {Path(fused) / file_name(method) / name}")
@@ -295,7 +301,8 @@ def verify_table(path: Path) -> Verdict:
     scores = {(r.dataset["name"], r.method["name"]): r.scores for r in records}
     for cell in table.cells:
         wanted = scores.get((cell.dataset, cell.method))
-        if cell.value is not None and wanted is not None and wanted.get(cell.metric) != cell.value:
+        counted = cell.metric == "FLOPs" and cell.metric not in (wanted or {})  # of the network, not of the images
+        if cell.value is not None and wanted is not None and not counted and wanted.get(cell.metric) != cell.value:
             where = f"{cell.dataset}, {cell.method}, {cell.metric}"
             verdict.problems.append(f"{where} is {cell.value!r}, in its record {wanted.get(cell.metric)!r}")
     csv = path.with_suffix(".csv")

@@ -87,6 +87,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
             if wants_training(row, job.chosen, settings):
                 rows[i] = train_row(row, job.chosen, settings, root, job.sample)
                 rows[i].place_in(settings.out, pairs)
+    for row in rows:
+        row.hole = settings.named(row.hole)
     filled = [row for row in rows if not row.hole]
     sources = [path for pair in pairs.pairs for path in (pair.infrared, pair.visible)]
     hashes = hash_files(sources, settings)
@@ -108,15 +110,12 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
 def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
     """One number of the table, judged against the printed one when both come from the same count of pairs."""
     printed, mark = (published.printed, published.mark) if published else (None, "")
-    found, expected = record.dataset["pairs"], record.dataset["expected"]
     value, reason = record.scores.get(metric), record.holes.get(metric, "")
     status: Status
     if value is None:
         status = "hole"
-    elif expected is not None and found != expected:
-        status, reason = "other data", f"measured on {found} pairs, the paper's table on {expected}"
-    elif record.method.get("recipe", "paper") != "paper":
-        status, reason = "other data", f"trained here by the recipe {record.method['recipe']}, not as in the paper"
+    elif record.apart:
+        status, reason = "other data", record.apart
     else:
         status = agreement(value, printed) if printed is not None else "unpublished"
     names = record.dataset["name"], record.method["name"], metric

@@ -57,7 +57,7 @@ def fuse_row(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> No
     for job, reason in settings.progress(fused, len(todo), f"fuse {pairs.dataset} with {row.method}"):
         if reason:
             del row.fused[job.pair.stem]
-            row.not_fused[job.pair.stem] = reason
+            row.not_fused[job.pair.stem] = settings.named(reason)
 
 
 def measure_unit(jobs: Sequence[MeasureJob], names: Names) -> list[dict[str, Scores]]:
@@ -111,6 +111,7 @@ def measure_rows(
     done = (pair for unit, scores in zip(units, results, strict=True) for pair in zip(unit, scores, strict=True))
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():
+            value.holes = {metric: settings.named(reason) for metric, reason in value.holes.items()}
             files[method].append(job.stem, keys[method][job.stem], value)
             measured[method][job.stem] = value
     for method, file in files.items():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from evalkit.data.card import Card, load_card
 from evalkit.data.pairs import PairSet, image_files, resolve
@@ -43,11 +44,22 @@ class Settings:
     train: bool = False  # rows that have no images and no weights
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
     engine: Engine = field(default_factory=Local)
+    root: Path | None = None  # the data root
+    trained: dict[str, Any] = field(default_factory=dict)  # what this run has trained: row -> recipe and result
+
+    def named(self, text: str) -> str:
+        """A reason as records keep it: the run's folders by what they are, not by where they lie."""
+        folders = {"OUTPUTS": self.outputs, "CHECKPOINTS": self.checkpoints, "DATA": self.root, "OUT": self.out}
+        for name, folder in sorted(folders.items(), key=lambda item: -len(str(item[1]))):
+            for path in {folder, folder.absolute()} if folder is not None else ():
+                end = r"(?![\w-])" if path.is_absolute() else "(?=/)"  # a folder "data" is no word of a sentence
+                text = re.sub(rf"(?<![\w/.-]){re.escape(str(path))}{end}", name, text)
+        return text
 
     @property
     def recipe_name(self) -> str:
-        """The recipe as records name it: a file's stem, no path."""
-        return Path(self.recipe).stem if self.recipe.endswith((".yaml", ".yml")) else self.recipe
+        """The recipe as records name it: a file by its name, without the path."""
+        return Path(self.recipe).name if self.recipe.endswith((".yaml", ".yml")) else self.recipe
 
     def scores_file(self, dataset: str, method: str) -> Path:
         """Where the scores of every image are written."""

@@ -56,7 +56,7 @@ def plan_report(
     rows = plan_methods(chosen, methods, output_root, sample=False)
     named = data_root is not None or bool(os.environ.get("EVALKIT_DATA"))
     root = find_data_root(data_root) if named else None
-    found = {dataset: _find(dataset, use, root) for dataset, use in uses.items()}
+    found = {dataset: _find(dataset, use, root, chosen) for dataset, use in uses.items()}
     planned = [
         _plan_row(chosen, method, dataset, found[dataset][0], output_root, weights)
         for method in rows
@@ -91,7 +91,9 @@ def plan_report(
     }
 
 
-def _find(dataset: str, use: DatasetUse, root: Path | None) -> tuple[tuple[Card, DatasetUse, PairSet], Report]:
+def _find(
+    dataset: str, use: DatasetUse, root: Path | None, chosen: Protocol
+) -> tuple[tuple[Card, DatasetUse, PairSet], Report]:
     """A data set as far as it is there, and what is to be said about it."""
     card = load_card(dataset)
     stated, use = use.pairs, use_of(use, card)
@@ -101,6 +103,10 @@ def _find(dataset: str, use: DatasetUse, root: Path | None) -> tuple[tuple[Card,
     else:
         try:
             pairs = find_pairs(card, root, use.split)
+            if chosen.kind == "saliency":
+                from evalkit.downstream.rows import labelled
+
+                pairs = labelled(pairs, "salient")
         except EvalkitError as error:
             missing = str(error).splitlines()[0]
     return (card, use, pairs), {

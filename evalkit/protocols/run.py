@@ -105,7 +105,7 @@ def reproduce(
         must_see = [path for path in (lock, root, outputs, weights) if path]
         with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
             settings = Settings(
-                out, outputs, weights, device, recolour, existing, workers, progress, train, recipe, opened
+                out, outputs, weights, device, recolour, existing, workers, progress, train, recipe, opened, root
             )
             job = Job(chosen, uses, rows, {} if sample else published_values(chosen), root, sample, settings)
             for fill in runners_of(chosen):

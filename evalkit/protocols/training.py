@@ -41,19 +41,21 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
+    from evalkit.training.recipe import label
     from evalkit.training.trained import trained_method
 
-    result = train_network(row.method, chosen, settings, root, sample)
-    if isinstance(result, str):
-        return Row(row.method, hole=result)
-    method = trained_method(result.weights, chosen.paper if row.method in chosen.ablations else row.method)
+    found = train_network(row.method, chosen, settings, root, sample)
+    if isinstance(found, str):
+        return Row(row.method, hole=found)
+    recipe, result = found
+    method = trained_method(result.weights, recipe.method)
     assert method is not None
-    return Row(
-        row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=settings.recipe_name
-    )
+    return Row(row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=label(recipe))
 
 
-def train_network(method: str, chosen: Protocol, settings: Settings, root: Path, sample: bool) -> Trained | str:
+def train_network(
+    method: str, chosen: Protocol, settings: Settings, root: Path, sample: bool
+) -> tuple[Recipe, Trained] | str:
     """The row's network, trained, or the reason why it cannot be.
 
     It is trained once for all data sets of the run, in OUT/training/<method>; an interrupted training goes on. In a
@@ -67,6 +69,8 @@ def train_network(method: str, chosen: Protocol, settings: Settings, root: Path,
     from evalkit.training.recipe import load_recipe, recipes
     from evalkit.training.trained import on_samples, training_scenes
 
+    if method in settings.trained:
+        return settings.trained[method]
     variant = chosen.ablations.get(method, "")
     trained = chosen.paper if variant else method
     quick = sample and settings.recipe == "small" and f"{trained}-sample" in recipes()
@@ -85,12 +89,14 @@ def train_network(method: str, chosen: Protocol, settings: Settings, root: Path,
             (result,) = settings.engine.map(
                 partial(_train_there, learn), [(recipe, root, out)], gpu=True, limited=False
             )
-            return result
-        return learn(recipe, root, out, progress=settings.progress)
+        else:
+            result = learn(recipe, root, out, progress=settings.progress)
     except (UnknownNameError, TrainingError):
         raise
     except EvalkitError as error:
         return f"cannot be trained: {error}"
+    settings.trained[method] = recipe, result
+    return recipe, result
 
 
 def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings) -> NetworkFuser:

@@ -45,6 +45,15 @@ class Record(BaseModel):
         content = self.model_dump(exclude={"record_hash"})
         return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def apart(self) -> str:
+        """Why its values stand beside no printed ones: other pairs, or a network that was trained otherwise."""
+        pairs, expected = self.dataset.get("pairs"), self.dataset.get("expected")
+        if expected is not None and pairs != expected:
+            return f"measured on {pairs} pairs, the paper's table on {expected}"
+        recipe = str(self.method.get("recipe") or "paper").removeprefix("recipe ")
+        return "" if recipe == "paper" else f"trained here by the recipe {recipe}, not as in the paper"
+
     @model_validator(mode="after")
     def _plain(self) -> Record:
         """Names are texts and counts are numbers in the mappings, too, whoever wrote the record."""

@@ -185,6 +185,17 @@ def load_recipe(method: str, name: str = "small", variant: str = "") -> Recipe:
     return _varied(own[name], variant)
 
 
+def label(recipe: Recipe) -> str:
+    """How a record names a recipe: by its name only where it is the built-in one of that name."""
+    own = recipes().get(f"{recipe.method}-{recipe.name}")
+    same = own and _varied(own, recipe.variant)
+    if same and same.hash == recipe.hash:
+        return recipe.name
+    if same and same.model_copy(update={"data": recipe.data}).hash == recipe.hash:
+        return f"{recipe.name} on {', '.join(recipe.data.datasets)}"
+    return f"{recipe.name} of one's own ({recipe.hash[:8]})"
+
+
 def _varied(recipe: Recipe, variant: str) -> Recipe:
     if not variant:
         return recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.data.scenes import draw_scenes
 from evalkit.errors import DataError
@@ -14,6 +14,9 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.training.recipe import Recipe
 from evalkit.training.state import read_recipe
 from evalkit.training.system import system_class
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SCENES, SIZE, SEED = 24, (320, 240), 1000  # the sample scenes that tables are made of have seed 0
 
@@ -31,16 +34,20 @@ def trained_method(path: Path, method: str) -> NetworkMethod | None:
     if recipe.method != method:
         raise CheckpointError(f"the checkpoint {path} is of {recipe.method}, not of {method}.")
     system = system_class(recipe.method)
-    check_size(path, recipe)
 
     def convert(content: Any, where: Path) -> State:
         return system.fusion_state(as_state(content, where))
 
+    check_size(path, lambda: system.method(recipe).build(), system.fusion_state)
     return replace(system.method(recipe), files=(path.name,), convert=convert)
 
 
-def check_size(path: Path, recipe: Recipe) -> None:
-    """Make sure that the network of a recipe has the sizes of the tensors in the file, before it gets any memory.
+def check_size(path: Path, build: Callable[[], nn.Module], select: Callable[[State], State]) -> None:
+    """Make sure that a network has the sizes of the tensors in the file, before it gets any memory.
+
+    Args:
+        build: the network that the recipe in the file describes.
+        select: the tensors that are its own, under its names.
 
     Raises:
         CheckpointError: it has not, or the recipe describes no network.
@@ -50,11 +57,10 @@ def check_size(path: Path, recipe: Recipe) -> None:
 
     with safe_open(path, framework="pt") as file:
         shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
-    system = system_class(recipe.method)
     with torch.device("meta"):
-        state = system.fusion_state({key: torch.empty(shape) for key, shape in shapes.items()})
+        state = select({key: torch.empty(shape) for key, shape in shapes.items()})
         try:
-            network = system.method(recipe).build()
+            network = build()
         except DataError:
             raise
         except Exception as error:  # sizes that do not fit together raise whatever a layer raises

@@ -180,10 +180,9 @@ def _cell(row: Row, column: str, published: PublishedRow | None, task: str) -> C
 
 def other_data(entry: Entry, shipped: set[str | None]) -> str:
     """Why a record is of other images than the paper's or the shipped records (by content hash); empty where not."""
-    use = entry.record.dataset
-    if use.get("expected") not in (None, use.get("pairs")):
-        return f"measured on {use.get('pairs')} pairs, the paper's on {use.get('expected')}"
-    if shipped and use.get("content_hash") not in shipped:
+    if entry.record.apart:
+        return entry.record.apart
+    if shipped and entry.record.dataset.get("content_hash") not in shipped:
         return "measured on other image files than the records that evalkit ships (their content hash differs)"
     return ""
 

@@ -111,16 +111,21 @@ def saliency_method(recipe: Recipe) -> NetworkMethod:
     The detector sees squares of the size that it learned from. Raises UnknownNameError.
     """
     fusion, detection = builders(recipe)
-    augment = recipe.stages[-1].augment
-    size = (augment and augment.resize) or SALIENCY_SIZE
+    stage = next((s for s in reversed(recipe.stages) if not s.parts or "detection" in s.parts), recipe.stages[-1])
+    size = (stage.augment or recipe.augment).resize or SALIENCY_SIZE
 
     def build() -> SalientObjects:
         return SalientObjects(SMRNet(fusion(), detection()), size)
 
     def convert(content: Any, where: Path) -> State:
-        return {f"network.{key}": value for key, value in as_state(content, where).items()}
+        return inside(as_state(content, where))
 
     return NetworkMethod(build, _gray_and_colour, _as_map, convert=convert)
+
+
+def inside(state: State) -> State:
+    """The state of both networks as that of `SalientObjects`."""
+    return {f"network.{key}": value for key, value in state.items()}
 
 
 def _gray_and_colour(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
