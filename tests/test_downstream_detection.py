@@ -490,3 +490,15 @@ def test_network_sees_no_chatter(sample, capfd):
     package.YOLO("yolov5n.yaml")
     assert capfd.readouterr() == ("", "")
     assert not any(v for v in package.settings.values() if isinstance(v, bool))
+
+
+@pytest.mark.slow
+def test_trainings_on_a_cluster_give_the_same_numbers(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"sample": True, "recipe": str(recipe_file(tmp_path)), "methods": ["average", "Visible"]}
+    here = evalkit.reproduce("smfnet-table2", out=tmp_path / "here", workers=1, **options)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        address = cluster.scheduler_address
+        there = evalkit.reproduce("smfnet-table2", out=tmp_path / "there", engine="dask", address=address, **options)
+    assert there.cells == here.cells
+    assert here.measured
