@@ -176,6 +176,8 @@ def test_channel_statistics_are_over_all_pixels(scenes: Path) -> None:
 def test_feature_level_networks_use_both_streams(name: str) -> None:
     torch.manual_seed(0)
     network = NETWORKS[name](9).eval()
+    for height, width in ((120, 160), (33, 50)):  # no multiples of 16
+        assert network(torch.rand(1, 4, height, width)).shape == (1, 9, height, width)
     images = torch.rand(1, 4, 64, 96)
     logits = network(images)
     assert logits.shape == (1, 9, 64, 96)

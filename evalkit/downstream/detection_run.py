@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from evalkit.downstream.detection import (
 )
 from evalkit.downstream.detection_recipe import DetectionRecipe
 from evalkit.downstream.detector_weights import find_weights
-from evalkit.downstream.rows import Images, conditions, folder, fused_images, pairs_by_stem, sample_root
+from evalkit.downstream.rows import Images, attempted, conditions, folder, fused_images, pairs_by_stem, sample_root
 from evalkit.downstream.splits import Split, divide
 from evalkit.downstream.spread import Score, mean_and_spread, paired_bootstrap, remembered
 from evalkit.errors import DataError, EvalkitError
@@ -93,16 +94,20 @@ class Run:
             for train_job in jobs.values():
                 train_job.folder.joinpath("started.json").unlink(missing_ok=True)
                 train_job.folder.joinpath("done.json").unlink(missing_ok=True)
-        todo = [train_job for train_job in jobs.values() if not finished(train_job)]
+        todo = {place: train_job for place, train_job in jobs.items() if not finished(train_job)}
         gpu = self.device != "cpu"
         if not settings.engine.remote and (gpu or settings.engine.slots() == 1 or len(todo) == 1):
-            for train_job in todo:  # one after the other, epochs shown
-                train(train_job, settings.progress)
+            shown = partial(train, progress=settings.progress)  # one after the other, epochs shown
+            reasons: Iterable[str] = map(partial(attempted, shown), todo.values())
         else:  # side by side, on one thread each
-            done = settings.engine.map(train, todo, gpu=gpu, limited=False)
-            for _ in settings.progress(done, len(todo), f"train {self.recipe.network}"):
-                pass
+            done = settings.engine.map(partial(attempted, train), todo.values(), gpu=gpu, limited=False)
+            reasons = settings.progress(done, len(todo), f"train {self.recipe.network}")
+        for (method, _), reason in zip(todo, reasons, strict=True):
+            results[method].hole = results[method].hole or settings.named(reason)
+        truth: Mapping[str, Boxes] = {}
         for (method, seed), train_job in jobs.items():
+            if results[method].hole:
+                continue
             for which in WEIGHTS:
                 boxes, sizes = predictions(train_job.folder, which)
                 truth = truths(train_job.data, sizes, len(self.names))
@@ -111,7 +116,7 @@ class Run:
                 results[method].holes = holes
                 if which == "best":
                     results[method].boxes[seed] = boxes
-        if jobs:
+        if truth:
             self.truth = truth
             self.differences(results)
         return results

@@ -5,8 +5,8 @@
   upsampling bottlenecks, as RTFNet has it (Sun et al. 2019, doi:10.1109/LRA.2019.2904733). With ResNet-18 it is like
   RTFNet, not RTFNet: the published row is of ResNet-152 with ImageNet weights.
 
-Both take (N, 4, H, W), red, green, blue, infrared, and give logits (N, classes, H, W); H and W are multiples of 16, for
-TwoStreamResNet of 32.
+Both take (N, 4, H, W), red, green, blue, infrared, and give logits (N, classes, H, W). Sides that are no multiple of
+16, for TwoStreamResNet of 32, are continued with the last pixel, and the logits are cut.
 """
 
 from __future__ import annotations
@@ -81,11 +81,19 @@ class MFNet(nn.Module):
         self.classify = conv(both[0], classes)
 
     def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        images = _continued(images, 16)
         streams = zip(self.rgb(images[:, :3]), self.infrared(images[:, 3:]), strict=True)
         *features, x = (torch.cat(pair, dim=1) for pair in streams)
         for up, feature in zip(self.up, reversed(features), strict=True):
             x = up(_doubled(x) + feature)
-        return self.classify(_doubled(x))
+        return self.classify(_doubled(x))[..., :height, :width]
+
+
+def _continued(images: Tensor, multiple: int) -> Tensor:
+    """The images with their last row and column repeated up to sides of a multiple."""
+    height, width = images.shape[-2:]
+    return functional.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def _doubled(x: Tensor) -> Tensor:
@@ -134,12 +142,14 @@ class TwoStreamResNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        images = _continued(images, 32)
         rgb, infrared = _first(self.rgb, images[:, :3]), _first(self.infrared, images[:, 3:])
         rgb, infrared = (functional.max_pool2d(x, 3, stride=2, padding=1) for x in (rgb + infrared, infrared))
         for visible_stage, infrared_stage in zip(self.rgb.stages, self.infrared.stages, strict=True):
             infrared = infrared_stage(infrared)
             rgb = visible_stage(rgb) + infrared
-        return self.decoder(rgb)
+        return self.decoder(rgb)[..., :height, :width]
 
 
 def _first(encoder: ResNetEncoder, image: Tensor) -> Tensor:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evalkit.data.card import Card, LabelKind, load_card
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, find_pairs
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
 from evalkit.downstream.splits import Split
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, OutputError
 from evalkit.escape import file_name
 from evalkit.methods.fuse import ClassicalFuser
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
@@ -20,6 +20,8 @@ from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.summary import explain
 from evalkit.protocols.tasks import Job
 from evalkit.protocols.training import train_row, wants_training
+
+Unit = TypeVar("Unit")
 
 
 @dataclass
@@ -161,6 +163,21 @@ def printed_classes(card_classes: list[str], printed: Mapping[str, object] | tup
         ]
         found[name] = near[0] if near else name
     return found
+
+
+def attempted(train: Callable[[Unit], object], unit: Unit) -> str:
+    """Train; an empty text, or why it failed: one network that cannot be trained does not end the others' run.
+
+    Raises:
+        OutputError: a file cannot be written, which would be the others' fate, too.
+    """
+    try:
+        train(unit)
+    except OutputError:
+        raise
+    except EvalkitError as error:
+        return str(error)
+    return ""
 
 
 def pairs_by_stem(images: Images) -> dict[str, ImagePair]:

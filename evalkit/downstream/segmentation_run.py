@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.pairs import file_hash
-from evalkit.downstream.rows import folder
+from evalkit.downstream.rows import attempted, folder
 from evalkit.downstream.segmentation import REVISION, Trained, Training, finished, train_segmenter
 from evalkit.downstream.segmentation_scenes import Scenes
 from evalkit.downstream.segmentation_schedule import Schedule
@@ -101,12 +101,17 @@ class Run:
             for job in jobs.values():
                 for name in ("started.json", "done.json"):
                     (job.out / name).unlink(missing_ok=True)
-        todo = [job for job in jobs.values() if not finished(job)]
+        todo = {place: job for place, job in jobs.items() if not finished(job)}
         # one network after the other on a GPU; side by side on processors, on one thread each
-        trained = settings.engine.map(train_segmenter, todo, gpu=self.device != "cpu", limited=False)
-        for _ in settings.progress(trained, len(todo), f"train {self.schedule.network}"):
-            pass
+        train = partial(attempted, train_segmenter)
+        reasons = settings.engine.map(train, todo.values(), gpu=self.device != "cpu", limited=False)
+        for (method, _), reason in zip(
+            todo, settings.progress(reasons, len(todo), f"train {self.schedule.network}"), strict=True
+        ):
+            results[method].hole = results[method].hole or settings.named(reason)
         for (method, seed), job in jobs.items():
+            if results[method].hole:
+                continue
             found, trained_one = results[method], train_segmenter(job)
             found.trained[seed] = trained_one
             found.seeds[seed], holes = self.score(trained_one.counts, trained_one.counts)
