@@ -22,7 +22,7 @@ from evalkit.downstream import detection, environment
 from evalkit.downstream.detection_recipe import detection_recipe
 from evalkit.downstream.detector_weights import find_weights, pretrained, read_weights
 from evalkit.downstream.splits import PARTS, Split
-from evalkit.errors import DataError, EvalkitError
+from evalkit.errors import DataError
 from evalkit.leaderboards.table import read_table
 from evalkit.metrics.detection import Boxes, detection_scores
 from evalkit.records.record import load
