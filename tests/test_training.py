@@ -365,6 +365,21 @@ def test_the_command_trains_on_sample_scenes_and_shows_recipes(tmp_path: Path) -
     assert "SMFNet" in wrong.output
 
 
+def test_a_training_that_fails_is_a_hole_and_not_the_end_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import evalkit.training.loop
+
+    def diverging(*_: object, **__: object) -> None:
+        raise TrainingError("the loss is not finite")
+
+    monkeypatch.setattr(evalkit.training.loop, "train", diverging)
+    options = {"sample": True, "train": True, "methods": ["SMFNet", "average"], "workers": 1}
+    table = evalkit.reproduce("smfnet-table1", out=tmp_path / "run", **options)
+    assert table.cell("samples", "SMFNet", "EN").reason == "cannot be trained: the loss is not finite"
+    assert table.cell("samples", "average", "EN").value is not None
+
+
 @pytest.mark.slow
 def test_two_processes_average_their_gradients(scenes: Path, tmp_path: Path) -> None:
     """Two processes with a batch of 1 each learn what one with a batch of 2 does, but for rounding."""

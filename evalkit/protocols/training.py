@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.data.pairs import file_hash
-from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.fuse import NetworkFuser, choose_device
 from evalkit.protocols.plan import Row, Settings, file_name
 from evalkit.protocols.schema import Protocol
@@ -65,7 +65,7 @@ def train_network(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    from evalkit.training.loop import TrainingError, train
+    from evalkit.training.loop import train
     from evalkit.training.recipe import load_recipe, recipes
     from evalkit.training.trained import on_samples, training_scenes
 
@@ -91,7 +91,7 @@ def train_network(
             )
         else:
             result = learn(recipe, root, out, progress=settings.progress)
-    except (UnknownNameError, TrainingError):
+    except (UnknownNameError, OutputError):
         raise
     except EvalkitError as error:
         return f"cannot be trained: {error}"
