@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import evalkit
 from evalkit.data.images import write_png
 
 cv2.setNumThreads(1)
@@ -59,6 +60,15 @@ def make_tno(root: Path, count: int = 25, height: int = 48, width: int = 64) -> 
     for i in range(1, count + 1):
         write_png(root / "TNO" / "ir" / f"{i:02d}.png", textured(i, height, width))
         write_png(root / "TNO" / "vi" / f"{i:02d}.png", textured(1000 + i, height, width))
+    return root
+
+
+def finished_run(root: Path) -> Path:
+    """root/data and root/outputs, generated, and root/run: a method's outputs, and one that evalkit fused itself."""
+    make_tno(root / "data")
+    outputs, methods = make_outputs(root / "outputs"), ["CDDFuse", "average"]
+    options = {"methods": methods, "datasets": ["TNO"], "workers": 1}
+    evalkit.reproduce("smfnet-table1", root / "data", outputs=outputs, out=root / "run", **options)
     return root
 
 

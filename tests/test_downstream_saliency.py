@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from tiny_smrnet import TINY
 
 import evalkit
 from evalkit.cli import main
@@ -25,23 +26,6 @@ from evalkit.protocols.schema import protocol
 from evalkit.records.record import Record, load
 
 COLUMNS = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
-TINY = {
-    "method": "SMR-Net",
-    "name": "tiny",
-    "source": "a test",
-    "data": {"datasets": {"samples": None}, "labels": ["salient"], "holdout": 2},
-    "network": {
-        "fusion": {"channels": 8, "growth": 4},
-        "detection": {"blocks": [1, 1, 1, 1], "width": 8, "heads": 8, "channels": 8},
-    },
-    "batch": 2,
-    "steps": 1,
-    "stages": [
-        {"name": "fuse", "epochs": 1, "parts": ["fusion"], "augment": {"crop": 32}},
-        {"name": "detect", "epochs": 1, "parts": ["detection"], "augment": {"resize": 64}},
-    ],
-    "optimiser": {"lr": 3e-3},
-}
 
 
 @pytest.fixture

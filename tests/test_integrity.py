@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import make_outputs, make_tno
+from conftest import finished_run
 
 from evalkit.cli import main
 from evalkit.data.images import read_image, write_png
 from evalkit.errors import DataError
 from evalkit.leaderboards.verify import verify
-from evalkit.protocols.run import reproduce
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, load, save
 
@@ -25,20 +24,7 @@ from evalkit.records.record import Record, load, save
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run: the outputs of one method, and one that evalkit fused itself."""
-    root = tmp_path_factory.mktemp("integrity")
-    make_tno(root / "data")
-    make_outputs(root / "outputs")
-    methods = ["CDDFuse", "average"]
-    reproduce(
-        "smfnet-table1",
-        root / "data",
-        outputs=root / "outputs",
-        methods=methods,
-        datasets=["TNO"],
-        out=root / "run",
-        workers=1,
-    )
-    return root
+    return finished_run(tmp_path_factory.mktemp("integrity"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from conftest import make_outputs, make_tno, textured
+from conftest import finished_run, textured
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +26,6 @@ from evalkit.leaderboards.site.build import build
 from evalkit.leaderboards.site.entries import measured_folder, record_files, shipped_entries
 from evalkit.leaderboards.site.markup import data_script
 from evalkit.leaderboards.verify import verify
-from evalkit.protocols.run import reproduce
 from evalkit.protocols.schema import protocols
 from evalkit.records.per_image import ImageRow, PerImage, parse_per_image, read_per_image
 from evalkit.records.record import load
@@ -37,19 +36,7 @@ HOSTILE = """<script>alert(1)</script><img src=x onerror="alert(2)">'&"""
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on generated pairs: root/data, root/outputs, root/run."""
-    root = tmp_path_factory.mktemp("run")
-    make_tno(root / "data")
-    make_outputs(root / "outputs")
-    reproduce(
-        "smfnet-table1",
-        root / "data",
-        outputs=root / "outputs",
-        methods=["CDDFuse", "average"],
-        datasets=["TNO"],
-        out=root / "run",
-        workers=1,
-    )
-    return root
+    return finished_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture

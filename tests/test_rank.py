@@ -19,8 +19,9 @@ import evalkit
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.published import published_rows, read_rows
 from evalkit.leaderboards.rank import rank_values
-from evalkit.leaderboards.run_values import better_of, rank_published
+from evalkit.leaderboards.run_values import rank_published
 from evalkit.leaderboards.table import Cell, Column, Table
+from evalkit.metrics.registry import better_of
 
 NAN = math.nan
 UP = {"EN": "higher", "MSE": "lower"}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_smrnet import TINY as SMRNET
 
 from evalkit.data.images import write_png
 from evalkit.data.pairs import ImagePair
@@ -386,16 +387,8 @@ def test_two_processes_average_their_gradients(scenes: Path, tmp_path: Path) -> 
 
     SMR-Net's fusion network has no BatchNorm, whose statistics are of each process's own batch.
     """
-    fields = {
-        "method": "SMR-Net", "name": "tiny", "source": "a test",
-        "data": {"datasets": {"samples": None}, "labels": ["salient"]},
-        "network": {
-            "fusion": {"channels": 8, "growth": 4},
-            "detection": {"blocks": [1, 1, 1, 1], "width": 8, "heads": 8, "channels": 8},
-        },
-        "stages": [{"name": "fuse", "epochs": 1, "parts": ["fusion"], "augment": {"crop": 32}}],
-        "optimiser": {"kind": "sgd", "lr": 0.1},
-    }  # fmt: skip
+    fuse = {"name": "fuse", "epochs": 1, "parts": ["fusion"], "augment": {"crop": 32}}
+    fields = SMRNET | {"rounds": 1, "stages": [fuse], "optimiser": {"kind": "sgd", "lr": 0.1}}
     script = RUN.replace('device="cpu"', 'device="cpu", devices=int(sys.argv[4])')
     (tmp_path / "run.py").write_text(script)
     for devices, batch in ((1, 2), (2, 1), (1, 1)):

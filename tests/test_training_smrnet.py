@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tiny_smrnet import TINY  # noqa: E402
 from trained_tno import tno_means  # noqa: E402
 
 from evalkit.data.card import load_card  # noqa: E402
@@ -32,24 +33,6 @@ from evalkit.training.systems.smrnet import SMRNetSystem  # noqa: E402
 from evalkit.training.trained import training_scenes  # noqa: E402
 
 SIDE = 64
-TINY = {
-    "method": "SMR-Net",
-    "name": "tiny",
-    "source": "a test",
-    "data": {"datasets": {"samples": None}, "labels": ["salient"], "holdout": 2},
-    "network": {
-        "fusion": {"channels": 8, "growth": 4},
-        "detection": {"blocks": [1, 1, 1, 1], "width": 8, "heads": 8, "channels": 8},
-    },
-    "batch": 2,
-    "steps": 3,
-    "rounds": 2,
-    "stages": [
-        {"name": "fuse", "epochs": 1, "parts": ["fusion"], "augment": {"crop": SIDE}},
-        {"name": "detect", "epochs": 2, "parts": ["detection"], "augment": {"resize": SIDE}},
-    ],
-    "optimiser": {"lr": 3e-3, "clip": 1.0},
-}
 ONE_ROUND = {"rounds": 1, "stages": TINY["stages"][:1]}
 
 

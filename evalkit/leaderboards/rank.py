@@ -12,11 +12,11 @@ import numpy as np
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
+from evalkit.metrics.registry import Better
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Better = Literal["higher", "lower"]
 Common = Literal["methods", "metrics"]
 
 

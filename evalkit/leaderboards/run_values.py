@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
 from evalkit.leaderboards.layout import SPREAD
 from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
 from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
 from evalkit.leaderboards.table import Column
-from evalkit.metrics.registry import card
+from evalkit.metrics.registry import better_of
 from evalkit.reading import read_text
 from evalkit.records.record import load
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # columns of published tables that are no metrics of evalkit, or stand for one of its variants
-_BETTER: dict[str, Better] = {
-    "FLOPs": "lower", "Params": "lower", "Time": "lower", "FPS": "higher", "F": "higher", "E": "higher",
-}  # fmt: skip
 IN_MEAN = "its mean over the classes is ranked; name it with --metrics to rank it"  # else it would count twice
 
 
@@ -141,16 +138,6 @@ def _check_same_pairs(dataset: str, runs: list[RunScores]) -> None:
             f"{first} and {second} measured {dataset} on different pairs: their numbers cannot be ranked together. "
             "Run both on the same data."
         )
-
-
-def better_of(metric: str) -> Better | None:
-    """Which way a column of a published table is better; None where that is not known."""
-    if metric in _BETTER:
-        return _BETTER[metric]
-    try:
-        return "lower" if card(metric).better == "lower" else "higher"
-    except UnknownNameError:
-        return None
 
 
 def rows_of(source: str) -> list[PublishedRow]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.metrics.image import Pair
@@ -15,6 +16,9 @@ TASK_CONVENTIONS = {
     "segmentation": "set",  # one confusion matrix over the test set, never a mean over images
     "detection": "coco",  # COCO's 101-point average precision
 }
+
+Better = Literal["higher", "lower"]
+COST_BETTER: dict[str, Better] = {"FLOPs": "lower", "Params": "lower", "Time": "lower", "FPS": "higher"}  # no cards
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,24 @@ def card(name: str) -> MetricCard:
     from evalkit.metrics.cards import CARDS
 
     return CARDS[_match("metric", name, CARDS)]
+
+
+def column_card(column: str) -> MetricCard | None:
+    """The card behind a paper's column: "F" and "E" are the adaptive ones. None for what has no card."""
+    for name in (column, f"{column}_adaptive"):
+        try:
+            return card(name)
+        except UnknownNameError:
+            continue
+    return None
+
+
+def better_of(column: str) -> Better | None:
+    """Which way is better in a paper's column; None where that is not known, or of a spread."""
+    found = column_card(column)
+    if found is not None:
+        return "lower" if found.better == "lower" else "higher"
+    return COST_BETTER.get(column)
 
 
 def convention(name: str) -> Convention:

@@ -12,7 +12,7 @@ from evalkit.data.card import Card, load_card
 from evalkit.data.pairs import PairSet, find_pairs, layout_tree
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.registry import method_cards
-from evalkit.metrics.registry import card as metric_card
+from evalkit.metrics.registry import column_card
 from evalkit.protocols.plan import (
     TRAINED_ON_IMAGES,
     find_checkpoints,
@@ -190,19 +190,8 @@ def _metrics(chosen: Protocol) -> list[Report]:
             }
             for name in chosen.metrics
         ]
-    names = {name: name for name in chosen.metrics}
-    if chosen.kind == "saliency":
-        from evalkit.downstream.saliency import MEASURES
-
-        names |= {name: MEASURES.get(name, name) for name in names}
-    return [{"name": name, "definition": _definition(names[name]), "missing": ""} for name in chosen.metrics]
-
-
-def _definition(metric: str) -> str:
-    try:
-        return metric_card(metric).definition
-    except EvalkitError:
-        return ""
+    cards = [(name, column_card(name)) for name in chosen.metrics]
+    return [{"name": name, "definition": card.definition if card else "", "missing": ""} for name, card in cards]
 
 
 def report_text(report: Report) -> str:

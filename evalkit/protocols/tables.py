@@ -9,11 +9,10 @@ from typing import Literal
 from evalkit.errors import EvalkitError
 from evalkit.leaderboards.published import PublishedRow, column_name
 from evalkit.leaderboards.table import Cell, Column, Table
-from evalkit.metrics.registry import card, parse
+from evalkit.metrics.registry import better_of, card, parse
 from evalkit.metrics.registry import convention as convention_of
 from evalkit.protocols.schema import Layout, Protocol, protocol, rows_of
 
-LOWER_IS_BETTER = ("FLOPs", "Params", "Time")  # of what has no metric card; the spread of a mean has no better way
 COST_UNITS = {"FLOPs": "G multiply-adds", "Params": "K", "Time": "s"}
 
 
@@ -73,16 +72,9 @@ def _column(chosen: Protocol, class_: str, metric: str) -> Column:
         definition = parse(measure, convention_of(convention))
         better, convention = card(definition.metric).better, definition.convention
     except EvalkitError:  # of a downstream task, of cost, or not defined in this convention: a column of holes
-        better = _better(measure)
+        better = better_of(measure) or "higher"
     way: Literal["higher", "lower"] = "lower" if better == "lower" or metric != measure else "higher"
     return Column(column_name(class_, metric), way, convention, class_, unit)
-
-
-def _better(measure: str) -> str:
-    try:
-        return card(measure).better
-    except EvalkitError:
-        return "lower" if measure in LOWER_IS_BETTER else "higher"
 
 
 def expected_rows(chosen: Protocol, datasets: Iterable[str], methods: Iterable[str]) -> Iterator[PublishedRow]:

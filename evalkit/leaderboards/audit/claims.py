@@ -34,7 +34,6 @@ from evalkit.leaderboards.audit.finding import (
     Grid,
     Interval,
     Sure,
-    better,
     columns,
     cut,
     grid,
@@ -42,6 +41,7 @@ from evalkit.leaderboards.audit.finding import (
 )
 from evalkit.leaderboards.audit.statement import Statement, together
 from evalkit.leaderboards.published import PublishedRow
+from evalkit.metrics.registry import better_of
 
 
 def check(rows: list[PublishedRow], claims: list[Mapping[str, Any]], own: str = "") -> Iterator[Finding]:
@@ -65,7 +65,7 @@ def _best(claim: Statement, allowed: int = 0) -> Iterator[Finding]:
     word = "second" if allowed else "best"
     for block, lines in grid(claim.picked()).items():
         for column, cells in columns(lines).items():
-            if method not in cells or (way := better(cells[method].metric)) is None:
+            if method not in cells or (way := better_of(cells[method].metric)) is None:
                 continue
             sign = 1 if way == "higher" else -1
             mine = Fraction(cells[method].printed) * sign
@@ -177,7 +177,7 @@ def _best_columns(claim: Statement) -> list[str]:
     method, found = claim.get("method"), []
     for lines in grid(row for row in claim.picked() if row.class_ != AGGREGATE).values():
         for column, cells in columns(lines).items():
-            way = better(next(iter(cells.values())).metric)
+            way = better_of(next(iter(cells.values())).metric)
             values = {m: Fraction(r.printed) * (-1 if way == "lower" else 1) for m, r in cells.items()}
             if method in values and values[method] == max(values.values()):
                 found.append(column)

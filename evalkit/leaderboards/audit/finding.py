@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from evalkit.errors import EvalkitError
 from evalkit.leaderboards.published import PublishedRow
-from evalkit.metrics.registry import MetricCard, card
 
 Sure = Literal["certain", "likely", "possible"]
 SURE: tuple[Sure, ...] = ("certain", "likely", "possible")
 SOURCES = ("Visible", "Infrared")  # rows that are no method
-LOWER_IS_BETTER = ("FLOPs", "Params", "Time")  # columns without a metric card
 AGGREGATE = "mean"  # the class of a column over classes
 
 Cells = dict[str, PublishedRow]  # column -> printed cell
@@ -122,24 +119,6 @@ def columns(block: dict[str, Cells]) -> dict[str, dict[str, PublishedRow]]:
         for column, row in cells.items():
             found.setdefault(column, {})[method] = row
     return found
-
-
-def metric_card(metric: str) -> MetricCard | None:
-    """The card of a column; "F" is any of the F-measures. None for what evalkit does not know, and for a spread."""
-    for name in (metric, f"{metric}_adaptive"):
-        try:
-            return card(name)
-        except EvalkitError:
-            continue
-    return None
-
-
-def better(metric: str) -> Literal["higher", "lower"] | None:
-    """Which way is better; None where evalkit does not know."""
-    found = metric_card(metric)
-    if found is not None:
-        return "lower" if found.better == "lower" else "higher"
-    return "lower" if metric in LOWER_IS_BETTER else None
 
 
 def by_chance(expected: float) -> str:

@@ -7,8 +7,9 @@ from fractions import Fraction
 from itertools import product
 
 from evalkit.errors import UnknownNameError
-from evalkit.leaderboards.audit.finding import SOURCES, Interval, Sure, better, rounded, total, ulp
+from evalkit.leaderboards.audit.finding import SOURCES, Interval, Sure, rounded, total, ulp
 from evalkit.leaderboards.published import PublishedRow, decimals_of
+from evalkit.metrics.registry import better_of
 
 Cells = Mapping[str, PublishedRow]  # method -> cell of one column
 
@@ -63,14 +64,14 @@ def _reference(cells: Cells, ours: str, over: str) -> Interval:
 
 
 def _best(cells: Cells, others: list[str]) -> str:
-    sign = -1 if better(cells[others[0]].metric) == "lower" else 1
+    sign = -1 if better_of(cells[others[0]].metric) == "lower" else 1
     return max(others, key=lambda method: sign * Fraction(cells[method].printed))
 
 
 def _gain(mine: PublishedRow, theirs: Interval, unit: str, divisor: str) -> Interval:
     """Percent of the other value (or of one's own), or points; positive is better. All corners of the intervals."""
     own = rounded(mine)
-    sign = -1 if better(mine.metric) == "lower" else 1
+    sign = -1 if better_of(mine.metric) == "lower" else 1
     points = 100 if abs(own.high) <= 1 + ulp(mine) else 1
     ends = []
     for x, y in product((own.low, own.high), (theirs.low, theirs.high)):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from evalkit.leaderboards.audit.finding import SOURCES, Finding, better, columns, grid, names
+from evalkit.leaderboards.audit.finding import SOURCES, Finding, columns, grid, names
 from evalkit.leaderboards.published import PublishedRow
+from evalkit.metrics.registry import better_of
 
 
 def check(rows: list[PublishedRow]) -> Iterator[Finding]:
@@ -19,7 +20,7 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
 
 def _column(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
     metric = next(iter(cells.values())).metric
-    way = better(metric)
+    way = better_of(metric)
     if way is None:
         return
     # source images stand beside the methods; they compete only where the paper marks one of them

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from statistics import median
 
-from evalkit.leaderboards.audit.finding import Finding, Sure, columns, grid, metric_card, names, rounded
+from evalkit.leaderboards.audit.finding import Finding, Sure, columns, grid, names, rounded
 from evalkit.leaderboards.published import PublishedRow
+from evalkit.metrics.registry import column_card
 
 FACTOR = 100  # a value so many times below or above the median of its column is of another magnitude
 _PAIR = re.compile(r"(-?[\d.]+) \.\. (-?[\d.]+)")
@@ -34,7 +35,7 @@ def bounds(metric: str, highest: Fraction = Fraction(0)) -> Bounds:
     """
     if metric.endswith(" std"):
         return Fraction(0), None
-    found = metric_card(metric)
+    found = column_card(metric)
     if found is None:
         return (Fraction(0) if metric in ("FLOPs", "Params", "Time") else None), None
     pairs = [(Fraction(low), Fraction(high)) for low, high in _PAIR.findall(found.range)]
@@ -68,7 +69,7 @@ def _magnitude(block: str, column: str, cells: dict[str, PublishedRow]) -> Itera
     # parameters and times of networks do differ by so much; a cost that is less than any pixel's work does not
     for method, value in values.items():
         ratio = max(value / middle, middle / value)
-        if ratio > FACTOR**2 or (ratio > FACTOR and metric_card(cells[method].metric) is not None):
+        if ratio > FACTOR**2 or (ratio > FACTOR and column_card(cells[method].metric) is not None):
             yield Finding(
                 "magnitude", "likely" if ratio > FACTOR**2 else "possible", cells[method].protocol, block, method,
                 column, cells[method].printed, f"median of the column {middle:.4g}",
@@ -80,7 +81,7 @@ def _magnitude(block: str, column: str, cells: dict[str, PublishedRow]) -> Itera
 def _mixture(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
     """A column of which some values are sums over the two sources and others cannot be."""
     first = next(iter(cells.values()))
-    found = metric_card(first.metric)
+    found = column_card(first.metric)
     if found is None or "a sum:" not in found.range:
         return
     values = sorted((Fraction(row.printed), method) for method, row in cells.items())

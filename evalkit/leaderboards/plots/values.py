@@ -10,7 +10,8 @@ import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.rank import Better, chosen_names
-from evalkit.leaderboards.run_values import Block, better_of, join_runs, rows_of
+from evalkit.leaderboards.run_values import Block, join_runs, rows_of
+from evalkit.metrics.registry import better_of
 
 ARROWS = {"higher": "↑", "lower": "↓"}
 

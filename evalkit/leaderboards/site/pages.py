@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from evalkit.leaderboards.published import PublishedRow, published_rows
-from evalkit.leaderboards.run_values import better_of
 from evalkit.leaderboards.site.entries import Entry
 from evalkit.leaderboards.table import Status, agreement
 from evalkit.methods.registry import method_cards
+from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import Protocol, protocols
 from evalkit.protocols.tables import columns as table_columns
 
