@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from evalkit.leaderboards.audit import audit
     from evalkit.leaderboards.paired import compare
     from evalkit.leaderboards.rank import rank
-    from evalkit.leaderboards.table import Table, read_table
     from evalkit.metrics.evaluate import evaluate, evaluate_folder
     from evalkit.metrics.saliency import saliency
     from evalkit.protocols.run import reproduce
+    from evalkit.protocols.table.table import Table, read_table
 
 _HOME = {
     "audit": "evalkit.leaderboards.audit",
@@ -24,8 +24,8 @@ _HOME = {
     "saliency": "evalkit.metrics.saliency",
     "compare": "evalkit.leaderboards.paired",
     "rank": "evalkit.leaderboards.rank",
-    "Table": "evalkit.leaderboards.table",
-    "read_table": "evalkit.leaderboards.table",
+    "Table": "evalkit.protocols.table.table",
+    "read_table": "evalkit.protocols.table.table",
     "list_metrics": "evalkit.catalogue",
     "list_methods": "evalkit.catalogue",
     "list_datasets": "evalkit.catalogue",
@@ -54,7 +54,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import what is asked for when it is asked for: `import evalkit` stays quick."""
     if name == "__version__":
-        return import_module("evalkit.records.provenance").version()
+        return import_module("evalkit.provenance").version()
     if name in _HOME:
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'evalkit' has no attribute {name!r}")

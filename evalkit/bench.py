@@ -40,7 +40,7 @@ def bench_metrics(
     Raises:
         EvalkitError: a size that is none.
     """
-    from evalkit.data.scenes import make_scene
+    from evalkit.data.samples.samples import make_scene
     from evalkit.methods.classical import FUSERS
 
     sizes, found = list(sizes), []
@@ -66,10 +66,10 @@ def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str,
     """The rows of one size; runs alone in its process."""
     import cv2
 
+    from evalkit.engine.processes import keep_freed_memory
     from evalkit.metrics.dense import DENSE
     from evalkit.metrics.evaluate import measure
     from evalkit.metrics.image import Image, Pair
-    from evalkit.metrics.parallel import keep_freed_memory
     from evalkit.metrics.registry import Definition, definitions
 
     cv2.setNumThreads(1)

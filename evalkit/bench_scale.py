@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.bench import NINE
-from evalkit.engine import Local
+from evalkit.engine.base import Local
+from evalkit.engine.processes import MeasureJob, Names, measure_job
 from evalkit.errors import EvalkitError
-from evalkit.metrics.parallel import MeasureJob, Names, measure_job
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.plots.style import Drawing
@@ -81,7 +81,7 @@ def write_pairs(folder: Path, size: str, count: int) -> list[MeasureJob]:
     import numpy as np
 
     from evalkit.data.images import to_gray, write_png
-    from evalkit.data.scenes import make_scene
+    from evalkit.data.samples.samples import make_scene
     from evalkit.methods.classical import FUSERS
 
     rows, _, columns = size.partition("x")

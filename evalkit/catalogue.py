@@ -200,7 +200,7 @@ def _describe_metric(name: str) -> Entry:
 def _example(metric: str) -> dict[str, str]:
     """Convention -> value of a metric on one built-in example."""
     from evalkit.data.images import merge_colour, to_gray
-    from evalkit.data.scenes import make_scene
+    from evalkit.data.samples.samples import make_scene
     from evalkit.methods.classical import FUSERS
     from evalkit.metrics.evaluate import evaluate
     from evalkit.metrics.registry import full_names_of

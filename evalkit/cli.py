@@ -14,7 +14,7 @@ from evalkit.commands.data import data
 from evalkit.commands.evaluate import evaluate, evaluate_saliency, evaluate_segmentation
 from evalkit.commands.fuse import fuse
 from evalkit.commands.leaderboard import leaderboard
-from evalkit.commands.look import list_command, show
+from evalkit.commands.list import list_command, show
 from evalkit.commands.options import Commands
 from evalkit.commands.plot import plot
 from evalkit.commands.rank import rank

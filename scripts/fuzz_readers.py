@@ -53,8 +53,8 @@ def cards(_: Path) -> Reader:
 def protocols(_: Path) -> Reader:
     from importlib import resources
 
+    from evalkit.files.read import read_text
     from evalkit.protocols.schema import parse
-    from evalkit.reading import read_text
 
     folder = resources.files("evalkit.protocols")
     names = ["smfnet-table1.yaml", "vifb.yaml"]
@@ -65,8 +65,8 @@ def protocols(_: Path) -> Reader:
 def recipes(_: Path) -> Reader:
     from importlib import resources
 
-    from evalkit.downstream.detection_recipe import detection_recipe
-    from evalkit.downstream.segmentation_schedule import read_schedule, schedules
+    from evalkit.downstream.detection.recipe import detection_recipe
+    from evalkit.downstream.segmentation.recipe import read_schedule, schedules
     from evalkit.training.recipe import load_recipe
 
     data = resources.files("evalkit.training").joinpath("recipes", "SMFNet-small.yaml").read_bytes()
@@ -128,8 +128,8 @@ def scores(place: Path) -> Reader:
 
 
 def tables(place: Path) -> Reader:
-    from evalkit.leaderboards.export import FORMATS
-    from evalkit.leaderboards.table import read_table
+    from evalkit.protocols.table.export import FORMATS
+    from evalkit.protocols.table.table import read_table
 
     data = (_run(place) / "table.json").read_bytes()
 
@@ -145,9 +145,9 @@ def published(_: Path) -> Reader:
     from importlib import resources
 
     from evalkit.leaderboards.audit import audit_rows, read_table_rows
-    from evalkit.leaderboards.per_image import published_per_image
+    from evalkit.protocols.table.per_image import published_per_image
 
-    folder = resources.files("evalkit.leaderboards").joinpath("published")
+    folder = resources.files("evalkit.protocols").joinpath("published")
     text = folder.joinpath("smfnet-table1.csv").read_text(encoding="utf-8").splitlines(keepends=True)
     own = b"pair,method,metric,value\n1,CBF,EN,7.1\n2,CBF,EN,6.9\n"
     calls: list[Callable[[Path], Any]] = [
@@ -158,8 +158,8 @@ def published(_: Path) -> Reader:
 
 
 def golden(_: Path) -> Reader:
-    from evalkit.leaderboards.golden import Golden, read_golden, write_golden
     from evalkit.metrics.registry import definitions
+    from evalkit.testing.golden import Golden, read_golden, write_golden
 
     data = write_golden([Golden("a", "SSIM[smfnet]", 0.9, 1e-6), Golden("=b", "EN[tang]", None, 1e-6)]).encode()
 

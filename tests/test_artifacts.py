@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evalkit.metrics.artifacts import SMFNET, labf, nabf, nabf_of_infrared, qabf
-from evalkit.metrics.feature_information import fmi_pixel, mean_window_fmi
+from evalkit.metrics.fusion.artifacts import SMFNET, labf, nabf, nabf_of_infrared, qabf
+from evalkit.metrics.fusion.feature_information import fmi_pixel, mean_window_fmi
 from evalkit.metrics.image import Image, Pair, UndefinedError
 
 SPECS = Path(__file__).parents[2] / "shared" / "specs"
@@ -173,7 +173,7 @@ def test_fmi_window_by_window(levels):
 def test_fmi_of_more_windows_than_one_block(monkeypatch):
     pair = random_pair(40, 30)
     whole = fmi_pixel(pair)
-    monkeypatch.setattr("evalkit.metrics.feature_information.BLOCK", 101)
+    monkeypatch.setattr("evalkit.metrics.fusion.feature_information.BLOCK", 101)
     pair.fused.memo.clear()
     assert fmi_pixel(pair) == pytest.approx(whole, rel=1e-13)
 

@@ -32,9 +32,9 @@ from evalkit.leaderboards.audit import (
 )
 from evalkit.leaderboards.audit.finding import Finding, Interval, cut, rounded
 from evalkit.leaderboards.audit.report import CHECKS
-from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
 from evalkit.methods.registry import method_card
 from evalkit.protocols.schema import protocols
+from evalkit.protocols.table.published import PublishedRow, published_rows, read_rows
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

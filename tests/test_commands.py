@@ -12,7 +12,7 @@ from conftest import make_outputs, make_tno, textured
 from test_reproduce import run
 
 import evalkit
-from evalkit.console import print_rows
+from evalkit.commands.console import print_rows
 from evalkit.data.images import write_png
 from evalkit.metrics.conventions import CONVENTIONS
 from evalkit.metrics.dense import DENSE

@@ -18,16 +18,16 @@ from evalkit.cli import main
 from evalkit.data.card import load_card
 from evalkit.data.images import read_image, to_gray
 from evalkit.data.pairs import find_pairs
-from evalkit.data.scenes import write_scenes
+from evalkit.data.samples.samples import write_scenes
 from evalkit.downstream import environment
+from evalkit.downstream.images import conditions, fused_images, labelled, printed_classes
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper, shared_images
-from evalkit.downstream.rows import conditions, fused_images, labelled, printed_classes
 from evalkit.downstream.splits import PARTS, divide
 from evalkit.downstream.spread import mean_and_spread, paired_bootstrap, remembered
 from evalkit.errors import DataError, EvalkitError
-from evalkit.leaderboards.table import read_table
 from evalkit.protocols.plan import Settings, plan_datasets, plan_methods
 from evalkit.protocols.schema import DatasetUse, protocol
+from evalkit.protocols.table.table import read_table
 from evalkit.protocols.tasks import Job
 
 M3FD = [f"{i:05d}" for i in range(4200)]  # as the data set numbers its pairs
@@ -277,7 +277,7 @@ def test_unknown_recipe_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["smfnet-table2", "s4fusion-table4", "tsjnet-table2"])
 def test_paper_recipes_are_the_protocols_settings(name):
-    from evalkit.downstream.detection_recipe import detection_recipe
+    from evalkit.downstream.detection.recipe import detection_recipe
 
     recipe, chosen = detection_recipe("paper", name), protocol(name)
     stated = chosen.downstream
@@ -306,7 +306,7 @@ def test_paper_recipes_are_the_protocols_settings(name):
 def test_recipe_mistakes_are_named(change, message):
     import yaml
 
-    from evalkit.downstream.detection_recipe import parse
+    from evalkit.downstream.detection.recipe import parse
 
     good = {"name": "a", "source": "b", "network": "n", "model": "m.yaml", "ratio": "8:1:1", "seeds": [0], "size": 64,
             "epochs": 1, "batch": 2, "lr": 0.1, "scenes": {"count": 8, "width": 64, "height": 64}}  # fmt: skip
@@ -316,7 +316,7 @@ def test_recipe_mistakes_are_named(change, message):
 
 
 def test_steps_are_epochs_of_the_set():
-    from evalkit.downstream.detection_recipe import detection_recipe
+    from evalkit.downstream.detection.recipe import detection_recipe
 
     recipe = detection_recipe("small", "smfnet-table2")
     for images in (10, 72, 250, 100_000):
@@ -365,8 +365,8 @@ def test_variables_are_set_before_the_frameworks(tmp_path):
 def test_downstream_modules_import_without_the_frameworks():
     """The table is planned and refused without importing torch."""
     code = (
-        "import sys; import evalkit.downstream.rows, evalkit.downstream.splits, evalkit.downstream.leakage, "
-        "evalkit.downstream.environment, evalkit.downstream.detection_table; "
+        "import sys; import evalkit.downstream.images, evalkit.downstream.splits, evalkit.downstream.leakage, "
+        "evalkit.downstream.environment, evalkit.downstream.detection.table; "
         "print([m for m in ('torch', 'ultralytics', 'torchvision', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -374,8 +374,8 @@ def test_downstream_modules_import_without_the_frameworks():
 
 
 def test_a_recipe_of_two_tasks_is_divided(tmp_path):
-    from evalkit.downstream.detection_recipe import detection_recipe
-    from evalkit.downstream.segmentation_schedule import read_schedule
+    from evalkit.downstream.detection.recipe import detection_recipe
+    from evalkit.downstream.segmentation.recipe import read_schedule
 
     small = resources.files("evalkit.downstream").joinpath("recipes", "detection-small.yaml").read_text()
     both = tmp_path / "both.yaml"

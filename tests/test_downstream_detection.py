@@ -17,14 +17,15 @@ from evalkit.cli import main
 from evalkit.data.card import load_card
 from evalkit.data.images import read_image, write_png
 from evalkit.data.pairs import ImagePair, find_pairs
-from evalkit.data.scenes import write_scenes
-from evalkit.downstream import detection, environment
-from evalkit.downstream.detection_recipe import detection_recipe
-from evalkit.downstream.detector_weights import find_weights, pretrained, read_weights
+from evalkit.data.samples.samples import write_scenes
+from evalkit.downstream import environment
+from evalkit.downstream.detection import train as detection
+from evalkit.downstream.detection.recipe import detection_recipe
+from evalkit.downstream.detection.weights import find_weights, pretrained, read_weights
 from evalkit.downstream.splits import PARTS, Split
 from evalkit.errors import DataError
-from evalkit.leaderboards.table import read_table
 from evalkit.metrics.detection import Boxes, detection_scores
+from evalkit.protocols.table.table import read_table
 from evalkit.records.record import load
 
 if reason := environment.missing("detection"):  # not by importing it: that is for the environment to do, quietly

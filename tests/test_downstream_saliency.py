@@ -15,7 +15,6 @@ import evalkit
 from evalkit.cli import main
 from evalkit.data.images import read_image, write_png
 from evalkit.leaderboards.maps import saliency_folder
-from evalkit.leaderboards.published import published_rows
 from evalkit.leaderboards.site.entries import Entry
 from evalkit.leaderboards.site.pages import blocks
 from evalkit.leaderboards.verify import verify
@@ -23,6 +22,7 @@ from evalkit.metrics.saliency import saliency_dataset
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.plan import plan_methods
 from evalkit.protocols.schema import protocol
+from evalkit.protocols.table.published import published_rows
 from evalkit.records.record import Record, load
 
 COLUMNS = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
@@ -249,8 +249,8 @@ def test_a_row_of_a_sample_run_is_trained_and_measured(trained):
     from evalkit.methods.checkpoints import load_strictly, read_checkpoint
     from evalkit.methods.networks.smrnet import salient_objects
     from evalkit.training.data import as_tensors, read_scene
+    from evalkit.training.papers.smrnet import SMRNetSystem
     from evalkit.training.state import read_recipe
-    from evalkit.training.systems.smrnet import SMRNetSystem
 
     table, options = trained
     out = options["out"]
@@ -377,8 +377,8 @@ def test_a_network_is_trained_once_for_all_data_sets(data, tmp_path, monkeypatch
 
 
 def test_the_detector_sees_squares_of_the_size_it_learned_from():
+    from evalkit.training.papers.smrnet import saliency_method
     from evalkit.training.recipe import Recipe
-    from evalkit.training.systems.smrnet import saliency_method
 
     for changes, size in (
         ({}, 64),
@@ -402,8 +402,8 @@ def test_cost_is_counted_of_the_network_that_makes_the_maps():
     from torch.utils.flop_counter import FlopCounterMode
 
     from evalkit.methods.networks.smrnet_saliency import BPS
+    from evalkit.training.papers.smrnet import detector_cost
     from evalkit.training.recipe import load_recipe
-    from evalkit.training.systems.smrnet import detector_cost
 
     images = [torch.zeros(1, 3, 352, 352, device="meta")] * 3
     counter = FlopCounterMode(display=False)

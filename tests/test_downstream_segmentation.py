@@ -14,18 +14,14 @@ import yaml
 
 from evalkit.data.check import read_mask
 from evalkit.data.images import read_image
-from evalkit.data.scenes import write_scenes
+from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 
 torch = pytest.importorskip("torch")
 
-from evalkit.downstream import segmentation_table  # noqa: E402
-from evalkit.downstream.feature_level import NETWORKS, MFNet, TwoStreamResNet  # noqa: E402
-from evalkit.downstream.history import read_counts, write_counts  # noqa: E402
-from evalkit.downstream.segmentation import Scene, Training, channel_statistics, train_segmenter  # noqa: E402
-from evalkit.downstream.segmentation_run import Found, Variant, mean_iou_of  # noqa: E402
-from evalkit.downstream.segmentation_schedule import Schedule, read_schedule, schedules  # noqa: E402
-from evalkit.downstream.segmenters import (  # noqa: E402
+from evalkit.downstream.segmentation import table as segmentation_table  # noqa: E402
+from evalkit.downstream.segmentation.history import read_counts, write_counts  # noqa: E402
+from evalkit.downstream.segmentation.networks import (  # noqa: E402
     SEGMENTERS,
     build,
     load_encoder,
@@ -33,6 +29,10 @@ from evalkit.downstream.segmenters import (  # noqa: E402
     parameters,
     segmenter,
 )
+from evalkit.downstream.segmentation.recipe import Schedule, read_schedule, schedules  # noqa: E402
+from evalkit.downstream.segmentation.run import Found, Variant, mean_iou_of  # noqa: E402
+from evalkit.downstream.segmentation.train import Scene, Training, channel_statistics, train_segmenter  # noqa: E402
+from evalkit.downstream.segmentation.two_streams import NETWORKS, MFNet, TwoStreamResNet  # noqa: E402
 from evalkit.metrics.segmentation import segmentation_scores  # noqa: E402
 from evalkit.protocols.plan import Settings  # noqa: E402
 from evalkit.protocols.run import reproduce  # noqa: E402
@@ -378,7 +378,7 @@ def test_a_failure_is_told_and_a_changed_training_starts_anew(scenes: Path, tmp_
 @needs_mmseg
 @pytest.mark.slow
 def test_an_interrupted_training_goes_on(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from evalkit.downstream.runner_parts import KeepCounts
+    from evalkit.downstream.segmentation.mmseg_parts import KeepCounts
 
     training = tiny_training(scenes, tmp_path / "out", "MFNet", iterations=3)
     keep = KeepCounts.after_val_epoch

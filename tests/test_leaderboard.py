@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.errors import DataError, OutputError
-from evalkit.leaderboards.published import published_rows
 from evalkit.leaderboards.site import build as site_build
 from evalkit.leaderboards.site.build import build
 from evalkit.leaderboards.site.entries import measured_folder, record_files, shipped_entries
 from evalkit.leaderboards.site.markup import data_script
 from evalkit.leaderboards.verify import verify
 from evalkit.protocols.schema import protocols
+from evalkit.protocols.table.published import published_rows
 from evalkit.records.per_image import ImageRow, PerImage, parse_per_image, read_per_image
 from evalkit.records.record import load
 

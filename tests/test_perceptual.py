@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.signal import correlate2d
 
+from evalkit.metrics.fusion.multiscale import halve, ms_ssim, ms_ssim_smfnet
+from evalkit.metrics.fusion.perceptual import chen_blum, chen_varshney, stretched
+from evalkit.metrics.fusion.viff import viff
 from evalkit.metrics.image import Image, Pair, UndefinedError
-from evalkit.metrics.multiscale import halve, ms_ssim, ms_ssim_smfnet
-from evalkit.metrics.perceptual import chen_blum, chen_varshney, stretched
-from evalkit.metrics.viff import viff
 
 SPECS = Path(__file__).parents[2] / "shared" / "specs"
 

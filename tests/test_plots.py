@@ -169,7 +169,7 @@ def test_scatter_takes_quality_and_cost_of_the_same_method() -> None:
 
 
 def published(name: str) -> list[dict[str, str]]:
-    import evalkit.leaderboards as home
+    import evalkit.protocols as home
 
     with open(Path(home.__path__[0]) / "published" / f"{name}.csv", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -23,20 +23,20 @@ import evalkit
 from evalkit.cli import main
 from evalkit.data.card import load_card
 from evalkit.errors import DataError, EvalkitError
-from evalkit.leaderboards.export import FORMATS
-from evalkit.leaderboards.layout import _Grid, to_latex
-from evalkit.leaderboards.published import HEADER, decimals_of, published_rows, read_rows
-from evalkit.leaderboards.table import Cell, Column, Table, read_table
 from evalkit.methods.registry import method_card
 from evalkit.metrics.conventions import CONVENTIONS
 from evalkit.protocols import tasks
 from evalkit.protocols.cost import PREFIX
 from evalkit.protocols.report import plan_report, report_text
 from evalkit.protocols.schema import parse, protocol, protocols, published_values
-from evalkit.protocols.tables import published_table
+from evalkit.protocols.table.blank import published_table
+from evalkit.protocols.table.export import FORMATS
+from evalkit.protocols.table.latex import _Grid, to_latex
+from evalkit.protocols.table.published import HEADER, decimals_of, published_rows, read_rows
+from evalkit.protocols.table.table import Cell, Column, Table, read_table
 
 GOLDEN = Path(__file__).parent / "golden"
-PUBLISHED = Path(evalkit.__file__).parent / "leaderboards" / "published"
+PUBLISHED = Path(evalkit.__file__).parent / "protocols" / "published"
 NAMES = sorted(protocols())
 PRINTED = [name for name in NAMES if protocol(name).published]
 

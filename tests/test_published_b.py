@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from evalkit.data.card import load_card
-from evalkit.leaderboards.published import cells_by_key, published_rows
 from evalkit.methods.networks import s4fusion, smrnet, tsjnet
 from evalkit.protocols.schema import protocol
+from evalkit.protocols.table.published import cells_by_key, published_rows
 
 # printed numbers and missing cells
 COUNTS = {

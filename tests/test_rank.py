@@ -17,11 +17,11 @@ from test_significance import write_scores
 
 import evalkit
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
-from evalkit.leaderboards.published import published_rows, read_rows
 from evalkit.leaderboards.rank import rank_values
 from evalkit.leaderboards.run_values import rank_published
-from evalkit.leaderboards.table import Cell, Column, Table
 from evalkit.metrics.registry import better_of
+from evalkit.protocols.table.published import published_rows, read_rows
+from evalkit.protocols.table.table import Cell, Column, Table
 
 NAN = math.nan
 UP = {"EN": "higher", "MSE": "lower"}

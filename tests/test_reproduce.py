@@ -20,8 +20,8 @@ from PIL import Image
 import evalkit
 from evalkit.cli import main
 from evalkit.data.images import write_png
-from evalkit.leaderboards.table import agreement
 from evalkit.protocols.schema import protocol, published_values
+from evalkit.protocols.table.table import agreement
 
 METRICS = ["EN", "SD", "SF", "MI", "VIF", "Qabf", "AG", "SSIM"]
 
@@ -413,8 +413,8 @@ def test_columns_of_other_conventions_are_named_so(tmp_path):
 
 def test_a_dead_worker_is_told_and_loses_nothing(tmp_path):
     """A worker that the system kills ends the run with a message, not with a hang or a traceback."""
+    from evalkit.engine.processes import in_processes
     from evalkit.errors import EvalkitError
-    from evalkit.metrics.parallel import in_processes
 
     def die(job: int) -> int:
         if job == 3:
@@ -430,7 +430,7 @@ def test_a_full_disk_stops_with_one_sentence(tmp_path, monkeypatch):
     """No space for the third fused image: an error, nothing half-written, and the run goes on when there is space."""
     import errno
 
-    from evalkit import files
+    from evalkit.files import write as files
 
     root = make_tno(tmp_path / "data")
     real, written = os.replace, []

@@ -23,15 +23,15 @@ from evalkit.data.card import load_card
 from evalkit.data.images import png_text, read_image, write_png
 from evalkit.data.pairs import file_hash, find_pairs, image_files, resolve
 from evalkit.errors import DataError, EvalkitError, ImageError
-from evalkit.escape import file_name, from_cell, printable, to_cell
-from evalkit.leaderboards.export import FORMATS
+from evalkit.files.names import file_name, from_cell, printable, to_cell
+from evalkit.files.read import parse_json, parse_yaml, read_file
 from evalkit.leaderboards.image_scores import read_scores
-from evalkit.leaderboards.published import is_number, read_rows
-from evalkit.leaderboards.scores import scores_csv
-from evalkit.leaderboards.table import Cell, Column, Table, read_table
 from evalkit.methods.registry import check_name
 from evalkit.metrics.evaluate import Scores, evaluate_folder
-from evalkit.reading import parse_json, parse_yaml, read_file
+from evalkit.metrics.folders import scores_csv
+from evalkit.protocols.table.export import FORMATS
+from evalkit.protocols.table.published import is_number, read_rows
+from evalkit.protocols.table.table import Cell, Column, Table, read_table
 from evalkit.records.per_image import read_per_image
 from evalkit.records.store import ScoreFile
 

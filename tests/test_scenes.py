@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evalkit.data.images import read_image, to_gray
-from evalkit.data.scenes import CONDITIONS, DETECTED, Scene, box_text, contact_sheet, make_scene, write_scenes
+from evalkit.data.samples.samples import CONDITIONS, DETECTED, Scene, box_text, contact_sheet, make_scene, write_scenes
 from evalkit.errors import EvalkitError
 
 SMALL = {"width": 320, "height": 240}

@@ -31,7 +31,7 @@ from evalkit.leaderboards.significance import (
     rank_biserial,
     wilcoxon,
 )
-from evalkit.leaderboards.table import Cell, Column, Table, read_table
+from evalkit.protocols.table.table import Cell, Column, Table, read_table
 
 # Hollander and Wolfe 1973, the example on R's help page of wilcox.test: V = 40, one-sided p = 0.01953
 DEPRESSION = np.subtract(

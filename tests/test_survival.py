@@ -19,11 +19,12 @@ from click.testing import CliRunner
 from conftest import make_tno
 from test_engine import always, contents, once, square
 
-from evalkit import files, locks
 from evalkit.cli import main
+from evalkit.engine.processes import in_processes
 from evalkit.errors import EvalkitError, OutputError
-from evalkit.locks import LOCK, locked
-from evalkit.metrics.parallel import in_processes
+from evalkit.files import lock as locks
+from evalkit.files import write as files
+from evalkit.files.lock import LOCK, locked
 from evalkit.records import store
 from evalkit.records.older import set_aside_older
 from evalkit.records.record import SCHEMA_VERSION, load
@@ -78,7 +79,7 @@ def test_a_worker_that_always_hangs_ends_the_run():
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     program = (
-        "import time, sys\nfrom evalkit.metrics.parallel import in_processes\n"
+        "import time, sys\nfrom evalkit.engine.processes import in_processes\n"
         "for x in in_processes(time.sleep, [0, 0, 0, 600, 600], 2): print('done', flush=True)\n"
     )
     run = subprocess.Popen(
@@ -117,7 +118,7 @@ def test_a_second_run_into_the_same_folder_is_refused(tmp_path):
 
 def test_a_lock_ends_with_its_process(tmp_path):
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom evalkit.locks import locked\n"
+        "import sys, time\nfrom pathlib import Path\nfrom evalkit.files.lock import locked\n"
         "with locked(Path(sys.argv[1])): print('locked', flush=True); time.sleep(600)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=-1, text=True)

@@ -16,7 +16,7 @@ from tiny_smrnet import TINY as SMRNET
 
 from evalkit.data.images import write_png
 from evalkit.data.pairs import ImagePair
-from evalkit.data.scenes import write_scenes
+from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser

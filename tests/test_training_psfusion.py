@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from evalkit.data.card import load_card  # noqa: E402
 from evalkit.data.pairs import find_pairs  # noqa: E402
-from evalkit.data.scenes import write_scenes  # noqa: E402
+from evalkit.data.samples.samples import write_scenes  # noqa: E402
 from evalkit.errors import DataError, UnknownNameError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError  # noqa: E402
 from evalkit.methods.fuse import make_fuser  # noqa: E402
@@ -24,10 +24,10 @@ from evalkit.methods.networks.psfusion import ABLATIONS, Outputs, PSFusion  # no
 from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.training.loop import train  # noqa: E402
 from evalkit.training.losses_psfusion import PAPER, correlation_loss, targets_of  # noqa: E402
+from evalkit.training.papers.psfusion import PSFusionSystem  # noqa: E402
 from evalkit.training.recipe import Recipe, load_recipe  # noqa: E402
 from evalkit.training.schedule import rate  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
-from evalkit.training.systems.psfusion import PSFusionSystem  # noqa: E402
 
 SIDE = 64
 TINY = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalkit.data.scenes import write_scenes
+from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import CheckpointError
 from evalkit.methods.fuse import make_fuser
@@ -20,10 +20,10 @@ from evalkit.training import critics
 from evalkit.training.critics import ResNet50, load_classifier
 from evalkit.training.loop import Run, _fabric, gather, train
 from evalkit.training.losses_s4fusion import Critic, information, information_scale
+from evalkit.training.papers.s4fusion import S4FusionSystem, options_of, widened
 from evalkit.training.recipe import Recipe, load_recipe
 from evalkit.training.schedule import rate
 from evalkit.training.system import Moment, build_system
-from evalkit.training.systems.s4fusion import S4FusionSystem, options_of, widened
 
 NETWORK = {
     "widths": [8, 16, 32],

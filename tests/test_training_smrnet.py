@@ -16,7 +16,7 @@ from trained_tno import tno_means  # noqa: E402
 from evalkit.data.card import load_card  # noqa: E402
 from evalkit.data.images import write_png  # noqa: E402
 from evalkit.data.pairs import find_pairs  # noqa: E402
-from evalkit.data.scenes import write_scenes  # noqa: E402
+from evalkit.data.samples.samples import write_scenes  # noqa: E402
 from evalkit.errors import DataError, UnknownNameError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, load_strictly, read_checkpoint  # noqa: E402
 from evalkit.methods.fuse import make_fuser, read_pair  # noqa: E402
@@ -27,9 +27,9 @@ from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.metrics.saliency import saliency_dataset  # noqa: E402
 from evalkit.training.data import as_tensors, read_scene  # noqa: E402
 from evalkit.training.loop import gather, plan, train  # noqa: E402
+from evalkit.training.papers.smrnet import SMRNetSystem  # noqa: E402
 from evalkit.training.recipe import Recipe, load_recipe  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
-from evalkit.training.systems.smrnet import SMRNetSystem  # noqa: E402
 from evalkit.training.trained import training_scenes  # noqa: E402
 
 SIDE = 64

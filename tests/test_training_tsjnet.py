@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evalkit.data.scenes import write_scenes
+from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import CheckpointError
 from evalkit.methods.networks.tsjnet import ABLATIONS, PUBLISHED
 from evalkit.training.critics import MSRS_CLASSES, VOC_CLASSES, Detector, Segmenter, load_detector, load_segmenter
 from evalkit.training.loop import train
 from evalkit.training.losses_tsjnet import DETECTOR_LOSSES, PRESETS, detector_loss, fusion_terms
+from evalkit.training.papers.tsjnet import TSJNetSystem, options_of
 from evalkit.training.recipe import Recipe, load_recipe
 from evalkit.training.system import Moment, build_system
-from evalkit.training.systems.tsjnet import TSJNetSystem, options_of
 
 TINY = {
     "method": "TSJNet",

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from evalkit.data.images import read_image, to_gray
+from evalkit.metrics.fusion.vifb import VIFB, channel, channel_pairs
 from evalkit.metrics.image import Image, Pair, UndefinedError
-from evalkit.metrics.vifb import VIFB, channel, channel_pairs
 from evalkit.protocols.schema import protocol
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evalkit.commands.console import print_json, print_rows
 from evalkit.commands.options import json_option
-from evalkit.console import print_json, print_rows
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _print(report: Report) -> None:
 def _write(report: Report, out: Path, everything: bool, protocol: str | None, table: Path | None) -> None:
     import json
 
-    from evalkit.files import write_text
+    from evalkit.files.write import write_text
     from evalkit.leaderboards.audit.report import to_html, to_markdown
 
     suffix = out.suffix.casefold()

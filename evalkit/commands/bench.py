@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from evalkit.commands.console import (
+    print_json,
+    print_rows,
+    progress,
+)
 from evalkit.commands.options import (
     Commands,
     json_option,
     names,
-)
-from evalkit.console import (
-    print_json,
-    print_rows,
-    progress,
 )
 from evalkit.errors import EvalkitError
 
@@ -42,7 +42,7 @@ def bench_metrics(
     wanted = definitions(metrics or [*NINE, "CV[vifb]", "CB[vifb]"], "smfnet")
     rows = run([d.full_name for d in wanted.values()], sizes or SIZES, repeats, progress)
     if out is not None:
-        from evalkit.files import write_text
+        from evalkit.files.write import write_text
 
         write_text(out, json.dumps(rows, indent=1) + "\n")
     if as_json:
@@ -78,7 +78,7 @@ def scale(
     from dataclasses import asdict
 
     from evalkit.bench_scale import METHODS, SIZES, WORKERS, bench_scale, chart, estimate
-    from evalkit.files import write_text
+    from evalkit.files.write import write_text
 
     points = bench_scale(counts(workers) or WORKERS, counts(methods) or METHODS, sizes or SIZES, pairs, progress)
     found = {"points": [asdict(point) | {"rate": point.rate} for point in points], "llvip": estimate(points)}

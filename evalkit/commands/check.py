@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
+from evalkit.commands.console import (
+    print_json,
+    progress,
+)
 from evalkit.commands.options import (
     EXIT_CHECK,
     json_option,
     names,
     workers_option,
-)
-from evalkit.console import (
-    print_json,
-    progress,
 )
 
 
@@ -43,12 +43,12 @@ def check(
     """Fail (exit code 1) when a metric is not what the golden file says. A regression test for CI."""
     from dataclasses import replace
 
-    from evalkit.leaderboards.golden import check_golden, measure_golden, read_golden, write_golden
     from evalkit.metrics.registry import all_full_names
+    from evalkit.testing.golden import check_golden, measure_golden, read_golden, write_golden
 
     folders = (fused, infrared, visible)
     if update:
-        from evalkit.files import write_text
+        from evalkit.files.write import write_text
 
         values, _ = measure_golden(None, metrics or all_full_names(), folders, workers, progress)
         write_text(golden, write_golden(replace(one, tolerance=tolerance) for one in values))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evalkit.commands.console import print_json, print_rows
 from evalkit.commands.options import json_option, names
-from evalkit.console import print_json, print_rows
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.paired import Comparison, Paired

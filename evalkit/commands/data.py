@@ -7,16 +7,16 @@ from pathlib import Path
 
 import click
 
+from evalkit.commands.console import (
+    counter,
+    print_json,
+    progress,
+)
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     Commands,
     data_root_option,
     json_option,
-)
-from evalkit.console import (
-    counter,
-    print_json,
-    progress,
 )
 from evalkit.errors import EvalkitError
 
@@ -58,7 +58,7 @@ def data_check(dataset: str | None, data_root: Path | None, as_json: bool) -> No
 @click.option("--seed", type=int, default=0, show_default=True)
 def data_sample(out: Path, count: int, size: str, seed: int) -> None:
     """Write generated infrared/visible street scenes with boxes, class masks and salient-object masks."""
-    from evalkit.data.scenes import write_scenes
+    from evalkit.data.samples.samples import write_scenes
 
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal()):

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import click
 
-from evalkit.commands.options import (
-    EXIT_INCOMPLETE,
-    json_option,
-    names,
-    workers_option,
-)
-from evalkit.console import (
+from evalkit.commands.console import (
     print_conventions,
     print_json,
     print_rows,
     print_scores,
     progress,
+)
+from evalkit.commands.options import (
+    EXIT_INCOMPLETE,
+    json_option,
+    names,
+    workers_option,
 )
 
 
@@ -42,8 +42,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure a folder of fused images (or one image) against its sources, paired by file name."""
-    from evalkit.leaderboards.scores import image_scores, scores_csv, scores_dict
     from evalkit.metrics.evaluate import evaluate_folder
+    from evalkit.metrics.folders import image_scores, scores_csv, scores_dict
     from evalkit.metrics.registry import definitions, full_names_of
 
     everything = convention == "all"
@@ -55,7 +55,7 @@ def evaluate(
     else:
         frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress)
     if out is not None:
-        from evalkit.files import write_text
+        from evalkit.files.write import write_text
 
         # with the convention in every column's name, so that a file can be compared with another one
         write_text(out, scores_csv(frame.rename(columns={name: d.full_name for name, d in columns.items()})))
@@ -80,7 +80,7 @@ def evaluate_saliency(prediction: Path, truth: Path, out: Path | None, curves: P
 
     result = saliency_folder(prediction, truth, progress)
     if out is not None or curves is not None:
-        from evalkit.files import write_text
+        from evalkit.files.write import write_text
 
         for path, text in ((out, scores_csv), (curves, curves_csv)):
             if path is not None:

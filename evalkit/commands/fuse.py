@@ -7,6 +7,10 @@ from pathlib import Path
 
 import click
 
+from evalkit.commands.console import (
+    print_json,
+    progress,
+)
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     checkpoints_option,
@@ -14,10 +18,6 @@ from evalkit.commands.options import (
     device_option,
     json_option,
     workers_option,
-)
-from evalkit.console import (
-    print_json,
-    progress,
 )
 
 

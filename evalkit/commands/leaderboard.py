@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from evalkit.commands.console import print_json, progress
 from evalkit.commands.options import json_option
-from evalkit.console import print_json, progress
-from evalkit.escape import printable
+from evalkit.files.names import printable
 
 
 @click.group()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from evalkit.errors import EvalkitError
-from evalkit.escape import printable
+from evalkit.files.names import printable
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE = 1, 2, 3
 

@@ -156,7 +156,7 @@ def draw_curves(
     kind: Any, maps: Path, truth: Path, title: str, methods: Any, width: Any, no_caption: bool, out: Path
 ) -> None:
     def draw() -> Drawing:
-        from evalkit.console import progress
+        from evalkit.commands.console import progress
         from evalkit.leaderboards.plots.curves import curves, read_maps
 
         found, missing = read_maps(maps, truth, methods, progress)

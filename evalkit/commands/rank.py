@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from evalkit.commands.compare import p_text
+from evalkit.commands.console import print_json, print_rows
 from evalkit.commands.options import json_option, names
-from evalkit.console import print_json, print_rows
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.rank import Ranking

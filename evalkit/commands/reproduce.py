@@ -8,6 +8,12 @@ from typing import Any, Literal
 
 import click
 
+from evalkit.commands.console import (
+    print_agreement,
+    print_json,
+    print_table,
+    progress,
+)
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     checkpoints_option,
@@ -16,12 +22,6 @@ from evalkit.commands.options import (
     json_option,
     names,
     workers_option,
-)
-from evalkit.console import (
-    print_agreement,
-    print_json,
-    print_table,
-    progress,
 )
 from evalkit.errors import EvalkitError
 
@@ -92,9 +92,9 @@ def reproduce(
         )
         print_json(report) if as_json else click.echo(report_text(report))
         return
-    from evalkit.leaderboards.export import to_json
     from evalkit.protocols.run import default_out
     from evalkit.protocols.run import reproduce as run
+    from evalkit.protocols.table.export import to_json
 
     out = default_out(protocol, sample) if out is None else out
     table = run(
@@ -149,9 +149,9 @@ def table(
 
     LaTeX is arranged as in the paper: measured values where there are any, the published ones in gray elsewhere.
     """
-    from evalkit.leaderboards.export import FORMATS
-    from evalkit.leaderboards.table import read_table
-    from evalkit.protocols.tables import published_table
+    from evalkit.protocols.table.blank import published_table
+    from evalkit.protocols.table.export import FORMATS
+    from evalkit.protocols.table.table import read_table
 
     if published is not None and out is None:
         chosen = published_table(published)

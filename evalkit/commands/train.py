@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from evalkit.commands.console import print_json, progress
 from evalkit.commands.options import json_option
-from evalkit.console import print_json, progress
 
 
 @click.command()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evalkit.errors import DataError, UnknownNameError
-from evalkit.reading import model_from_yaml, read_text
+from evalkit.files.read import model_from_yaml, read_text
 
 Role = Literal["infrared", "visible"]
 ROLES: tuple[Role, Role] = ("infrared", "visible")

@@ -28,7 +28,7 @@ from evalkit.data.pairs import (
     splits_present,
 )
 from evalkit.errors import DataError
-from evalkit.reading import read_text
+from evalkit.files.read import read_text
 
 Box = tuple[int, float, float, float, float]  # class id, centre x, centre y, width, height as parts of the image
 Progress = Callable[[int, int], None]  # pairs done, pairs in this split

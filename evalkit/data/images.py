@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, ImageError
-from evalkit.files import write_bytes
-from evalkit.reading import read_file
+from evalkit.files.read import read_file
+from evalkit.files.write import write_bytes
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile

@@ -16,8 +16,8 @@ from pathlib import Path
 from evalkit.data.card import ROLES, Card, Folder, LabelKind, Layout, Split
 from evalkit.data.images import SUFFIXES
 from evalkit.errors import DataError
-from evalkit.escape import odd_character
-from evalkit.reading import read_text
+from evalkit.files.names import odd_character
+from evalkit.files.read import read_text
 
 LABEL_SUFFIXES = {"mask": SUFFIXES, "saliency": SUFFIXES, "yolo": (".txt",), "voc": (".xml",)}
 SYSTEM_FILES = {

@@ -21,7 +21,7 @@ from typing import Literal
 
 from evalkit.data.pairs import natural_key
 from evalkit.errors import EvalkitError
-from evalkit.files import write_text
+from evalkit.files.write import write_text
 
 Kind = Literal["random", "sequence"]
 PARTS = ("train", "val", "test")

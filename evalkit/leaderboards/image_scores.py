@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
-from evalkit.escape import file_name, from_cell
-from evalkit.leaderboards.table import Column, Table, read_table
+from evalkit.files.names import file_name, from_cell
+from evalkit.files.read import parse_json, read_text
 from evalkit.metrics.registry import card, convention
-from evalkit.reading import parse_json, read_text
+from evalkit.protocols.table.table import Column, Table, read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from evalkit.data.images import read_image
 from evalkit.data.pairs import image_files
 from evalkit.errors import DataError, ImageError
-from evalkit.escape import to_cell
+from evalkit.files.names import to_cell
 from evalkit.metrics.saliency import SaliencyCurves, saliency_dataset
 
 CURVES = ("precision", "recall", "f", "e")

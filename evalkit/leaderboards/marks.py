@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from evalkit.errors import DataError
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
 from evalkit.leaderboards.significance import NoTestError, Test, holm, paired_p, rank_biserial
-from evalkit.leaderboards.table import Column, Table
+from evalkit.protocols.table.table import Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd

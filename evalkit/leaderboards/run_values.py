@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError, EvalkitError
+from evalkit.files.read import read_text
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
-from evalkit.leaderboards.layout import SPREAD
-from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
 from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
-from evalkit.leaderboards.table import Column
 from evalkit.metrics.registry import better_of
-from evalkit.reading import read_text
+from evalkit.protocols.table.latex import SPREAD
+from evalkit.protocols.table.published import PublishedRow, published_rows, read_rows
+from evalkit.protocols.table.table import Column
 from evalkit.records.record import load
 
 if TYPE_CHECKING:

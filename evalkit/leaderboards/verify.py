@@ -10,19 +10,19 @@ from pathlib import Path
 
 from evalkit.data.card import load_card
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, file_hash, find_pairs
-from evalkit.downstream.rows import labelled
-from evalkit.downstream.saliency import MEASURES, score_key
+from evalkit.downstream.images import labelled
+from evalkit.downstream.saliency.maps import MEASURES, score_key
 from evalkit.errors import DataError, EvalkitError
-from evalkit.escape import file_name
-from evalkit.leaderboards.export import to_csv
+from evalkit.files.names import file_name
+from evalkit.files.read import read_file
 from evalkit.leaderboards.site.entries import check_names, record_files, scores_of
-from evalkit.leaderboards.table import read_table
 from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.evaluate import REVISION
 from evalkit.metrics.registry import TASK_CONVENTIONS, definitions
 from evalkit.protocols.schema import Protocol, protocol
-from evalkit.reading import read_file
+from evalkit.protocols.table.export import to_csv
+from evalkit.protocols.table.table import read_table
 from evalkit.records.per_image import PerImage, read_per_image
 from evalkit.records.record import Record, load
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from evalkit.data.images import merge_colour, read_image, to_gray, write_png
 from evalkit.data.pairs import ImagePair, file_hash
-from evalkit.engine import Engine, Local, chunks
+from evalkit.engine.base import Engine, Local, chunks
+from evalkit.engine.processes import default_workers, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.methods.classical import FUSERS, REVISION
 from evalkit.methods.registry import MethodCard
-from evalkit.metrics.parallel import default_workers, on_threads
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod

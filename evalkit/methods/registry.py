@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from evalkit.errors import EvalkitError, UnknownNameError
-from evalkit.escape import LONGEST, odd_character
+from evalkit.files.names import LONGEST, odd_character
 
 
 class MethodCard(BaseModel):

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import cv2
 
-from evalkit.metrics import artifacts
-from evalkit.metrics.feature_information import fmi_pixel
-from evalkit.metrics.gradient import (
+from evalkit.metrics.fusion import artifacts
+from evalkit.metrics.fusion.feature_information import fmi_pixel
+from evalkit.metrics.fusion.gradient import (
     average_gradient,
     average_gradient_magnitude,
     average_gradient_over_inner_size,
@@ -21,8 +21,7 @@ from evalkit.metrics.gradient import (
     edge_transfer,
     spatial_frequency,
 )
-from evalkit.metrics.image import Image, Pair
-from evalkit.metrics.information import (
+from evalkit.metrics.fusion.information import (
     correlation,
     cross_entropy,
     entropy,
@@ -34,13 +33,14 @@ from evalkit.metrics.information import (
     standard_deviation,
     sum_of_correlations_of_differences,
 )
-from evalkit.metrics.multiscale import ms_ssim, ms_ssim_smfnet
-from evalkit.metrics.perceptual import chen_blum, chen_varshney
+from evalkit.metrics.fusion.multiscale import ms_ssim, ms_ssim_smfnet
+from evalkit.metrics.fusion.perceptual import chen_blum, chen_varshney
+from evalkit.metrics.fusion.similarity import gaussian, matlab_gaussian, ssim, uniform
+from evalkit.metrics.fusion.vif import vifp
+from evalkit.metrics.fusion.vifb import VIFB
+from evalkit.metrics.fusion.viff import viff
+from evalkit.metrics.image import Image, Pair
 from evalkit.metrics.registry import Convention, Definition
-from evalkit.metrics.similarity import gaussian, matlab_gaussian, ssim, uniform
-from evalkit.metrics.vif import vifp
-from evalkit.metrics.vifb import VIFB
-from evalkit.metrics.viff import viff
 
 Metric = Callable[[Pair], float]
 Table = dict[str, tuple[Metric, str]]

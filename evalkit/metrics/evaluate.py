@@ -113,7 +113,7 @@ def evaluate_folder(
     import pandas as pd
 
     from evalkit.data.pairs import image_files
-    from evalkit.metrics.parallel import MeasureJob, in_processes, measure_job, names_of
+    from evalkit.engine.processes import MeasureJob, in_processes, measure_job, names_of
 
     wanted = definitions(metrics, convention)
     fused, infrared, visible = (image_files(folder) for folder in (fused_dir, infrared_dir, visible_dir))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from evalkit.leaderboards.published import PublishedRow
-from evalkit.leaderboards.table import Cell, Table, agreement
+from evalkit.engine.processes import default_workers
 from evalkit.methods.registry import MethodCard, method_cards
-from evalkit.metrics.parallel import default_workers
 from evalkit.protocols.cost_record import save_cost
 from evalkit.protocols.plan import Settings
 from evalkit.protocols.summary import now
-from evalkit.protocols.tables import COST_UNITS
+from evalkit.protocols.table.blank import COST_UNITS
+from evalkit.protocols.table.published import PublishedRow
+from evalkit.protocols.table.table import Cell, Table, agreement
 from evalkit.protocols.tasks import Job
 
 PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "s": 1.0, "ms": 1e-3}

@@ -8,8 +8,8 @@ from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.plan import file_name
 from evalkit.protocols.summary import now
 from evalkit.protocols.tasks import Job
+from evalkit.provenance import provenance
 from evalkit.records.per_image import read_per_image
-from evalkit.records.provenance import provenance
 from evalkit.records.record import Record, save
 from evalkit.records.store import ScoreFile
 

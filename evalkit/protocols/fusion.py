@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
-from evalkit.leaderboards.per_image import PublishedImages, agree, published_per_image
-from evalkit.leaderboards.published import PublishedRow
-from evalkit.leaderboards.table import Cell, Status, Table, agreement
 from evalkit.metrics.registry import Definition, convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
 from evalkit.protocols.schema import DatasetUse, Protocol
 from evalkit.protocols.summary import now, summarise
+from evalkit.protocols.table.per_image import PublishedImages, agree, published_per_image
+from evalkit.protocols.table.published import PublishedRow
+from evalkit.protocols.table.table import Cell, Status, Table, agreement
 from evalkit.protocols.tasks import Job
 from evalkit.protocols.training import train_row, wants_training
 from evalkit.records.per_image import read_per_image

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from evalkit.data.images import png_text
 from evalkit.data.pairs import PairSet, file_hash
-from evalkit.engine import chunks
+from evalkit.engine.base import chunks
+from evalkit.engine.processes import MeasureJob, Names, measure_job, names_of, on_threads
 from evalkit.errors import DataError
 from evalkit.methods.fuse import FuseJob, digest, fuse_jobs
 from evalkit.metrics.evaluate import REVISION, Scores
-from evalkit.metrics.parallel import MeasureJob, Names, measure_job, names_of, on_threads
 from evalkit.metrics.registry import Definition
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from evalkit.data.card import Card, load_card
 from evalkit.data.pairs import PairSet, image_files, resolve
-from evalkit.engine import Engine, Local
+from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
-from evalkit.escape import file_name
+from evalkit.files.names import file_name
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import check_name, method_card, method_cards
@@ -258,6 +258,6 @@ def prepare_out(out: Path, existing: Existing) -> Path:
 
 def sample_scenes(out: Path, progress: Progress) -> Path:
     """A data root with the sample scenes, drawn unless they are there already."""
-    from evalkit.data.scenes import draw_scenes
+    from evalkit.data.samples.samples import draw_scenes
 
     return draw_scenes(out / "data", SAMPLE_PAIRS, progress=progress)

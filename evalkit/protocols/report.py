@@ -24,7 +24,7 @@ from evalkit.protocols.plan import (
     use_of,
 )
 from evalkit.protocols.schema import DatasetUse, Protocol, protocol, rows_of
-from evalkit.protocols.tables import expected_rows
+from evalkit.protocols.table.blank import expected_rows
 from evalkit.protocols.tasks import parts
 
 Report = dict[str, Any]
@@ -104,7 +104,7 @@ def _find(
         try:
             pairs = find_pairs(card, root, use.split)
             if chosen.kind == "saliency":
-                from evalkit.downstream.rows import labelled
+                from evalkit.downstream.images import labelled
 
                 pairs = labelled(pairs, "salient")
         except EvalkitError as error:
@@ -138,7 +138,7 @@ def _plan_row(
     card, use, pairs = found
     try:
         if chosen.kind == "saliency":  # the rows are networks for salient objects: there is nothing to fuse
-            from evalkit.downstream.saliency import find_maps
+            from evalkit.downstream.saliency.maps import find_maps
 
             row = find_maps(method, chosen, card, pairs, outputs, checkpoints)
             return entry | {"from": row.filled_from, "missing": row.hole}
@@ -180,7 +180,7 @@ def _metrics(chosen: Protocol) -> list[Report]:
         defined = [{"name": name, "definition": d.choice, "missing": ""} for name, d in wanted.items()]
         return defined + [{"name": name, "definition": "", "missing": reason} for name, reason in undefined.items()]
     if chosen.kind == "complexity":
-        from evalkit.protocols.tables import COST_UNITS
+        from evalkit.protocols.table.blank import COST_UNITS
 
         return [
             {

@@ -6,12 +6,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from evalkit.engine import Name, open_engine
+from evalkit.engine.base import Name, open_engine
 from evalkit.errors import EvalkitError
-from evalkit.files import remove_parts
-from evalkit.leaderboards.published import PublishedRow
-from evalkit.leaderboards.table import Table
-from evalkit.locks import locked
+from evalkit.files.lock import locked
+from evalkit.files.write import remove_parts
 from evalkit.protocols.plan import (
     Existing,
     Progress,
@@ -25,7 +23,9 @@ from evalkit.protocols.plan import (
     sample_scenes,
 )
 from evalkit.protocols.schema import Protocol, protocol, published_values
-from evalkit.protocols.tables import add_holes, blank_table, expected_rows
+from evalkit.protocols.table.blank import add_holes, blank_table, expected_rows
+from evalkit.protocols.table.published import PublishedRow
+from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, runners_of
 from evalkit.records.older import set_aside_older
 
@@ -68,7 +68,7 @@ def reproduce(
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
         workers: processes; None for one per processor. The numbers do not depend on it.
         engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a
-            kind of cluster (see `evalkit.engine.open_engine`). The numbers do not depend on it.
+            kind of cluster (see `evalkit.engine.base.open_engine`). The numbers do not depend on it.
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
         train: train networks that have neither fused images nor weights; in a sample run they learn from other
             generated scenes.

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evalkit.errors import UnknownNameError
-from evalkit.leaderboards.published import PublishedRow, cells_by_key, published_rows
-from evalkit.reading import model_from_yaml
+from evalkit.files.read import model_from_yaml
+from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows
 
 Task = Literal["fusion", "complexity", "detection", "segmentation", "saliency", "curves"]
 Axis = Literal["dataset", "variant", "method", "class", "metric"]

@@ -11,7 +11,7 @@ from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import Row
 from evalkit.protocols.schema import DatasetUse, Protocol
-from evalkit.records.provenance import provenance
+from evalkit.provenance import provenance
 from evalkit.records.record import Record
 
 

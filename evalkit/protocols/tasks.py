@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from evalkit.leaderboards.table import Table
 from evalkit.protocols.plan import Settings
 from evalkit.protocols.schema import DatasetUse, Protocol, Published
+from evalkit.protocols.table.table import Table
 
 # task -> module with a function `fill(job, table)`, imported when a protocol of the task is run
 RUNNERS = {
     "fusion": "evalkit.protocols.fusion",
     "complexity": "evalkit.protocols.cost",
-    "detection": "evalkit.downstream.detection_table",
-    "segmentation": "evalkit.downstream.segmentation_table",
-    "saliency": "evalkit.downstream.saliency_table",
+    "detection": "evalkit.downstream.detection.table",
+    "segmentation": "evalkit.downstream.segmentation.table",
+    "saliency": "evalkit.downstream.saliency.table",
 }
 
 

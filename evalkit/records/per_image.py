@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalkit.errors import DataError
-from evalkit.escape import from_cell
-from evalkit.reading import parse_json, read_file
+from evalkit.files.names import from_cell
+from evalkit.files.read import parse_json, read_file
 
 ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics
 

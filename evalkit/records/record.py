@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from evalkit.errors import DataError
-from evalkit.files import write_text
-from evalkit.reading import parse_json, read_text
+from evalkit.files.read import parse_json, read_text
+from evalkit.files.write import write_text
 
 SCHEMA_VERSION = 1
 _TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash")

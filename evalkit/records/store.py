@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evalkit.errors import DataError, OutputError
-from evalkit.escape import from_cell, to_cell
-from evalkit.files import write_text
+from evalkit.files.names import from_cell, to_cell
+from evalkit.files.read import parse_json
+from evalkit.files.write import write_text
 from evalkit.metrics.evaluate import Scores
-from evalkit.reading import parse_json
 
 
 class ScoreFile:

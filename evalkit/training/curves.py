@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from evalkit.files import write_bytes
+from evalkit.files.write import write_bytes
 from evalkit.training.recipe import Recipe
 from evalkit.training.state import Log
 

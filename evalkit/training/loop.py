@@ -27,7 +27,7 @@ from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.checkpoints import load_strictly
 from evalkit.methods.fuse import choose_device
-from evalkit.records.provenance import version
+from evalkit.provenance import version
 from evalkit.training.curves import draw_curves
 from evalkit.training.data import Batch, Pairs, Place, batches, collate, places
 from evalkit.training.recipe import Augment, Optimiser, Recipe, Stage

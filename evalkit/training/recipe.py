@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from evalkit.errors import DataError, UnknownNameError
-from evalkit.reading import model_from_yaml, read_text
+from evalkit.files.read import model_from_yaml, read_text
 
 LARGEST, MOST, LONGEST = 4096, 512, 10**7  # of a size in a network, of values that describe it, of a count of steps
 

@@ -16,9 +16,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from evalkit.errors import DataError
-from evalkit.files import write_bytes, write_text
+from evalkit.files.read import parse_json
+from evalkit.files.write import write_bytes, write_text
 from evalkit.methods.checkpoints import CheckpointError, State, read_checkpoint
-from evalkit.reading import parse_json
 from evalkit.training.recipe import Recipe
 
 LAST, BEST, RESUME, LOG = "last.safetensors", "best.safetensors", "resume.pt", "log.csv"

@@ -92,7 +92,7 @@ class System(nn.Module):
 
 def system_class(method: str) -> type[System]:
     """The System of a method that has recipes."""
-    module = importlib.import_module(f"evalkit.training.systems.{SYSTEMS[method]}")
+    module = importlib.import_module(f"evalkit.training.papers.{SYSTEMS[method]}")
     return module.TRAINED
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.scenes import draw_scenes
+from evalkit.data.samples.samples import draw_scenes
 from evalkit.errors import DataError
 from evalkit.methods.checkpoints import CheckpointError, State, as_state, check_shapes
 from evalkit.methods.network import NetworkMethod

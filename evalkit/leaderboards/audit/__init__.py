@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError
+from evalkit.files.read import read_text
 from evalkit.leaderboards.audit import across, claims, duplicates, marks, means, parameters, psnr, ranges, relations
 from evalkit.leaderboards.audit.finding import SURE, Finding
 from evalkit.leaderboards.audit.report import Report, TableReport
-from evalkit.leaderboards.published import PublishedRow, published_rows, read_rows
-from evalkit.reading import read_text
+from evalkit.protocols.table.published import PublishedRow, published_rows, read_rows
 
 if TYPE_CHECKING:
     from evalkit.protocols.schema import Protocol

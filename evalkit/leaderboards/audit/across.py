@@ -10,7 +10,7 @@ from math import log, log10
 from statistics import median
 
 from evalkit.leaderboards.audit.finding import Finding, Interval, Sure, cut, names
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 Place = tuple[str, str, str, str]  # data set, variant, class, metric
 Columns = dict[Place, dict[str, PublishedRow]]

@@ -40,8 +40,8 @@ from evalkit.leaderboards.audit.finding import (
     names,
 )
 from evalkit.leaderboards.audit.statement import Statement, together
-from evalkit.leaderboards.published import PublishedRow
 from evalkit.metrics.registry import better_of
+from evalkit.protocols.table.published import PublishedRow
 
 
 def check(rows: list[PublishedRow], claims: list[Mapping[str, Any]], own: str = "") -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from itertools import combinations
 from statistics import quantiles
 
 from evalkit.leaderboards.audit.finding import Finding, Sure, by_chance, columns, grid, names, ulp
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 RARE = 1e-3  # as many such pairs would be expected by chance in one table: below it a repetition is no accident
 

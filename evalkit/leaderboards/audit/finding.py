@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 Sure = Literal["certain", "likely", "possible"]
 SURE: tuple[Sure, ...] = ("certain", "likely", "possible")

@@ -8,8 +8,8 @@ from itertools import product
 
 from evalkit.errors import UnknownNameError
 from evalkit.leaderboards.audit.finding import SOURCES, Interval, Sure, rounded, total, ulp
-from evalkit.leaderboards.published import PublishedRow, decimals_of
 from evalkit.metrics.registry import better_of
+from evalkit.protocols.table.published import PublishedRow, decimals_of
 
 Cells = Mapping[str, PublishedRow]  # method -> cell of one column
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from evalkit.leaderboards.audit.finding import SOURCES, Finding, columns, grid, names
-from evalkit.leaderboards.published import PublishedRow
 from evalkit.metrics.registry import better_of
+from evalkit.protocols.table.published import PublishedRow
 
 
 def check(rows: list[PublishedRow]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from evalkit.leaderboards.audit.finding import (
     rounded,
     total,
 )
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 Meaning = Callable[[PublishedRow], Interval]  # of a printed number
 FAR = 30  # classes and their mean are apart by so much only where one of them is in percent

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import log
 
 from evalkit.leaderboards.audit.finding import Finding, Interval, Sure, cut, grid
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 NEAR, SMALL = 0.005, 0.1  # relative differences: of rounding, of a network's parts other than its layers
 UNITS = {"": 1, "K": 1000, "M": 1_000_000}

@@ -12,7 +12,7 @@ from math import log10
 from statistics import median
 
 from evalkit.leaderboards.audit.finding import Finding, Sure, cut, grid, names
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 PEAKS = (1, 255)
 SPREAD = 6.0  # dB of Jensen gap up to which images of one set explain it

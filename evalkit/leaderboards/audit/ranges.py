@@ -9,8 +9,8 @@ from fractions import Fraction
 from statistics import median
 
 from evalkit.leaderboards.audit.finding import Finding, Sure, columns, grid, names, rounded
-from evalkit.leaderboards.published import PublishedRow
 from evalkit.metrics.registry import column_card
+from evalkit.protocols.table.published import PublishedRow
 
 FACTOR = 100  # a value so many times below or above the median of its column is of another magnitude
 _PAIR = re.compile(r"(-?[\d.]+) \.\. (-?[\d.]+)")

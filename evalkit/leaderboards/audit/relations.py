@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import sqrt
 
 from evalkit.leaderboards.audit.finding import Finding, Sure, cut, grid
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 # (lesser, factor, greater, how sure, why): lesser <= factor * greater, image by image and therefore for means
 BOUNDS: tuple[tuple[str, float, str, Sure, str], ...] = (

@@ -8,7 +8,7 @@ from typing import Any
 
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.leaderboards.audit.finding import SOURCES, SURE, Finding, Sure, names
-from evalkit.leaderboards.published import PublishedRow
+from evalkit.protocols.table.published import PublishedRow
 
 MANY = 3  # findings of one claim up to which each has a line of its own
 

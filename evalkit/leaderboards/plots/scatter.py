@@ -18,7 +18,7 @@ from evalkit.leaderboards.plots.values import blocks as values_of
 from evalkit.leaderboards.plots.values import label, place, said
 from evalkit.leaderboards.run_values import Block
 from evalkit.methods.registry import method_cards
-from evalkit.protocols.tables import COST_UNITS
+from evalkit.protocols.table.blank import COST_UNITS
 
 WIDE = 30  # a cost that spans more than this factor gets a logarithmic axis
 AWAY = (5, 9, 14, 20, 27)  # points between a marker and its name, tried in this order

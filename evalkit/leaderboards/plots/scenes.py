@@ -15,9 +15,9 @@ from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.plots.grid import Scene
 from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
 from evalkit.leaderboards.rank import chosen_names
-from evalkit.leaderboards.table import Table, read_table
 from evalkit.protocols.plan import file_name, find_data_root, find_outputs_root, find_row
 from evalkit.protocols.schema import DatasetUse, protocol
+from evalkit.protocols.table.table import Table, read_table
 
 DRAWN = 2  # scenes when none is named
 NONE = "none"

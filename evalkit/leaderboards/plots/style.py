@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from evalkit.errors import EvalkitError
-from evalkit.files import write_bytes
+from evalkit.files.write import write_bytes
 
 P = ParamSpec("P")
 Width = Literal["column", "page"]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.leaderboards.per_image import Agreement
-from evalkit.leaderboards.published import block_name
 from evalkit.protocols.plan import file_name
+from evalkit.protocols.table.per_image import Agreement
+from evalkit.protocols.table.published import block_name
 from evalkit.records.record import Record, load
 
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from evalkit.leaderboards.published import decimals_of
 from evalkit.leaderboards.site.entries import Entry
-from evalkit.records.provenance import version
+from evalkit.protocols.table.published import decimals_of
+from evalkit.provenance import version
 
 # file: is there for a site that is opened from the disk, where 'self' means nothing to some browsers
 POLICY = (

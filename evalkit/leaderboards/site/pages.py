@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from evalkit.leaderboards.published import PublishedRow, published_rows
 from evalkit.leaderboards.site.entries import Entry
-from evalkit.leaderboards.table import Status, agreement
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import Protocol, protocols
-from evalkit.protocols.tables import columns as table_columns
+from evalkit.protocols.table.blank import columns as table_columns
+from evalkit.protocols.table.published import PublishedRow, published_rows
+from evalkit.protocols.table.table import Status, agreement
 
 UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no card for"
 

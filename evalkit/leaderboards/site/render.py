@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from evalkit.leaderboards.per_image import Agreement
 from evalkit.leaderboards.site import sections
 from evalkit.leaderboards.site.markup import TASKS, data_script, document, e, links, plural, select
 from evalkit.leaderboards.site.notes import Figure, Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.leaderboards.site.tables import block_table
+from evalkit.protocols.table.per_image import Agreement
 
 
 def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:

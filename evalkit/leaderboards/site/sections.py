@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from evalkit.leaderboards.per_image import Agreement
 from evalkit.leaderboards.site.markup import STATUS, TASKS, e, links, plural, select
 from evalkit.leaderboards.site.notes import Figure, Note
 from evalkit.leaderboards.site.pages import Page
+from evalkit.protocols.table.per_image import Agreement
 
 FEW = 8  # audit notes that are shown at once
 

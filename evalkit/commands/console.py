@@ -1,0 +1,184 @@
+"""What a reader sees in a terminal: tables, JSON, progress bars. What is heavy is imported inside the functions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evalkit.files.names import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDEST = 10_000  # characters: wider than any table
+
+
+def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
+    """Means over the images: a row per metric, a column per convention."""
+    from evalkit.metrics.folders import mean_scores
+    from evalkit.metrics.registry import card
+
+    means = {(d.metric, d.convention): mean_scores(frame)[column] for column, d in columns.items()}
+    conventions = list(dict.fromkeys(convention for _, convention in means))
+    rows = []
+    for metric in dict.fromkeys(metric for metric, _ in means):
+        values = [means.get((metric, convention), "") for convention in conventions]
+        shown = [v if isinstance(v, str) else "–" if v is None else f"{v:.4f}" for v in values]
+        rows.append([f"{metric} {card(metric).arrow}", *shown])
+    print_rows(["metric", *conventions], rows, f"{len(frame)} images · mean in every convention")
+
+
+def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
+    """A row per image, the mean where every image has a value, and the holes with their reasons."""
+    from evalkit.metrics.folders import mean_scores
+    from evalkit.metrics.registry import card
+
+    heads = [f"{name} {card(definition.metric).arrow}" for name, definition in columns.items()]
+    rows = [
+        [str(i), *("–" if v != v else f"{v:.4f}" for v in row)]
+        for i, row in zip(frame.index, frame.to_numpy(), strict=True)
+    ]
+    mean = mean_scores(frame)
+    rows.append(["mean", *("–" if v is None else f"{v:.4f}" for v in mean.values())])
+    print_rows(["image", *heads], rows, f"{len(frame)} images · convention {convention}", footer=True)
+    by_reason: dict[tuple[str, str], list[str]] = {}
+    for (image, column), reason in frame.attrs["holes"].items():
+        by_reason.setdefault((image, reason), []).append(column)
+    for (image, reason), which in by_reason.items():
+        what = "all metrics" if len(which) == len(columns) else ", ".join(which)
+        click.echo(printable(f"– {image}, {what}: {reason}"))
+
+
+def print_table(table: Any) -> None:
+    """The table as a reader sees it in a terminal: measured, and how it stands to the published value."""
+    from evalkit.protocols.table.export import heading, holes, number
+
+    stands = {"equal": "= published", "unpublished": "", "hole": "", "other data": "(other data)"}
+    for dataset in table.datasets:
+        rows, columns = [], table.columns_of(dataset)
+        for method in table.methods(dataset):
+            cells = [table.cell(dataset, method, column.name) for column in columns]
+            if all(cell.value is None for cell in cells):
+                continue
+            row = [method]
+            for cell in cells:
+                beside = stands.get(cell.status) if cell.status in stands else f"Δ{cell.difference:+.4f}"
+                row.append("\n".join(filter(None, [number(cell), beside])))
+            rows.append(row)
+        heads = ["method", *(column.head for column in columns)]
+        title = f"{heading(table, dataset)} · convention {table.convention}"
+        if rows:
+            print_rows(heads, rows, title)
+        else:
+            click.echo(printable(f"\n{title}"))
+        for line in holes(table, dataset):
+            click.echo(printable(f"– {line}"))
+
+
+def print_agreement(rows: list[Any]) -> None:
+    """How many values that were published per image come out."""
+    if not rows:
+        return
+    lines = [
+        [r.metric, str(r.published), str(r.near), f"{100 * r.share:.1f} %", f"{r.worst:.1e}", r.worst_at] for r in rows
+    ]
+    published, near = sum(r.published for r in rows), sum(r.near for r in rows)
+    lines.append(["all", str(published), str(near), f"{100 * near / published:.1f} %", "", ""])
+    heads = ["metric", "published", "within 0.5 %", "share", "worst difference", "at"]
+    click.echo()
+    print_rows(heads, lines, "values published per image", footer=True)
+
+
+def print_json(value: Any) -> None:
+    """Strict JSON: no NaN."""
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
+    """A table on standard output, as wide as it needs to be: where a terminal is narrower, words are folded, but no
+    number is ever cut.
+    """
+    from rich.cells import cell_len
+    from rich.console import Console, ConsoleDimensions
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=None, pad_edge=False, header_style="bold")
+    for i, head in enumerate(heads):
+        numeric = i > 0 and bool(rows) and all(row[i][:1] in "0123456789-–" for row in rows)
+        whole = numeric or i == 0
+        lines = [line for cell in (head, *(row[i] for row in rows)) for line in printable(cell).splitlines()]
+        shown.add_column(
+            Text(head),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=whole,
+            min_width=max(map(cell_len, lines), default=0) if whole else None,
+        )
+    for i, row in enumerate(rows):
+        if footer and i == len(rows) - 1:
+            shown.add_section()
+        shown.add_row(*(Text(printable(cell)) for cell in row), style="bold" if footer and i == len(rows) - 1 else None)
+    console = Console(highlight=False)
+    needed = Console(width=WIDEST, height=1).measure(shown)
+    width = max(console.width, needed.minimum if console.is_terminal else max(needed.maximum, 200))
+    console.size = ConsoleDimensions(width, console.height)
+    if title:
+        console.print(Text(printable(title), style="bold"))
+    console.print(shown)
+
+
+def progress(items: Iterable, total: int, text: str) -> Iterator:
+    """The items, with a progress bar on standard error when a person watches it."""
+    with counter(total, text) as advance:
+        for item in items:
+            yield item
+            advance()
+
+
+class counter:  # noqa: N801 - used like a function
+    """A progress bar as a context: gives the function that advances it."""
+
+    def __init__(self, total: int, text: str) -> None:
+        self.total, self.text = total, text
+
+    def __enter__(self) -> Callable[[], None]:
+        self.bar = None
+        if self.total and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.bar.start()
+            task = self.bar.add_task(self.text, total=self.total)
+            bar = self.bar
+            return lambda: bar.advance(task)
+        return lambda: None
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def indented(value: Any, depth: int = 1) -> str:
+    pad = "\n" + "  " * depth
+    if isinstance(value, dict):
+        return "".join(f"{pad}{k}: {indented(v, depth + 1)}" for k, v in value.items() if v not in (None, "", [], {}))
+    if isinstance(value, list) and any(isinstance(v, str) and " " in v and len(v) > 40 for v in value):  # sentences
+        return "".join(f"{pad}- {v}" for v in value)
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return "".join(
+            f"{pad}- {', '.join(f'{k}: {flat(x)}' for k, x in v.items() if x not in (None, '', [], {}))}" for v in value
+        )
+    return flat(value)
+
+
+def flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {flat(v)}" for k, v in value.items() if v not in (None, "", [], {})) + "}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

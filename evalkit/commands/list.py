@@ -1,0 +1,49 @@
+"""`evalkit list` and `evalkit show`: what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from evalkit.commands.console import (
+    indented,
+    print_json,
+    print_rows,
+)
+from evalkit.commands.options import (
+    checkpoints_option,
+    json_option,
+)
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(["protocols", "methods", "metrics", "datasets"]))
+@checkpoints_option
+@json_option
+def list_command(kind: str, checkpoints: Path | None, as_json: bool) -> None:
+    """List protocols, methods (and which can run here), metrics or datasets."""
+    from evalkit.catalogue import ENTRIES, method_entries
+    from evalkit.protocols.plan import find_checkpoints
+
+    entries = method_entries(find_checkpoints(checkpoints)) if kind == "methods" else ENTRIES[kind]()
+    if as_json:
+        print_json(entries)
+    else:
+        print_rows(list(entries[0]), [[str(v) for v in entry.values()] for entry in entries])
+
+
+@click.command()
+@click.argument("name")
+@json_option
+def show(name: str, as_json: bool) -> None:
+    """Show a protocol, method, metric, convention or data set."""
+    from evalkit.catalogue import describe
+
+    entry = describe(name)
+    if as_json:
+        print_json(entry)
+        return
+    for key, value in entry.items():
+        if value not in (None, "", [], {}):
+            click.echo(f"{click.style(key, bold=True)}: {indented(value)}")

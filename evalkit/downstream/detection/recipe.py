@@ -1,0 +1,123 @@
+"""A recipe of a detector: network, split, schedule. `recipes/detection-small.yaml`, `detection-<protocol>.yaml`."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evalkit.errors import DataError, UnknownNameError
+from evalkit.files.read import model_from_yaml, read_text
+
+
+class Scenes(BaseModel):
+    """The generated scenes that a sample run learns from and is tested on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int = Field(ge=8)
+    seed: int = Field(default=0, ge=0)
+    width: int = Field(ge=64)
+    height: int = Field(ge=64)
+    size: int | None = Field(default=None, ge=32, multiple_of=32, description="in place of the recipe's")
+
+
+class DetectionRecipe(BaseModel):
+    """How a detector is trained and tested, the same for every fusion method."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    source: str = Field(description="what it follows, and what the paper leaves open")
+    network: str = Field(description="what the table calls it, e.g. YOLOv5x")
+    model: str = Field(
+        pattern=r"^[\w-]+\.yaml$", description="ultralytics' file of the architecture, e.g. yolov5x.yaml"
+    )
+    stands_for: str = Field(default="", description="the paper's network, where this one takes its place")
+    weights: str = Field(default="", description="pretrained weights, a file in --checkpoints; none: from scratch")
+    ratio: str = Field(description="training:validation:test")
+    split: Literal["random", "sequence"] = "sequence"
+    split_seed: int = 0
+    seeds: tuple[int, ...] = Field(min_length=1)
+    size: int = Field(ge=32, multiple_of=32, description="longer side of what the network sees, letterboxed")
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, description="in place of epochs: batches in all")
+    batch: int = Field(ge=1)
+    optimiser: Literal["SGD", "Adam", "AdamW"] = "SGD"
+    lr: float = Field(gt=0)
+    options: dict[str, Annotated[int | float, Field(ge=0)]] = Field(
+        default={}, description="further ones of ultralytics"
+    )
+    scenes: Scenes
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what one training depends on: everything but names and the list of seeds."""
+        fields = self.model_dump_json(exclude={"name", "source", "network", "stands_for", "seeds", "scenes"})
+        return hashlib.sha256(fields.encode()).hexdigest()
+
+    def epochs_for(self, images: int) -> int:
+        """Epochs over so many training images."""
+        if self.epochs is not None:
+            return self.epochs
+        assert self.steps is not None
+        return max(1, round(self.steps / -(-images // self.batch)))
+
+    def for_scenes(self) -> DetectionRecipe:
+        """The recipe of a sample run: generated scenes are no video, so each is drawn by itself."""
+        return self.model_copy(update={"size": self.scenes.size or self.size, "split": "random"})
+
+    @property
+    def small(self) -> bool:
+        return self.name == "small"
+
+    @property
+    def summary(self) -> str:
+        """One line for tables: what was trained and for how long."""
+        length = f"{self.epochs} epochs" if self.epochs else f"{self.steps} steps"
+        start = f"from {self.weights}" if self.weights else "from scratch"
+        return (
+            f"recipe {self.name}: {self.network} {start}, {self.size} px, {length} of {self.batch} images, "
+            f"{self.ratio} split ({self.split}), {len(self.seeds)} seed{'s' if len(self.seeds) > 1 else ''}"
+        )
+
+
+# of ultralytics: the rest is set by the recipe's own fields, or must stay as detection.py sets it
+OPTIONS = {
+    "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_bias_lr", "nbs", "box", "cls", "dfl", "hsv_h", "hsv_s",
+    "hsv_v", "degrees", "translate", "scale", "fliplr", "flipud", "mosaic", "mixup", "close_mosaic", "patience",
+}  # fmt: skip
+
+
+def detection_recipe(name: str, protocol: str) -> DetectionRecipe:
+    """The recipe `small`, the one of the protocol's paper, or one from a YAML file.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        DataError: a file that cannot be read or is no recipe.
+    """
+    if name.endswith((".yaml", ".yml")):
+        try:
+            text = read_text(name)
+        except DataError as error:
+            raise DataError(f"cannot read the recipe {name}: {error}") from None
+        return parse(text, name)
+    folder = resources.files("evalkit.downstream").joinpath("recipes")
+    file = folder.joinpath(f"detection-{protocol if name == 'paper' else name}.yaml")
+    if name not in ("small", "paper") or not file.is_file():
+        raise UnknownNameError("detection recipe", name, ["small", "paper"], "A file of your own ends in .yaml.")
+    return parse(file.read_text(encoding="utf-8"), file.name)
+
+
+def parse(text: str, where: str) -> DetectionRecipe:
+    """A recipe from YAML text. Raises DataError naming field and mistake."""
+    recipe = model_from_yaml(DetectionRecipe, text, f"the recipe {where}", part="detection")
+    if unknown := sorted(set(recipe.options) - OPTIONS):
+        raise DataError(
+            f"the recipe {where} has unknown options {', '.join(unknown)}. Known: {', '.join(sorted(OPTIONS))}."
+        )
+    if (recipe.epochs is None) == (recipe.steps is None):
+        raise DataError(f"the recipe {where} must say epochs or steps, one of the two.")
+    return recipe

@@ -1,0 +1,242 @@
+"""Object detection on fused images with ultralytics' networks: data set, training, predictions, COCO's AP.
+
+One detector is trained per fusion method (and per single modality), on the method's images and the data set's own
+boxes. Weights are selected on the validation part (ultralytics' fitness); the test part is seen once, by the selected
+weights and by the last ones.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from evalkit.data.card import Card
+from evalkit.data.check import read_boxes
+from evalkit.data.images import read_image, write_png
+from evalkit.data.pairs import ImagePair
+from evalkit.downstream.detection.recipe import DetectionRecipe
+from evalkit.downstream.detection.weights import pretrained
+from evalkit.downstream.environment import calm, ultralytics
+from evalkit.downstream.splits import PARTS, Split
+from evalkit.errors import DataError, EvalkitError
+from evalkit.files.write import write_text
+from evalkit.methods.fuse import digest
+from evalkit.metrics.detection import Boxes, parse_yolo
+
+REVISION = 1  # of what the numbers depend on in this file
+CONFIDENCE, NMS_IOU, MAX_BOXES = 0.001, 0.7, 300  # ultralytics' own for validation
+WEIGHTS = ("best", "last")
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """One detector: a method's images and a seed."""
+
+    folder: Path  # seed<k>, written
+    data: Path  # data.yaml
+    recipe: DetectionRecipe
+    seed: int
+    epochs: int
+    key: str  # hash of images, labels, lists, recipe and seed
+    weights: Path | None
+    device: str
+    title: str
+
+
+def prepare_data(
+    folder: Path, pairs: Mapping[str, ImagePair], images: Mapping[str, Path], split: Split, card: Card
+) -> Path:
+    """A data set in the layout of YOLO packages: images/<part>/<stem>.png, labels/<part>/<stem>.txt, data.yaml.
+
+    PNG files are linked (copied where links are refused), others written as PNG, so that nothing is ever written to the
+    folder they come from. Class ids are counted in the order of the card.
+
+    Args:
+        folder: replaced if it is there.
+        pairs: stem -> pair with boxes.
+        images: stem -> the image in place of the visible one.
+
+    Returns:
+        data.yaml.
+
+    Raises:
+        DataError: an image or labels that cannot be read. OutputError: a file cannot be written.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    places = {label.id: place for place, label in enumerate(card.detection)}
+    for stem, part in split.part_of().items():
+        _place_image(images[stem], folder / "images" / part / f"{stem}.png")
+        path = pairs[stem].labels["boxes"]
+        boxes = read_boxes(path, "voc" if path.suffix.lower() == ".xml" else "yolo", card.detection)
+        lines = [f"{places[k]} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for k, x, y, w, h in boxes]
+        write_text(folder / "labels" / part / f"{stem}.txt", "".join(lines))
+    content = {"path": str(folder.absolute())} | {part: f"images/{part}" for part in PARTS}
+    content |= {"names": {place: label.name for place, label in enumerate(card.detection)}}  # type: ignore[dict-item]
+    write_text(folder / "data.yaml", yaml.safe_dump(content, sort_keys=False))
+    return folder / "data.yaml"
+
+
+def _place_image(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    pixels = read_image(source)  # a damaged one is told here: ultralytics would train without it
+    if source.suffix.lower() != ".png":
+        write_png(target, pixels)
+        return
+    try:
+        target.symlink_to(source.absolute())
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def job_key(recipe: DetectionRecipe, seed: int, split: Split, images_hash: str, labels_hash: str, weights: str) -> str:
+    """What a trained detector depends on."""
+    package = ultralytics().__version__
+    return digest(REVISION, package, recipe.hash, seed, split.hash, images_hash, labels_hash, weights)
+
+
+def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None = None) -> None:
+    """Train a detector and predict on the test part, unless that was done for the same key; go on where it stopped.
+
+    Writes into job.folder: weights/best.pt and last.pt, results.csv (ultralytics' losses and validation per epoch),
+    best.json and last.json (predictions), done.json.
+
+    Raises:
+        EvalkitError: training failed; says how.
+    """
+    if finished(job):
+        return
+    package = ultralytics()
+    started = job.folder / "started.json"
+    if _read(started).get("key") != job.key:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        write_text(started, json.dumps({"key": job.key}))
+    last = job.folder / "weights" / "last.pt"
+    options = _options(job)
+    try:
+        with calm():
+            if last.is_file() and (package.YOLO(last).ckpt or {}).get("epoch", -1) >= 0:  # of a training that was cut
+                model, options = package.YOLO(last), options | {"resume": True}
+            else:
+                model = package.YOLO(job.recipe.model)
+                if job.weights is not None:
+                    model.load(pretrained(model.model, job.weights))
+            if not last.is_file() or options.get("resume"):
+                _watch(model, job, progress)
+                model.train(**options)
+            for which in WEIGHTS:
+                _predict(package, job, which)
+    except (RuntimeError, ValueError, FileNotFoundError, AssertionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EvalkitError(f"training {job.title} failed: {first}. What was done is kept in {job.folder}.") from error
+    write_text(job.folder / "done.json", json.dumps({"key": job.key, "ultralytics": package.__version__}))
+
+
+def finished(job: TrainJob) -> bool:
+    """Whether the detector of this key is trained and has made its predictions."""
+    return _read(job.folder / "done.json").get("key") == job.key
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _options(job: TrainJob) -> dict[str, Any]:
+    recipe = job.recipe
+    return {
+        **recipe.options,
+        "data": str(job.data.absolute()),
+        "epochs": job.epochs,
+        "batch": recipe.batch,
+        "imgsz": recipe.size,
+        "optimizer": recipe.optimiser,
+        "lr0": recipe.lr,
+        "seed": job.seed,
+        "deterministic": True,
+        "device": "cpu" if job.device == "cpu" else job.device.removeprefix("cuda").removeprefix(":") or "0",
+        "project": str(job.folder.parent.absolute()),
+        "name": job.folder.name,
+        "exist_ok": True,
+        "workers": 0,
+        "cache": False,
+        "amp": False,  # its check fetches a model
+        "plots": False,
+        "verbose": False,
+        "pretrained": job.weights is not None,
+    }
+
+
+def _watch(model: Any, job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None) -> None:
+    """A progress bar over the epochs."""
+    if progress is None:
+        return
+    epochs = iter(progress(range(job.epochs + 1), job.epochs, f"train {job.title}"))
+    next(epochs)
+    model.add_callback("on_fit_epoch_end", lambda _: next(epochs, None))
+
+
+def _predict(package: Any, job: TrainJob, which: str) -> None:
+    """The boxes that weights find on the test part, in pixels of the image, written to <which>.json."""
+    model = package.YOLO(job.folder / "weights" / f"{which}.pt")
+    images = sorted((job.data.parent / "images" / "test").iterdir())
+    found = {}
+    for path in images:
+        result = model.predict(
+            str(path),
+            imgsz=job.recipe.size,
+            conf=CONFIDENCE,
+            iou=NMS_IOU,
+            max_det=MAX_BOXES,
+            device=_options(job)["device"],
+            verbose=False,
+            save=False,
+            project=str(job.folder.parent.absolute()),
+            name=job.folder.name,
+            exist_ok=True,
+        )[0]
+        boxes = result.boxes.cpu().numpy()
+        found[path.stem] = {
+            "size": [result.orig_shape[1], result.orig_shape[0]],
+            "corners": np.round(boxes.xyxy.astype(float), 3).tolist(),
+            "classes": boxes.cls.astype(int).tolist(),
+            "scores": np.round(boxes.conf.astype(float), 6).tolist(),
+        }
+    write_text(job.folder / f"{which}.json", json.dumps(found))
+
+
+def predictions(folder: Path, which: str) -> tuple[dict[str, Boxes], dict[str, tuple[int, int]]]:
+    """The predicted boxes of the test part, and the images' width and height. Raises DataError for a damaged file."""
+    path = folder / f"{which}.json"
+    found = _read(path)
+    try:
+        boxes = {
+            stem: Boxes(
+                np.array(one["corners"], float).reshape(-1, 4),
+                np.array(one["classes"], int),
+                np.array(one["scores"], float),
+            )
+            for stem, one in found.items()
+        }
+        sizes = {stem: (int(one["size"][0]), int(one["size"][1])) for stem, one in found.items()}
+    except (KeyError, TypeError, ValueError):
+        boxes, sizes = {}, {}
+    if not boxes:
+        raise DataError(f"{path} holds no predictions. Run again with --existing replace.")
+    return boxes, sizes
+
+
+def truths(data: Path, sizes: Mapping[str, tuple[int, int]], classes: int) -> dict[str, Boxes]:
+    """The true boxes of the test part, in pixels. Raises DataError."""
+    folder = data.parent / "labels" / "test"
+    texts = {stem: (folder / f"{stem}.txt").read_text(encoding="utf-8") for stem in sizes}
+    return {stem: parse_yolo(text, *sizes[stem], classes, source=stem) for stem, text in texts.items()}

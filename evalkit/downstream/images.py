@@ -1,0 +1,197 @@
+"""The images that take the place of the visible ones: per method, from its code, its weights, or the user's outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from evalkit.data.card import Card, LabelKind, load_card
+from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, find_pairs
+from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
+from evalkit.downstream.splits import Split
+from evalkit.errors import EvalkitError, OutputError
+from evalkit.files.names import file_name
+from evalkit.methods.fuse import ClassicalFuser
+from evalkit.protocols.measure import Hashes, fuse_row, hash_files
+from evalkit.protocols.plan import SOURCES, Row, plan_row, use_of
+from evalkit.protocols.schema import DatasetUse
+from evalkit.protocols.summary import explain
+from evalkit.protocols.tasks import Job
+from evalkit.protocols.training import train_row, wants_training
+
+Unit = TypeVar("Unit")
+
+
+@dataclass
+class Images:
+    """The labelled pairs of a data set and, per row, the image that a network sees in place of each visible one."""
+
+    card: Card
+    pairs: PairSet
+    rows: list[Row]
+    hashes: Hashes  # of all images and labels
+
+    def fused_hash(self, row: Row) -> str:
+        """SHA-256 over a row's images."""
+        return combine_hashes((p.stem, self.hashes[row.fused[p.stem]]) for p in self.pairs.pairs)
+
+    def content_hash(self) -> str:
+        """SHA-256 over the pairs' own images, as in records of fusion metrics."""
+        return combine_hashes(
+            (pair.stem, self.hashes[pair.infrared], self.hashes[pair.visible]) for pair in self.pairs.pairs
+        )
+
+    def dataset_fields(self, split: Split, how: str) -> dict[str, Any]:
+        """What a record says of the data set and of the lists, which were drawn in the way named."""
+        return {
+            "name": self.pairs.dataset,
+            "split": self.pairs.split,
+            "layout": self.pairs.layout,
+            "pairs": len(self.pairs.pairs),
+            "expected": self.card.expected(self.pairs.split),
+            "content_hash": self.content_hash(),
+            "lists": split.hash,
+            "lists_kind": how,
+            "parts": split.counts,
+        }
+
+    def method_fields(self, row: Row, job: Job, split: Split, hole: str) -> dict[str, Any]:
+        """What a record says of a row's images, which a hole has none of."""
+        return {
+            "name": row.method,
+            "filled_from": row.filled_from,
+            "weights": row.fuser.weights if row.fuser else {},
+            "recoloured": row.filled_from == "classical" or getattr(row.fuser, "recolour", False),
+            "fused_hash": "" if hole else self.fused_hash(row),
+            "leakage": leak(row, job, self, split.test),
+        }
+
+
+def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root: Path) -> Images:
+    """Every row's images of the pairs that have a label; fused now where evalkit has the code.
+
+    Classical methods fuse the luminance; here their images take the chroma of the visible one, because the detectors
+    and segmenters of the papers see colour images. Networks keep their authors' way unless `--recolour` is given;
+    images from `--outputs` and those of the sources are used as they are.
+
+    A row that lacks an image is a hole: networks trained on fewer images would not be comparable.
+
+    Raises:
+        DataError: the data set is not there or has no labels of this kind.
+        OutputError: a file cannot be written.
+    """
+    settings = job.settings
+    card = load_card(dataset)
+    pairs = labelled(find_pairs(card, root, use.split), kind)
+    use = use_of(use, card)
+    rows = []
+    for method in job.methods:
+        row = plan_row(method, card, pairs, use, settings, job.chosen.ablations.get(method, ""))
+        if wants_training(row, job.chosen, settings):
+            row = train_row(row, job.chosen, settings, root, job.sample)
+            row.place_in(settings.out, pairs)
+        if isinstance(row.fuser, ClassicalFuser):
+            row.fuser.gray = False
+        row.hole = settings.named(row.hole)
+        rows.append(row)
+    sources = [path for p in pairs.pairs for path in (p.infrared, p.visible, p.labels[kind])]
+    hashes = hash_files(sources, settings)
+    for row in rows:
+        if row.fuser is not None:
+            fuse_row(row, pairs, hashes, settings)
+        if not row.hole:
+            lacking = {
+                p.stem: row.not_fused.get(p.stem, "no fused image") for p in pairs.pairs if p.stem not in row.fused
+            }
+            row.hole = explain(lacking, len(pairs.pairs))
+    own = {p.stem for p in pairs.pairs}
+    fused = [path for row in rows if not row.hole for stem, path in row.fused.items() if stem in own]
+    return Images(card, pairs, rows, hashes | hash_files(fused, settings))
+
+
+def labelled(pairs: PairSet, kind: LabelKind) -> PairSet:
+    """The pairs that have a label of this kind. Raises EvalkitError where none has."""
+    kept = tuple(pair for pair in pairs.pairs if kind in pair.labels)
+    if not kept:
+        what = {"boxes": "boxes of objects", "classes": "masks of classes", "salient": "masks of salient objects"}[kind]
+        raise EvalkitError(
+            f"{pairs.dataset} in {pairs.root} has {len(pairs.pairs)} pairs but no {what}: nothing can be learned from "
+            f"it. `evalkit show {pairs.dataset}` says where its labels are expected."
+        )
+    return PairSet(pairs.dataset, pairs.split, pairs.root, pairs.layout, kept, pairs.unpaired)
+
+
+def conditions(dataset: str, stems: tuple[str, ...]) -> dict[str, str]:
+    """Stem -> the light in which it was taken, where the names tell it: sample scenes and MSRS; else nothing."""
+    if dataset == "samples":
+        return {stem: stem.rpartition("_")[2] for stem in stems}
+    if dataset == "MSRS":
+        return {stem: {"D": "day", "N": "night"}.get(stem[-1:], "") for stem in stems}
+    return {}
+
+
+def folder(out: Path, task: str, *names: str) -> Path:
+    """Where a downstream network's files lie: OUT/downstream/<task>/<data set>/<variant>/<method>."""
+    return Path(out, "downstream", task, *map(file_name, names))
+
+
+def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
+    """Whether the row's network learned from images of the test part, in a sentence for the record."""
+    if row.method in SOURCES or isinstance(row.fuser, ClassicalFuser):
+        return "none: nothing was learned"
+    if row.filled_from == "trained":
+        from evalkit.training.recipe import load_recipe
+
+        variant = job.chosen.ablations.get(row.method, "")
+        data = load_recipe(job.chosen.paper if variant else row.method, job.settings.recipe, variant).data
+        if job.sample or set(data.datasets) == {"samples"}:
+            return "none: trained on other generated scenes"
+        wanted = set(test)
+        tested = [pair for pair in images.pairs.pairs if pair.stem in wanted]
+        return leakage_by_content(tested, data.datasets, images.pairs.root.parent, data.shares)
+    return leakage_by_paper(row.method, images.card.name, images.pairs.split)
+
+
+def printed_classes(card_classes: list[str], printed: Mapping[str, object] | tuple[str, ...]) -> dict[str, str]:
+    """The data set's class -> how the paper prints it: "motorcycle" is Motor, "people" is People."""
+    found = {}
+    for name in card_classes:
+        near = [p for p in printed if name.casefold() == p.casefold()] or [
+            p for p in printed if name.casefold().startswith(p.casefold())
+        ]
+        found[name] = near[0] if near else name
+    return found
+
+
+def attempted(train: Callable[[Unit], object], unit: Unit) -> str:
+    """Train; an empty text, or why it failed: one network that cannot be trained does not end the others' run.
+
+    Raises:
+        OutputError: a file cannot be written, which would be the others' fate, too.
+    """
+    try:
+        train(unit)
+    except OutputError:
+        raise
+    except EvalkitError as error:
+        return str(error)
+    return ""
+
+
+def pairs_by_stem(images: Images) -> dict[str, ImagePair]:
+    """Stem -> pair."""
+    return {pair.stem: pair for pair in images.pairs.pairs}
+
+
+def sample_root(job: Job, count: int, seed: int, width: int, height: int) -> Path:
+    """A data root with as many generated scenes as a downstream network needs, drawn unless they are there already.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from evalkit.data.samples.samples import draw_scenes
+
+    root = job.settings.out / "downstream" / f"scenes-{count}-{width}x{height}-seed{seed}"
+    return draw_scenes(root, count, seed, width, height, job.settings.progress)

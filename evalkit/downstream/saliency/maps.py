@@ -1,0 +1,196 @@
+"""Salient objects: where the maps of a row come from, and what they are worth against the masks."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.data.card import Card
+from evalkit.data.images import read_image
+from evalkit.data.pairs import PairSet
+from evalkit.engine.base import chunks
+from evalkit.errors import EvalkitError
+from evalkit.files.names import file_name
+from evalkit.leaderboards.maps import CURVES, MapScores
+from evalkit.methods.fuse import digest
+from evalkit.methods.outputs import find_outputs
+from evalkit.metrics.evaluate import REVISION, Scores
+from evalkit.metrics.saliency import SaliencyCurves, saliency, saliency_curves
+from evalkit.protocols.measure import Hashes
+from evalkit.protocols.plan import SOURCES, Row, Settings
+from evalkit.protocols.schema import Protocol
+from evalkit.protocols.training import can_train, fuser_of, train_network
+from evalkit.records.store import ScoreFile
+
+# column of the papers' tables -> the measure; SMR-Net's captions say that F and E are the adaptive ones
+MEASURES = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
+MAPS = 8  # maps that are measured as one unit of work
+
+
+def find_maps(
+    method: str, chosen: Protocol, card: Card, pairs: PairSet, outputs: Path | None, checkpoints: Path | None
+) -> Row:
+    """Where a row's saliency maps come from, or why there are none: the user's maps, a source image read as a map,
+    or weights that `evalkit train` wrote. Nothing is read but the names of files.
+
+    Raises:
+        DataError: two maps of one stem.
+    """
+    if given := find_outputs(outputs, file_name(method), card.name, pairs.split):
+        return Row(method, "outputs", fused=given)
+    if method in SOURCES:
+        return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
+    if weights_of(method, checkpoints):
+        missing = "" if importlib.util.find_spec("torch") else "needs PyTorch: pip install 'evalkit[networks]'"
+        return Row(method, hole=missing) if missing else Row(method, "checkpoint")
+    place = f"{outputs or 'OUTPUTS'}/{file_name(method)}/{card.name}/<stem>.png"
+    reason = f"no saliency maps: put them in {place}{'' if outputs else ' and give --outputs OUTPUTS'}"
+    if learns(method, chosen):
+        reason += f", give --train, or --checkpoints DIR with a {method}.safetensors that `evalkit train` wrote"
+    return Row(method, hole=reason)
+
+
+def learns(method: str, chosen: Protocol) -> bool:
+    """Whether the row is the paper's own network or an ablation of it, which evalkit can train."""
+    return method == chosen.paper or method in chosen.ablations
+
+
+def weights_of(method: str, checkpoints: Path | None) -> Path | None:
+    """The file in --checkpoints with the weights of a row, which `evalkit train` wrote as best.safetensors."""
+    path = None if checkpoints is None else checkpoints / f"{file_name(method)}.safetensors"
+    return path if path is not None and path.is_file() else None
+
+
+def plan_maps(
+    method: str, chosen: Protocol, card: Card, pairs: PairSet, settings: Settings, root: Path, sample: bool
+) -> Row:
+    """The row that is ready to be predicted and measured, or a hole with its reason; trains where that is asked for.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
+    row = find_maps(method, chosen, card, pairs, settings.outputs, settings.checkpoints)
+    if row.hole and learns(method, chosen) and (settings.train or sample):
+        if not can_train():
+            return Row(method, hole="training needs PyTorch and Lightning Fabric: pip install 'evalkit[training]'")
+        found = train_network(method, chosen, settings, root, sample)
+        if isinstance(found, str):
+            return Row(method, hole=settings.named(found))
+        row = predictor(method, found[1].weights, chosen, settings)
+        row.filled_from = "trained"
+    elif row.filled_from == "checkpoint":
+        weights = weights_of(method, settings.checkpoints)
+        assert weights is not None
+        row = predictor(method, weights, chosen, settings)
+    row.hole = settings.named(row.hole)
+    row.place_in(settings.out, pairs, "maps")
+    return row
+
+
+def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
+    """The row with the network whose weights lie there, or a hole: the file is damaged or of another network."""
+    from evalkit.training.papers.smrnet import inside, saliency_method
+    from evalkit.training.recipe import label
+    from evalkit.training.state import read_recipe
+    from evalkit.training.trained import check_size
+
+    variant = chosen.ablations.get(method, "")
+    try:
+        found = read_recipe(weights)
+        recipe = found[0] if found else None
+        if recipe is None or (recipe.method, recipe.variant) != (chosen.paper, variant):
+            what = f"{chosen.paper} {variant}".strip()
+            return Row(method, hole=f"{weights} has not the weights of {what} as `evalkit train` writes them")
+        network = saliency_method(recipe)
+        check_size(weights, network.build, inside)
+        fuser = fuser_of(method, network, weights, replace(settings, recolour=False))
+    except EvalkitError as error:
+        return Row(method, hole=str(error))
+    return Row(method, "checkpoint", fuser, recipe=label(recipe))
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """A map and its mask."""
+
+    found: Path
+    mask: Path
+
+
+def measure_unit(jobs: Sequence[MapJob]) -> list[Scores]:
+    """The papers' measures of every map; all of them holes where the map cannot be measured."""
+    return [_measure(job) for job in jobs]
+
+
+def _measure(job: MapJob) -> Scores:
+    try:
+        values = saliency(read_image(job.found), read_image(job.mask))
+    except EvalkitError as error:
+        reason = str(error)
+        return Scores(dict.fromkeys(MEASURES, math.nan), dict.fromkeys(MEASURES, reason))
+    scores = Scores({column: values[measure] for column, measure in MEASURES.items()})
+    scores.holes = {column: "of a single pixel" for column, value in scores.items() if math.isnan(value)}
+    return scores
+
+
+def curves_unit(jobs: Sequence[MapJob]) -> list[NDArray[np.float64]]:
+    """Precision, recall, F and E of every map, (4, 256)."""
+    found = []
+    for job in jobs:
+        curves = saliency_curves(read_image(job.found), read_image(job.mask))
+        found.append(np.stack([getattr(curves, name) for name in CURVES]))
+    return found
+
+
+def jobs_of(row: Row, pairs: PairSet) -> dict[str, MapJob]:
+    """Stem -> the map and its mask, of the pairs that have a map."""
+    return {p.stem: MapJob(row.fused[p.stem], p.labels["salient"]) for p in pairs.pairs if p.stem in row.fused}
+
+
+def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> dict[str, Scores]:
+    """Stem -> scores: what earlier runs measured of the same maps and masks, and the rest measured now."""
+    jobs = jobs_of(row, pairs)
+    keys = {
+        pair.stem: score_key(hashes[pair.labels["salient"]], hashes[row.fused[pair.stem]])
+        for pair in pairs.pairs
+        if pair.stem in jobs
+    }
+    file = ScoreFile(settings.scores_file(pairs.dataset, row.method), MEASURES)
+    if settings.existing == "replace":
+        file.discard()
+    measured = file.read(keys)
+    todo = {stem: job for stem, job in jobs.items() if stem not in measured}
+    done = _each(settings.engine.map(measure_unit, chunks(list(todo.values()), MAPS)))
+    progress = settings.progress(done, len(todo), f"measure {pairs.dataset}, {row.method}")
+    for stem, scores in zip(todo, progress, strict=True):
+        scores.holes = {column: settings.named(reason) for column, reason in scores.holes.items()}
+        file.append(stem, keys[stem], scores)
+        measured[stem] = scores
+    if keys:
+        file.finish(measured, keys)
+    return measured
+
+
+def score_key(mask_hash: str, map_hash: str) -> str:
+    """What the scores of a map depend on."""
+    return digest(REVISION, *MEASURES.values(), mask_hash, map_hash)
+
+
+def measure_curves(row: Row, pairs: PairSet, settings: Settings) -> MapScores:
+    """The curves averaged over the maps, in the order of the pairs; raises ImageError for a map without measures."""
+    jobs = jobs_of(row, pairs)
+    done = _each(settings.engine.map(curves_unit, chunks(list(jobs.values()), MAPS)))
+    progress = settings.progress(done, len(jobs), f"curves of {pairs.dataset}, {row.method}")
+    mean = SaliencyCurves(*(sum(progress, np.zeros((len(CURVES), 256))) / len(jobs)))
+    return MapScores({stem: {} for stem in jobs}, {"F_max": float(mean.f.max())}, mean, {})
+
+
+def _each(units: Iterator[list]) -> Iterator:
+    return (item for unit in units for item in unit)

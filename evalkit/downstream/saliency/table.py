@@ -1,0 +1,165 @@
+"""The rows of a table or figure of salient objects: maps, measures, what the network costs, and the curves."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from evalkit.data.card import load_card
+from evalkit.data.pairs import PairSet, combine_hashes, find_pairs
+from evalkit.downstream.images import labelled, sample_root
+from evalkit.downstream.saliency.maps import MEASURES, learns, measure_curves, measure_maps, plan_maps
+from evalkit.errors import EvalkitError, OutputError, UnknownNameError
+from evalkit.files.names import file_name
+from evalkit.files.write import write_text
+from evalkit.leaderboards.maps import MapScores, curves_csv
+from evalkit.methods.fuse import NetworkFuser
+from evalkit.protocols.fusion import cell
+from evalkit.protocols.measure import fuse_row, hash_files
+from evalkit.protocols.plan import SOURCES, Row, use_of
+from evalkit.protocols.schema import DatasetUse
+from evalkit.protocols.summary import now, summarise
+from evalkit.protocols.table.table import Cell, Table
+from evalkit.protocols.tasks import Job
+from evalkit.records.per_image import read_per_image
+from evalkit.records.record import Record, save
+
+SCENES, SEED = 16, 0  # of a sample run; networks learn from scenes of another seed
+SIZE = (320, 240)
+
+
+def fill(job: Job, table: Table) -> None:
+    """Predict and measure every row's maps on every data set; of a figure of curves, draw these too.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
+    settings = job.settings
+    for dataset, use in job.uses.items():
+        curves: dict[str, MapScores] = {}
+        missing: dict[str, str] = {}
+        for row, pairs, record in run_dataset(job, dataset, use):
+            save(record, settings.out / "records" / f"{dataset}__{file_name(row.method)}.json")
+            table.pairs[dataset] = record.dataset["pairs"]
+            for column in columns_of(job):
+                table.cells.append(cell(record, column, job.published.get((dataset, row.method, column))))
+            if "FLOPs" in job.chosen.metrics:
+                table.cells.append(flops_cell(job, dataset, row))
+            if job.chosen.draws == "pr_curve":
+                if record.holes:
+                    missing[row.method] = next(iter(record.holes.values()))
+                else:
+                    curves[row.method] = measure_curves(row, pairs, settings)
+        if job.chosen.draws == "pr_curve":
+            write_curves(dataset, curves, missing, settings.out)
+        if curves:
+            table.note = f"The curves: curves/{dataset}/*.csv, pr-*.svg, f-*.svg. {table.note}".strip()
+    note = "F and E at the adaptive threshold; masks > 128; convention pysodmetrics."
+    if any(method in SOURCES for method in job.methods):
+        note += " Visible, Infrared: the source image itself, read as a map."
+    table.note = " ".join(filter(None, [table.note, note]))
+    if job.chosen.draws == "scatter":
+        write_scatter(table, settings.out)
+
+
+def columns_of(job: Job) -> list[str]:
+    """The columns that maps have values in."""
+    return [name for name in job.chosen.metrics if name in MEASURES]
+
+
+def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, PairSet, Record]]:
+    """Every row on one data set, with its record."""
+    started, settings, card = now(), job.settings, load_card(dataset)
+    use = use_of(use, card)
+    root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
+    assert root is not None
+    names = {column: f"{column}[{job.chosen.convention}]" for column in MEASURES}
+    try:
+        pairs = labelled(find_pairs(card, root, use.split), "salient")
+    except (OutputError, UnknownNameError):
+        raise
+    except EvalkitError as error:
+        pairs = PairSet(card.name, use.split, root, "", ())
+        for method in job.methods:
+            row = Row(method, hole=settings.named(f"the data set cannot be used: {error}"))
+            yield row, pairs, summarise(job.chosen, pairs, use, row, names, {}, {}, started)
+        return
+    if job.sample:
+        use = use.model_copy(update={"pairs": len(pairs.pairs)})
+    hashes = hash_files(
+        [p for pair in pairs.pairs for p in (pair.infrared, pair.visible, pair.labels["salient"])], settings
+    )
+    for method in job.methods:
+        row = plan_maps(method, job.chosen, card, pairs, settings, root, job.sample)
+        if row.fuser is not None:
+            fuse_row(row, pairs, hashes, settings)
+        row_hashes = hashes
+        measured = {}
+        if not row.hole:
+            stems = {pair.stem for pair in pairs.pairs}
+            row_hashes = hashes | hash_files([path for stem, path in row.fused.items() if stem in stems], settings)
+            measured = measure_maps(row, pairs, row_hashes, settings)
+        record = summarise(job.chosen, pairs, use, row, names, measured, row_hashes, started)
+        record.dataset["content_hash"] = combine_hashes(
+            (p.stem, hashes[p.infrared], hashes[p.visible], hashes[p.labels["salient"]]) for p in pairs.pairs
+        )
+        if measured:
+            record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, method)).hash()
+        yield row, pairs, record
+
+
+def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
+    """Multiply-adds of the salient-object network for three images of 352x352.
+
+    Of the network that made the maps; of the paper's where they are the user's.
+    """
+    reason = ""
+    if not learns(row.method, job.chosen):
+        reason = "evalkit has no code for this network"
+    elif importlib.util.find_spec("torch") is None:
+        reason = "needs PyTorch: pip install 'evalkit[networks]'"
+    elif row.hole:
+        reason = row.hole
+    if reason:
+        return Cell(dataset, row.method, "FLOPs", None, None, 0, "hole", reason)
+    from evalkit.training.papers.smrnet import detector_cost
+    from evalkit.training.recipe import label, load_recipe
+    from evalkit.training.state import read_recipe
+
+    recipe = load_recipe(job.chosen.paper, "paper", job.chosen.ablations.get(row.method, ""))
+    if isinstance(row.fuser, NetworkFuser):
+        found = read_recipe(row.fuser.files[0])
+        assert found is not None
+        recipe = found[0]
+    value = detector_cost(recipe).multiply_adds / 1e9
+    note = f"{label(recipe)}: three images of 352x352" if row.fuser else "three images of 352x352"
+    return Cell(dataset, row.method, "FLOPs", value, None, 1, "unpublished", note)
+
+
+def write_scatter(table: Table, out: Path) -> None:
+    """scatter.svg: F against multiply-adds, where a row has both. Raises OutputError."""
+    from evalkit.leaderboards.plots.scatter import read_cost, scatter
+    from evalkit.leaderboards.plots.values import blocks
+
+    have = [{c.method for c in table.cells if c.metric == name and c.value is not None} for name in ("F", "FLOPs")]
+    (out / "scatter.svg").unlink(missing_ok=True)  # of an earlier run
+    if have[0] & have[1]:
+        table.write(out)  # what the plot reads
+        scatter(blocks([out], metrics=["F"]), read_cost(str(out), "FLOPs"), "page").save(out / "scatter.svg")
+        table.note += " The figure: scatter.svg."
+
+
+def write_curves(dataset: str, curves: dict[str, MapScores], missing: dict[str, str], out: Path) -> None:
+    """curves/<data set>/<method>.csv, and both figures as SVG; those of an earlier run go. Raises OutputError."""
+    from evalkit.leaderboards.plots.curves import curves as draw
+
+    for file in (*(out / "curves" / dataset).glob("*.csv"), out / f"pr-{dataset}.svg", out / f"f-{dataset}.svg"):
+        file.unlink(missing_ok=True)
+    if not curves:
+        return
+    for method, scores in curves.items():
+        write_text(out / "curves" / dataset / f"{file_name(method)}.csv", curves_csv(scores))
+    draw("pr", curves, missing, dataset, "page").save(out / f"pr-{dataset}.svg")
+    draw("f", curves, missing, dataset, "page").save(out / f"f-{dataset}.svg")

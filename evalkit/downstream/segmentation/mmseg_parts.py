@@ -1,0 +1,188 @@
+"""What mmengine's Runner needs from evalkit: samples read by evalkit, counts per image, and evalkit's own networks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmseg.models.data_preprocessor import SegDataPreProcessor
+from mmseg.models.segmentors.base import BaseSegmentor
+from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from evalkit.data.check import read_mask
+from evalkit.data.images import read_image, to_gray
+from evalkit.downstream.segmentation.history import read_history, write_counts, write_history
+from evalkit.downstream.segmentation.networks import IGNORE
+from evalkit.downstream.segmentation.two_streams import NETWORKS
+from evalkit.errors import DataError
+from evalkit.metrics.segmentation import confusion, segmentation_scores
+
+KEPT = 256  # decoded images
+META = ("stem", "part", "label", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
+
+
+def read_sample(image: Path, infrared: Path | None) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) RGB, a gray image three times, or (H, W, 4) with the infrared image as the fourth channel."""
+    pixels = read_image(image)
+    colour = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    if infrared is None:
+        return colour
+    thermal = to_gray(read_image(infrared))
+    if thermal.shape != colour.shape[:2]:
+        raise DataError(f"{infrared} and {image} differ in size: a pair must be registered and of one size.")
+    return np.dstack([colour, thermal])
+
+
+_sample = functools.lru_cache(KEPT)(read_sample)
+_mask = functools.lru_cache(KEPT)(read_mask)
+
+
+def forget_images() -> None:
+    """Before a training: the files may have changed since the last one."""
+    _sample.cache_clear()
+    _mask.cache_clear()
+
+
+class QuietRunner(Runner):
+    """A Runner that asks no compilers for their versions and copies no configuration; evalkit's record has both."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        pass
+
+    def dump_config(self) -> None:
+        pass
+
+
+@DATASETS.register_module()
+class ListedScenes(BaseDataset):
+    """Scenes given as a list: stem, part, image, infrared (or None) and label, paths as text."""
+
+    def __init__(self, scenes: Sequence[dict], classes: Sequence[str], pipeline: Sequence[dict]) -> None:
+        self.scenes = list(scenes)
+        super().__init__(metainfo={"classes": tuple(classes)}, pipeline=list(pipeline), serialize_data=False)
+
+    def load_data_list(self) -> list[dict]:
+        return [dict(scene) for scene in self.scenes]
+
+
+@TRANSFORMS.register_module()
+class ReadScene(BaseTransform):
+    """Image and label as arrays. Three channels are in the order blue, green, red, which the colour jitter expects."""
+
+    def __init__(self, label: bool) -> None:
+        self.label = label
+
+    def transform(self, results: dict) -> dict:
+        pixels = _sample(Path(results["image"]), Path(results["infrared"]) if results["infrared"] else None)
+        results["img"] = np.ascontiguousarray(pixels[..., ::-1]) if pixels.shape[2] == 3 else pixels.copy()
+        results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
+        results["seg_fields"] = []
+        if self.label:
+            label = _mask(Path(results["label"]))
+            if label.shape != pixels.shape[:2]:
+                raise DataError(f"{results['label']} and {results['image']} differ in size.")
+            results["gt_seg_map"], results["seg_fields"] = label.copy(), ["gt_seg_map"]
+        return results
+
+
+@METRICS.register_module()
+class Counts(BaseMetric):
+    """The confusion matrix of every image, and mIoU of each part over the classes that it has.
+
+    Classes that a small held-out part does not show cannot be counted; the score that selects is over the others.
+    """
+
+    default_prefix = "mIoU"
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.counts: dict[str, dict[str, NDArray[np.int64]]] = {}
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            prediction = sample["pred_sem_seg"]["data"].squeeze(0).cpu().numpy()
+            matrix = confusion(prediction, _mask(Path(sample["label"])), self.classes)
+            self.results.append((sample["part"], sample["stem"], matrix))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        self.counts = {}
+        for part, stem, matrix in results:
+            self.counts.setdefault(part, {})[stem] = matrix
+        return {part: mean_iou(np.sum(list(counts.values()), axis=0)) for part, counts in self.counts.items()}
+
+
+def mean_iou(matrix: NDArray[np.int64]) -> float:
+    """mIoU over the classes that are in truth or prediction."""
+    scores = segmentation_scores(matrix)
+    return float(scores.get("mIoU (defined classes)", scores["mIoU"]))
+
+
+@HOOKS.register_module()
+class KeepCounts(Hook):
+    """After every validation: a line of the history; where the held-out score is the best so far, the test counts."""
+
+    priority = "LOWEST"
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        assert metrics is not None
+        history = [line for line in read_history(self.folder) if line["iteration"] < runner.iter]
+        line = {"iteration": runner.iter, "val": metrics["mIoU/val"], "test": metrics["mIoU/test"]}
+        if all(line["val"] > earlier["val"] for earlier in history):
+            counts = runner.val_evaluator.metrics[0].counts["test"]
+            write_counts(self.folder / "counts.csv", counts)
+        write_history(self.folder, [*history, line])
+
+
+@MODELS.register_module()
+class FourChannels(SegDataPreProcessor):
+    """mmsegmentation's preprocessing for four channels; its own refuses other numbers than one and three."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], **options: Any) -> None:
+        super().__init__(**options)
+        self._enable_normalize = True
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+
+@MODELS.register_module()
+class FeatureLevel(BaseSegmentor):
+    """A network of `feature_level` as mmsegmentation's Runner trains it: cross-entropy."""
+
+    align_corners = False
+
+    def __init__(self, network: str, classes: int, class_weights: Sequence[float], data_preprocessor: dict) -> None:
+        super().__init__(data_preprocessor=data_preprocessor)
+        self.network = NETWORKS[network](classes)
+        self.register_buffer("weight", torch.tensor(class_weights or [1.0] * classes), persistent=False)
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        return self.network(inputs)
+
+    def encode_decode(self, inputs: Tensor, batch_data_samples: Any = None) -> Tensor:
+        return self.network(inputs)
+
+    def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
+        truth = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
+        return {"loss": functional.cross_entropy(self.network(inputs), truth, self.weight, ignore_index=IGNORE)}
+
+    def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
+        return self.postprocess_result(self.network(inputs), data_samples)
+
+    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
+        return self.network(inputs)

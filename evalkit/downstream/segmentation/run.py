@@ -1,0 +1,220 @@
+"""One network on every row of a data set: trained, counted, compared, recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.data.pairs import file_hash
+from evalkit.downstream.images import attempted, folder
+from evalkit.downstream.segmentation.networks import find_weights, segmenter
+from evalkit.downstream.segmentation.recipe import Schedule
+from evalkit.downstream.segmentation.scenes import Scenes
+from evalkit.downstream.segmentation.train import REVISION, Trained, Training, finished, train_segmenter
+from evalkit.downstream.spread import mean_and_spread, paired_bootstrap
+from evalkit.errors import EvalkitError
+from evalkit.files.write import write_text
+from evalkit.methods.fuse import choose_device
+from evalkit.metrics.segmentation import segmentation_scores
+from evalkit.protocols.plan import Row, file_name
+from evalkit.protocols.summary import now
+from evalkit.protocols.tasks import Job
+from evalkit.provenance import provenance
+from evalkit.records.record import Record
+
+BASELINE = "Visible"  # the row that differences are taken to
+MEASURES = ("IoU", "Acc")
+OF = "mean IoU over the seeds and the classes that the drawn images show"
+SHOWN = "mean (classes shown)"  # over those that the test images show, where these are not all
+FEATURE_LEVEL = {"MFNet": "MFNet", "RTFNet": "TwoStreamResNet-18"}  # row of the paper -> what fills or represents it
+TWO_STREAMS = {"MFNet": "MFNet", "TwoStreamResNet-18": "two-stream ResNet-18 (RTFNet-like)"}  # network -> row
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network as a block of the table."""
+
+    name: str  # "SegNeXt-Base", or "SegNeXt-T, recipe small"
+    schedule: Schedule
+    published: bool
+
+
+@dataclass
+class Found:
+    """What was measured of one row: per seed, column -> value; column -> why it has none; or why the row has none."""
+
+    seeds: dict[int, dict[str, float]] = field(default_factory=dict)
+    trained: dict[int, Trained] = field(default_factory=dict)
+    holes: dict[str, str] = field(default_factory=dict)
+    hole: str = ""
+
+
+class Run:
+    """A network on these methods' images of a data set; one of two streams on the sources."""
+
+    def __init__(self, job: Job, scenes: Scenes, variant: Variant, methods: Collection[str]) -> None:
+        self.job, self.scenes, self.variant, self.schedule = job, scenes, variant, variant.schedule
+        self.two_streams = segmenter(self.schedule.network).streams == 2
+        self.rows = [row for row in scenes.images.rows if row.method in methods]
+        if self.two_streams:  # one row, on the sources
+            visible = {pair.stem: pair.visible for pair in scenes.images.pairs.pairs}
+            self.rows = [Row(TWO_STREAMS[self.schedule.network], "data set", fused=visible)]
+        self.weights = find_weights(self.schedule.network, job.settings.checkpoints)
+        self.weights_hash = file_hash(self.weights) if self.weights else ""
+        self.out = folder(job.settings.out, "segmentation", scenes.images.pairs.dataset, variant.name)
+        self.device = choose_device(job.settings.device)
+        scenes.split.write(self.out / "split.csv")
+
+    @property
+    def columns(self) -> list[str]:
+        """Of the scores: "car IoU", ..., "mean IoU", "mean (night) IoU", ..."""
+        some = [SHOWN] if len(self.scenes.shown) < len(self.scenes.names) else []
+        classes = [*self.scenes.names, "mean", *some, *(f"mean ({c})" for c in self.scenes.conditions)]
+        return [f"{class_} {measure}" for measure in MEASURES for class_ in classes]
+
+    def training(self, row: Row, seed: int) -> Training:
+        training = self.schedule.model_dump_json(exclude={"stands_for", "seeds", "lists", "scenes", "open"})
+        parts = (REVISION, training, seed, self.weights_hash)
+        images = self.scenes.hash_of(row, self.two_streams)
+        key = hashlib.sha256("|".join(map(str, (*parts, images))).encode()).hexdigest()[:16]
+        place = (self.out / file_name(row.method) / f"seed{seed}").absolute()
+        scenes = self.scenes.of(row, self.two_streams)
+        return Training(self.schedule, scenes, self.scenes.names, place, seed, key, self.weights, self.device)
+
+    def measure(self) -> dict[str, Found]:
+        """Method -> what was found; trains what is not trained yet."""
+        settings = self.job.settings
+        results = {row.method: Found(hole=row.hole) for row in self.rows}
+        jobs = {
+            (row.method, seed): self.training(row, seed)
+            for seed in range(self.schedule.seeds)  # all rows with one seed first: what is stopped early compares
+            for row in self.rows
+            if not row.hole
+        }
+        if settings.existing == "replace":
+            for job in jobs.values():
+                for name in ("started.json", "done.json"):
+                    (job.out / name).unlink(missing_ok=True)
+        todo = {place: job for place, job in jobs.items() if not finished(job)}
+        # one network after the other on a GPU; side by side on processors, on one thread each
+        train = partial(attempted, train_segmenter)
+        reasons = settings.engine.map(train, todo.values(), gpu=self.device != "cpu", limited=False)
+        for (method, _), reason in zip(
+            todo, settings.progress(reasons, len(todo), f"train {self.schedule.network}"), strict=True
+        ):
+            results[method].hole = results[method].hole or settings.named(reason)
+        for (method, seed), job in jobs.items():
+            if results[method].hole:
+                continue
+            found, trained_one = results[method], train_segmenter(job)
+            found.trained[seed] = trained_one
+            found.seeds[seed], holes = self.score(trained_one.counts, trained_one.counts)
+            found.holes |= holes
+        self.differences(results)
+        return results
+
+    def score(
+        self, counts: dict[str, NDArray[np.int64]], stems: Iterable[str]
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """IoU and Acc per class, their means, and the means in every condition; and what has no value."""
+        stems = list(stems)
+        scores: dict[str, float] = {}
+        holes: dict[str, str] = {}
+        parts = {"mean": stems} | {
+            f"mean ({c})": [stem for stem in stems if self.scenes.strata.get(stem) == c] for c in self.scenes.conditions
+        }
+        for mean, chosen in parts.items():
+            if not chosen:
+                holes |= {f"{mean} {m}": "no test image was taken in this condition" for m in MEASURES}
+                continue
+            found = segmentation_scores(np.sum([counts[stem] for stem in chosen], axis=0), self.scenes.names)
+            values = {f"{mean} {m}": found[f"m{m}"] for m in MEASURES}
+            reasons = {f"{mean} {m}": found["holes"].get(f"m{m}", "") for m in MEASURES}
+            if mean == "mean":
+                values |= {f"{name} {m}": found[m][name] for m in MEASURES for name in self.scenes.names}
+                reasons |= {f"{n} {m}": found["holes"].get(f"{m} {n}", "") for m in MEASURES for n in self.scenes.names}
+                shown = [self.scenes.names[i] for i in self.scenes.shown]
+                values |= {f"{SHOWN} {m}": sum(found[m][n] for n in shown) / max(len(shown), 1) for m in MEASURES}
+                reasons |= {f"{SHOWN} {m}": "" if shown else "the test images show no class" for m in MEASURES}
+            holes |= {column: reason for column, reason in reasons.items() if reason}
+            scores |= {column: value for column, value in values.items() if not reasons[column]}
+        return scores, holes
+
+    def differences(self, results: dict[str, Found]) -> None:
+        """differences.json: mIoU of each method minus that of Visible, with the interval of a paired bootstrap."""
+        base = results.get(BASELINE)
+        if base is None or base.hole or not base.trained:
+            return
+        stems = list(self.scenes.split.test)
+        found: dict[str, object] = {}
+        for method, result in results.items():
+            if method == BASELINE or result.hole:
+                continue
+            first, second = (partial(mean_iou_of, stacked(r.trained.values(), stems)) for r in (result, base))
+            try:
+                found[method] = vars(paired_bootstrap(first, second, len(stems)))
+            except EvalkitError as error:
+                found[method] = {"hole": str(error)}
+        text = {"of": OF, "minus": BASELINE, "images": len(stems), "network": self.variant.name}
+        write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
+
+    def record(self, row: Row, found: Found, recipe: str, started: str) -> Record:
+        """What was measured of one row, per seed, with everything that it depends on."""
+        scenes, images = self.scenes, self.scenes.images
+        scores, spread, holes = {}, {}, {}
+        for column in self.columns:
+            if reason := found.hole or found.holes.get(column, ""):
+                holes[column] = reason
+            else:
+                scores[column], spread[column] = mean_and_spread([s[column] for s in found.seeds.values()])
+        pretrained = {self.weights.name: self.weights_hash} if self.weights else {}
+        method = {
+            **images.method_fields(row, self.job, scenes.split, found.hole),
+            "segmenter": self.schedule.network,
+            "segmenter_weights": pretrained,
+            "stands_for": self.schedule.stands_for,
+            "recipe": recipe,
+            "schedule": self.schedule.model_dump(mode="json"),
+            "selection": "highest mIoU on the held-out images",
+            "per_seed": {str(seed): one for seed, one in found.seeds.items()},
+            "selected_iteration": {str(seed): t.iteration for seed, t in found.trained.items()},
+            "held_out_mIoU": {str(seed): t.val for seed, t in found.trained.items()},
+            "test_mIoU_if_chosen_on_test": {str(seed): t.best_on_test for seed, t in found.trained.items()},
+            "channel_statistics": {str(seed): t.statistics for seed, t in found.trained.items()},
+            "spread": spread,
+        }
+        return Record(
+            status="incomplete" if holes else "complete",
+            protocol={"name": self.job.chosen.name, "hash": self.job.chosen.hash},
+            method=method,
+            dataset=images.dataset_fields(scenes.split, scenes.how),
+            convention="set",
+            metrics=[f"{column}[set]" for column in self.columns],
+            images=0 if found.hole else len(scenes.split.test),
+            scores=scores,
+            holes=holes,
+            failures=[],
+            provenance=provenance(),
+            seeds={f"segmenter {seed}": seed for seed in range(self.schedule.seeds)},
+            started=started,
+            finished=now(),
+        )
+
+
+def stacked(trained: Iterable[Trained], stems: Sequence[str]) -> NDArray[np.int64]:
+    """(seeds, images, C, C) pixel counts."""
+    return np.stack([np.stack([one.counts[stem] for stem in stems]) for one in trained])
+
+
+def mean_iou_of(counts: NDArray[np.int64], draw: NDArray[np.intp]) -> float:
+    """mIoU of drawn images, over the seeds and the classes that the images show: few do not show all of them."""
+    matrices = counts[:, draw].sum(axis=1)
+    right, true = np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(axis=2)
+    union = true + matrices.sum(axis=1) - right
+    return float((right / np.maximum(union, 1))[true > 0].mean())

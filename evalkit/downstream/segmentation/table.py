@@ -1,0 +1,202 @@
+"""The rows of a segmentation table: a network on every method's images, IoU and Acc per class and their means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evalkit.data.card import load_card
+from evalkit.downstream.environment import missing
+from evalkit.downstream.segmentation.networks import segmenter
+from evalkit.downstream.segmentation.recipe import Schedule, read_schedule, schedules
+from evalkit.downstream.segmentation.run import FEATURE_LEVEL, MEASURES, SHOWN, Found, Run, Scenes, Variant
+from evalkit.downstream.spread import mean_and_spread
+from evalkit.errors import EvalkitError, OutputError, UnknownNameError
+from evalkit.protocols.plan import file_name, use_of
+from evalkit.protocols.schema import rows_of
+from evalkit.protocols.summary import now
+from evalkit.protocols.table.blank import add_holes, expected_rows
+from evalkit.protocols.table.published import block_name
+from evalkit.protocols.table.table import Cell, Column, Status, Table, agreement
+from evalkit.protocols.tasks import Job
+from evalkit.records.record import save
+
+PRINTED = {
+    "background": ("Background", "Unlabel"),
+    "car stop": ("Car Stop", "Stop"),
+    "color cone": ("Color cone", "Cone"),
+}
+
+
+def fill(job: Job, table: Table) -> None:
+    """Train and test the networks of the recipe on every row of every data set that has masks of classes.
+
+    Without the extra the rows are holes that name the command which installs it.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        DataError: a recipe's file cannot be used.
+        OutputError: a file cannot be written.
+    """
+    variants, small = chosen_variants(job)
+    for dataset, use in job.uses.items():
+        card = load_card(dataset)
+        if not card.segmentation or use.split == "detection":
+            continue
+        scenes: Scenes | None = None
+        reason = missing("segmentation")
+        try:
+            if not reason:
+                scenes = Scenes(job, dataset, use, variants[0].schedule, small)
+        except (OutputError, UnknownNameError):
+            raise
+        except EvalkitError as error:
+            reason = job.settings.named(str(error))
+        for variant in variants:
+            block = block_name(dataset, variant.name)
+            if methods := methods_of(job, block, variant):
+                table.blocks[block] = [dataset, variant.name]
+                fill_block(job, table, block, variant, methods, scenes, reason)
+        if not job.sample:
+            why = f"recipe {job.settings.recipe} trains {', '.join(v.schedule.network for v in variants)} on {dataset}"
+            cure = "; --recipe paper trains the paper's networks" if small else ""
+            wanted = [row for row in expected_rows(job.chosen, [dataset], job.methods) if row.dataset == dataset]
+            add_holes(table, wanted, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
+    table.note = " ".join(filter(None, [table.note, note(variants, small)]))
+
+
+def methods_of(job: Job, block: str, variant: Variant) -> list[str]:
+    """The rows of a block: those of the paper and those it does not know; of a network of two streams its own."""
+    network = variant.schedule.network
+    if segmenter(network).streams == 2:
+        return [method for method in job.methods if FEATURE_LEVEL.get(method) == network]
+    printed = {row.method for row in rows_of(job.chosen) if row.block == block}
+    others = [method for method in job.methods if method not in FEATURE_LEVEL]
+    return [m for m in others if not variant.published or m in printed or m not in job.chosen.methods]
+
+
+def reason_of(method: str, why: str) -> str:
+    """Why a published row is not filled."""
+    if method in FEATURE_LEVEL and method != "MFNet":
+        return "its place is taken by a two-stream ResNet-18 that is like RTFNet, in a row of its own"
+    return why
+
+
+def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
+    """The networks to train, and whether the run is a small one. Raises UnknownNameError, DataError."""
+    name = job.settings.recipe
+    if name == "paper":
+        found = schedules()["paper"].get(job.chosen.name)
+        if found is None:
+            raise UnknownNameError("segmentation recipe", f"paper of {job.chosen.name}", list(schedules()["paper"]))
+        return [Variant(variant, schedule, True) for variant, schedule in found.items()], False
+    if name.endswith((".yaml", ".yml")):
+        schedule, label = read_schedule(Path(name)), f"recipe {Path(name).stem}"
+    elif name == "small":
+        schedule, label = schedules()["small"], "recipe small"
+    else:
+        raise UnknownNameError("segmentation recipe", name, ["small", "paper"], "A file of your own ends in .yaml.")
+    wanted: list[Schedule] = []
+    if any(method not in FEATURE_LEVEL for method in job.methods):
+        wanted.append(schedule)
+    if segmenter(schedule.network).streams == 1:
+        networks = [FEATURE_LEVEL[method] for method in job.methods if method in FEATURE_LEVEL]
+        wanted += [schedule.model_copy(update={"network": network}) for network in networks]
+    return [Variant(f"{one.network}, {label}", one, False) for one in wanted], True
+
+
+def fill_block(
+    job: Job, table: Table, block: str, variant: Variant, methods: list[str], scenes: Scenes | None, reason: str
+) -> None:
+    """The cells and records of one network on one data set; holes where there are no scenes, for the reason."""
+    names = [label.name for label in load_card(table.blocks[block][0]).segmentation]
+    printed = {name: printed_name(name, job.chosen.classes) for name in names} | {"mean": "mean"}
+    started = now()
+    if scenes is None:
+        add_columns(table, job, printed)
+        for method in methods:
+            table.cells += cells_of(job, block, variant, method, Found(hole=reason), printed, 0)
+        return
+    run = Run(job, scenes, variant, methods)
+    table.pairs[block] = len(scenes.images.pairs.pairs)
+    results = run.measure()
+    if not variant.published:
+        printed |= {SHOWN: SHOWN} if f"{SHOWN} IoU" in run.columns else {}
+        printed |= {f"mean ({c})": f"mean ({c})" for c in scenes.conditions}
+    add_columns(table, job, printed)
+    for row in run.rows:
+        found = results[row.method]
+        table.cells += cells_of(job, block, variant, row.method, found, printed, len(scenes.split.test))
+        record = run.record(row, found, job.settings.recipe_name, started)
+        save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
+
+
+def printed_name(name: str, classes: tuple[str, ...]) -> str:
+    """A class as the paper prints it; capitalised where the paper has no column of it."""
+    for candidate in (name, *PRINTED.get(name, ())):
+        for shown in classes:
+            if shown.casefold() == candidate.casefold():
+                return shown
+    return name.capitalize()
+
+
+def measures_of(job: Job) -> list[str]:
+    """IoU and Acc, those of the protocol."""
+    return [measure for measure in MEASURES if measure in job.chosen.metrics]
+
+
+def add_columns(table: Table, job: Job, printed: dict[str, str]) -> None:
+    """The columns that the table lacks."""
+    have = {column.name for column in table.columns}
+    for measure in measures_of(job):
+        unit = job.chosen.units.get(measure, "")
+        for shown in printed.values():
+            if (name := f"{shown} {measure}") not in have:
+                table.columns.append(Column(name, "higher", "set", shown, unit))
+
+
+def cells_of(
+    job: Job, block: str, variant: Variant, method: str, found: Found, printed: dict[str, str], images: int
+) -> list[Cell]:
+    """A row's cells: the mean over the seeds of the networks chosen on held-out images."""
+    of_paper = {row.column for row in rows_of(job.chosen) if row.block == block}
+    cells = []
+    for class_, shown in printed.items():
+        for measure in measures_of(job):
+            column, name = f"{class_} {measure}", f"{shown} {measure}"
+            row = job.published.get((block, method, name))
+            text, mark = (row.printed or None, row.mark) if row else (None, "")
+            if variant.published and name not in of_paper:
+                continue  # no column of the paper: in the record
+            if reason := found.hole or found.holes.get(column, ""):
+                cells.append(Cell(block, method, name, None, text, 0, "hole", reason, mark))
+                continue
+            value, _ = mean_and_spread([scores[column] for scores in found.seeds.values()])
+            value *= 100.0 if job.chosen.units.get(measure) == "%" else 1.0
+            apart = why_apart(variant, job, block, images)
+            status: Status = "unpublished" if text is None else "other data" if apart else agreement(value, text)
+            cells.append(Cell(block, method, name, value, text, images, status, apart, mark))
+    return cells
+
+
+def why_apart(variant: Variant, job: Job, block: str, images: int) -> str:
+    """Why a value never stands beside a printed one as its equal; empty where it may."""
+    from evalkit.downstream.segmentation.networks import find_weights
+
+    schedule = variant.schedule
+    if not variant.published:
+        return f"{variant.name}: not the set-up of the paper"
+    if schedule.stands_for:
+        return schedule.stands_for
+    pattern = segmenter(schedule.network).weights
+    if pattern and find_weights(schedule.network, job.settings.checkpoints) is None:
+        return f"trained from scratch: no pretrained encoder {pattern} in --checkpoints"
+    dataset = block.removesuffix(f" · {variant.name}")
+    expected = use_of(job.uses[dataset], load_card(dataset)).pairs
+    return f"tested on {images} images, the paper's table on {expected}" if expected not in (None, images) else ""
+
+
+def note(variants: list[Variant], small: bool) -> str:
+    """What stands under the table."""
+    seeds = variants[0].schedule.seeds
+    text = f"IoU from one confusion matrix over the test images, mean over {seeds} seeds, chosen on held-out images."
+    return f"{text} Recipe small or one's own: not the set-up of the paper." if small else text

@@ -1,0 +1,243 @@
+"""Training a segmentation network on the images of one fusion method, with mmengine's Runner, and counting its errors.
+
+The network is chosen on held-out images: the validation whose mIoU there is highest gives the test counts. What the
+choice on the test images would have given stands in the history, beside it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalkit.downstream.environment import calm, set_variables
+from evalkit.downstream.segmentation.history import read_counts, read_history
+from evalkit.downstream.segmentation.networks import build, load_encoder, model_config, segmenter
+from evalkit.downstream.segmentation.recipe import Schedule
+from evalkit.errors import DataError, EvalkitError
+from evalkit.files.write import write_text
+
+REVISION = 1  # of the code below; another one trains anew
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image that a network sees, and its label."""
+
+    stem: str
+    image: Path
+    label: Path
+    infrared: Path | None = None  # for networks of two streams
+
+
+@dataclass(frozen=True)
+class Training:
+    """One network, one method, one seed."""
+
+    schedule: Schedule
+    scenes: Mapping[str, Sequence[Scene]]  # train, val, test
+    classes: tuple[str, ...]
+    out: Path
+    seed: int
+    key: str  # of everything that the result depends on
+    weights: Path | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training gave.
+
+    Attributes:
+        counts: test image -> confusion matrix, of the validation that was best on the held-out images.
+        iteration: of that validation.
+        val, test: mIoU then, over the classes that are there.
+        best_on_test: the highest test mIoU of all validations: what selection on the test set would have reported.
+        statistics: mean and standard deviation per channel of the training images, 0..255.
+    """
+
+    counts: dict[str, NDArray[np.int64]]
+    iteration: int
+    val: float
+    test: float
+    best_on_test: float
+    statistics: dict[str, list[float]]
+
+
+def channel_statistics(scenes: Sequence[Scene]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel over all pixels of the images, on the scale 0..255."""
+    from evalkit.downstream.segmentation.mmseg_parts import read_sample
+
+    count, total, squares = 0, np.zeros(4), np.zeros(4)
+    for scene in scenes:
+        pixels = read_sample(scene.image, scene.infrared).astype(np.float64)
+        pixels = pixels.reshape(-1, pixels.shape[2])
+        channels = pixels.shape[1]
+        count += len(pixels)
+        total[:channels] += pixels.sum(axis=0)
+        squares[:channels] += (pixels**2).sum(axis=0)
+    mean = total[:channels] / count
+    std = np.sqrt(np.maximum(squares[:channels] / count - mean**2, 0))
+    if (std == 0).any():
+        raise DataError("a channel of the training images is constant: they cannot be normalised.")
+    return mean.round(3).tolist(), std.round(3).tolist()
+
+
+def pipelines(schedule: Schedule) -> tuple[list[dict], list[dict]]:
+    """Transforms of training and of test, as PSFusion's configuration has them; test is one scale, the whole image."""
+    from evalkit.downstream.segmentation.mmseg_parts import META
+
+    width, height = schedule.size
+    pack = {"type": "PackSegInputs", "meta_keys": META}
+    train = [
+        {"type": "ReadScene", "label": True},
+        {"type": "RandomResize", "scale": (width, height), "ratio_range": schedule.ratio, "keep_ratio": True},
+        {"type": "RandomCrop", "crop_size": schedule.cut, "cat_max_ratio": 0.75},
+        {"type": "RandomFlip", "prob": 0.5},
+    ]
+    if segmenter(schedule.network).streams == 1:
+        train.append({"type": "PhotoMetricDistortion"})
+    test = [{"type": "ReadScene", "label": False}, {"type": "Resize", "scale": (width, height), "keep_ratio": True}]
+    return [*train, pack], [*test, pack]
+
+
+def runner_config(training: Training, mean: list[float], std: list[float]) -> dict[str, Any]:
+    """What mmengine's Runner is built from."""
+    schedule, classes = training.schedule, list(training.classes)
+    images = len(training.scenes["train"])
+    length, interval = schedule.length(images), schedule.interval(images)
+    train, test = pipelines(schedule)
+
+    def loader(parts: Sequence[str], pipeline: list[dict], **others: Any) -> dict[str, Any]:
+        listed = [
+            {"stem": s.stem, "part": part, "image": str(s.image), "label": str(s.label)}
+            | {"infrared": str(s.infrared) if s.infrared else ""}
+            for part in parts
+            for s in training.scenes[part]
+        ]
+        dataset = {"type": "ListedScenes", "scenes": listed, "classes": classes, "pipeline": pipeline}
+        return {"num_workers": 0, "dataset": dataset} | others
+
+    schedulers: list[dict[str, Any]] = []
+    if schedule.warm_up:
+        factor = max(schedule.warm_up_from, 1e-9)
+        schedulers.append({"type": "LinearLR", "start_factor": factor, "begin": 0, "end": schedule.warm_up})
+    if schedule.decay is None:
+        schedulers.append({"type": "PolyLR", "power": schedule.power, "begin": schedule.warm_up, "end": length})
+    else:
+        schedulers.append({"type": "ExponentialLR", "gamma": schedule.decay ** (schedule.batch / max(images, 1))})
+    return {
+        "model": model_config(
+            schedule.network, len(classes), mean, std, schedule.cut, schedule.losses, schedule.class_weights
+        ),
+        "work_dir": str(training.out),
+        "train_dataloader": loader(
+            ["train"], train, batch_size=schedule.batch, sampler={"type": "InfiniteSampler", "shuffle": True}
+        ),
+        "val_dataloader": loader(
+            ["val", "test"], test, batch_size=1, sampler={"type": "DefaultSampler", "shuffle": False}
+        ),
+        "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": length, "val_interval": interval},
+        "val_cfg": {"type": "ValLoop"},
+        "val_evaluator": {"type": "Counts", "classes": len(classes)},
+        "optim_wrapper": {"type": "OptimWrapper", "optimizer": schedule.optimiser, "paramwise_cfg": schedule.paramwise},
+        "param_scheduler": [one | {"by_epoch": False} for one in schedulers],
+        "default_hooks": {
+            "checkpoint": {
+                "type": "CheckpointHook", "interval": interval, "by_epoch": False, "max_keep_ckpts": 1,
+                "save_best": "mIoU/val", "rule": "greater",
+            },
+            "logger": {"type": "LoggerHook", "interval": interval, "log_metric_by_epoch": False},
+        },
+        "custom_hooks": [{"type": "KeepCounts", "folder": str(training.out)}],
+        "visualizer": {"type": "SegLocalVisualizer", "vis_backends": [], "name": f"evalkit-{training.key}"},
+        "log_processor": {"by_epoch": False},
+        "log_level": "ERROR",
+        "default_scope": "mmseg",
+        "randomness": {"seed": training.seed},
+        "experiment_name": f"evalkit-{training.key}",
+        "resume": (training.out / "last_checkpoint").is_file(),
+    }  # fmt: skip
+
+
+def train_segmenter(training: Training) -> Trained:
+    """Train a network, or read what an earlier run trained from the same images in the same way.
+
+    An interrupted training goes on from its last validation. Written to `training.out`: history.json (mIoU of every
+    validation), counts.csv (the confusion matrix of every test image), the chosen weights, done.json.
+
+    Raises:
+        EvalkitError: the images cannot be used, or the training failed.
+        OutputError: a file cannot be written.
+    """
+    if finished(training):
+        return _result(training.out)
+    set_variables()
+    if _read_json(training.out / "started.json").get("key") != training.key and training.out.exists():
+        shutil.rmtree(training.out)  # of other images, or of another recipe
+    write_text(training.out / "started.json", json.dumps({"key": training.key}) + "\n")
+    with calm(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # they print while imported and built
+        mean, std = channel_statistics(training.scenes["train"])
+        _run(training, runner_config(training, mean, std))
+    for checkpoint in training.out.glob("iter_*.pth"):  # served to go on; the chosen weights are best_*.pth
+        checkpoint.unlink()
+    (training.out / "last_checkpoint").unlink(missing_ok=True)
+    facts = {"key": training.key, "mean": mean, "std": std, "schedule": training.schedule.model_dump(mode="json")}
+    write_text(training.out / "done.json", json.dumps(facts, indent=1) + "\n")
+    return _result(training.out)
+
+
+def finished(training: Training) -> bool:
+    """Whether an earlier run trained this from the same images in the same way."""
+    return _read_json(training.out / "done.json").get("key") == training.key
+
+
+def _run(training: Training, config: dict[str, Any]) -> None:
+    import mmengine.device.utils
+    import mmseg.datasets.transforms  # noqa: F401 - fills the registry
+    from mmengine.config import Config
+    from mmengine.runner import set_random_seed
+
+    from evalkit.downstream.segmentation.mmseg_parts import QuietRunner, forget_images
+
+    forget_images()
+    mmengine.device.utils.DEVICE = training.device  # the Runner has no other way to be told
+    set_random_seed(training.seed)
+    model = build(config["model"])
+    if training.weights:
+        load_encoder(model, training.weights)
+    try:
+        runner = QuietRunner(**{**config, "model": model}, cfg=Config({}))
+        runner.train()
+        if not any(line["iteration"] == runner.max_iters for line in read_history(training.out)):
+            runner.val()  # an earlier run was stopped in its last validation
+        shutil.rmtree(runner.log_dir, ignore_errors=True)
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise EvalkitError(f"the training of {training.schedule.network} in {training.out} failed: {first}") from error
+
+
+def _result(folder: Path) -> Trained:
+    facts = _read_json(folder / "done.json")
+    history = read_history(folder)
+    best = max(history, key=lambda line: line["val"])  # the first of equals, as the counts were kept
+    statistics = {"mean": facts["mean"], "std": facts["std"]}
+    highest = max(line["test"] for line in history)
+    counts = read_counts(folder / "counts.csv")
+    return Trained(counts, int(best["iteration"]), best["val"], best["test"], highest, statistics)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,52 @@
+"""Scores of a folder of fused images, image by image, with their means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evalkit.files.names import to_cell
+from evalkit.metrics.evaluate import evaluate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def image_scores(
+    fused: Path, infrared: Path, visible: Path, metrics: Iterable[str] | None, convention: str
+) -> pd.DataFrame:
+    """A frame like that of `evaluate_folder`, for one image."""
+    import pandas as pd
+
+    scores = evaluate(fused, infrared, visible, metrics, convention)
+    frame = pd.DataFrame([scores], index=pd.Index([fused.stem], name="image"))
+    frame.attrs["holes"] = {(fused.stem, metric): reason for metric, reason in scores.holes.items()}
+    return frame
+
+
+def mean_scores(frame: pd.DataFrame) -> dict[str, float | None]:
+    """Mean per metric; None where an image has no value: no mean is taken over holes."""
+    means = {}
+    for metric in frame.columns:
+        values = frame[metric].tolist()
+        means[metric] = None if any(map(math.isnan, values)) else math.fsum(values) / len(values)
+    return means
+
+
+def scores_csv(frame: pd.DataFrame) -> str:
+    """A row per image; an empty cell where there is no value."""
+    return frame.rename(index=to_cell).to_csv(lineterminator="\n")
+
+
+def scores_dict(frame: pd.DataFrame, convention: str) -> dict[str, Any]:
+    """Scores, means and holes, JSON-able; None where there is no value."""
+    rows = frame.astype(object).where(frame.notna(), None)
+    return {
+        "convention": convention,
+        "images": len(frame),
+        "mean": mean_scores(frame),
+        "scores": rows.to_dict(orient="index"),
+        "holes": [{"image": i, "metric": m, "reason": why} for (i, m), why in frame.attrs["holes"].items()],
+    }

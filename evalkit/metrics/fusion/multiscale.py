@@ -1,0 +1,134 @@
+"""Multi-scale structural similarity, MS-SSIM (Wang et al. 2003, doi:10.1109/ACSSC.2003.1292216)."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from evalkit.metrics.fusion.similarity import gaussian
+from evalkit.metrics.image import Array, Image, UndefinedError, once
+
+EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, finest first; they sum to 1
+LAST = len(EXPONENTS) - 1
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+SMALLEST = 161  # halved four times and rounded up, it still holds one 11 x 11 window
+SMALLEST_RESIZED = 16  # halved four times and rounded down, one pixel is left
+
+
+def _need(image: Image, side: int) -> None:
+    if min(image.shape) < side:
+        raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: MS-SSIM needs {side}x{side} pixels")
+
+
+def halve(x: Array, pad_first: bool = False) -> Array:
+    """Means of 2 x 2 pixels, (ceil(H / 2), ceil(W / 2)); an odd side is continued by its last row or column.
+
+    `pad_first` continues both sides at their first row and column if one of them is odd, as the library piq does; if
+    the other is then odd instead, its last row or column falls out.
+    """
+    h, w = x.shape
+    if pad_first:
+        if h % 2 or w % 2:
+            x = cv2.copyMakeBorder(x, 1, 0, 1, 0, cv2.BORDER_REPLICATE)
+        x = x[: x.shape[0] // 2 * 2, : x.shape[1] // 2 * 2]
+    elif h % 2 or w % 2:
+        x = cv2.copyMakeBorder(x, 0, h % 2, 0, w % 2, cv2.BORDER_REPLICATE)
+    return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
+
+
+@once
+def at_scale(image: Image, scale: int, pad_first: bool) -> Array:
+    """The image after `scale` halvings, 0..4."""
+    return image.x if scale == 0 else halve(at_scale(image, scale - 1, pad_first), pad_first)
+
+
+@once
+def moments(image: Image, scale: int, pad_first: bool) -> tuple[Array, Array]:
+    """Local mean and variance at a scale, of the 11 x 11 Gaussian windows inside the image."""
+    x = at_scale(image, scale, pad_first)
+    mean = gaussian.mean(x)
+    return mean, gaussian.mean(x * x) - mean * mean
+
+
+def _contrast_structure(variance_f: Array, variance_s: Array, covariance: Array) -> Array:
+    return (2 * covariance + C2) / (variance_f + variance_s + C2)
+
+
+def _luminance(mean_f: Array, mean_s: Array) -> Array:
+    return (2 * mean_f * mean_s + C1) / (mean_f * mean_f + mean_s * mean_s + C1)
+
+
+@once
+def ms_ssim(fused: Image, source: Image, pad_first: bool = False) -> float:
+    """MS-SSIM against one source: prod_{j<5} mean(cs_j)^w_j times mean(l cs)_5^w_5, L = 255, K1 = .01, K2 = .03.
+
+    cs_j is contrast times structure of SSIM at scale j, l its luminance term, taken at the last scale only. Windows are
+    11 x 11 Gaussian (standard deviation 1.5) and lie inside the image; a negative mean counts as 0. 0..1, 1 for F = S,
+    higher is better; symmetric in the two images.
+
+    Args:
+        pad_first: how odd sides are halved, see `halve`. False is Wang's way; True gives piq's numbers.
+
+    Raises:
+        UndefinedError: a side is shorter than 161 pixels.
+    """
+    _need(fused, SMALLEST)
+    value = 1.0
+    for scale, exponent in enumerate(EXPONENTS):
+        mean_f, variance_f = moments(fused, scale, pad_first)
+        mean_s, variance_s = moments(source, scale, pad_first)
+        product = at_scale(fused, scale, pad_first) * at_scale(source, scale, pad_first)
+        covariance = gaussian.mean(product) - mean_f * mean_s
+        similarity = _contrast_structure(variance_f, variance_s, covariance)
+        if scale == LAST:
+            similarity *= _luminance(mean_f, mean_s)
+        value *= max(0.0, float(similarity.mean())) ** exponent
+    return value
+
+
+def _blurred(x: Array) -> Array:
+    """11 x 11 Gaussian mean at every pixel, the image mirrored at its border, (H, W)."""
+    return cv2.GaussianBlur(x, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT_101)
+
+
+@once
+def resized(image: Image, scale: int) -> Array:
+    """The image after `scale` halvings by bilinear interpolation, sides rounded down."""
+    if scale == 0:
+        return image.x
+    x = resized(image, scale - 1)
+    return cv2.resize(x, (x.shape[1] // 2, x.shape[0] // 2), interpolation=cv2.INTER_LINEAR)
+
+
+@once
+def resized_moments(image: Image, scale: int) -> tuple[Array, Array]:
+    """Local mean and variance at a scale, with windows that reach over the border."""
+    x = resized(image, scale)
+    mean = _blurred(x)
+    return mean, _blurred(x * x) - mean * mean
+
+
+@once
+def ms_ssim_smfnet(fused: Image, infrared: Image) -> float:
+    """MS-SSIM as SMFNet's evaluator computes it: against the infrared image alone, windows over the mirrored border.
+
+    Its term of the visible image is always 0, because that image's contrasts are never stored. 0..1.
+
+    Raises:
+        UndefinedError: a side is shorter than 16 pixels, or a scale's mean similarity is negative (not a number there).
+    """
+    _need(fused, SMALLEST_RESIZED)
+    means = []
+    for scale in range(len(EXPONENTS)):
+        mean_f, variance_f = resized_moments(fused, scale)
+        mean_s, variance_s = resized_moments(infrared, scale)
+        covariance = _blurred(resized(fused, scale) * resized(infrared, scale)) - mean_f * mean_s
+        similarity = _contrast_structure(variance_f, variance_s, covariance)
+        if scale == LAST:
+            similarity *= _luminance(mean_f, mean_s)
+        means.append(float(similarity.mean()))
+    if min(means) < 0:
+        raise UndefinedError("MS-SSIM is no number: a scale's mean similarity is negative, its exponent a fraction")
+    return math.prod(np.power(means, EXPONENTS).tolist())

@@ -1,0 +1,136 @@
+"""Golden values: what metrics gave once, and whether they still do. A CSV with image, metric, value, tolerance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from evalkit.errors import DataError
+from evalkit.files.names import from_cell, to_cell
+from evalkit.files.read import read_text
+from evalkit.metrics.evaluate import evaluate_folder
+from evalkit.metrics.registry import definitions
+
+TOLERANCE = 1e-6  # relative, where the file does not say
+HEADER = ["image", "metric", "value", "tolerance"]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A value to hold on to; None for one that is undefined. `metric` is a full name such as SSIM[smfnet]."""
+
+    image: str
+    metric: str
+    value: float | None
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A value that is not what it was."""
+
+    golden: Golden
+    now: float | None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        was, now = (f"{v:.10g}" if v is not None else "undefined" for v in (self.golden.value, self.now))
+        text = f"{self.golden.image} {self.golden.metric}: was {was}, is {now}"
+        if self.golden.value is not None and self.now is not None:
+            relative = abs(self.now - self.golden.value) / max(abs(self.golden.value), 1e-12)
+            text += f" ({relative:.1e} relative, allowed {self.golden.tolerance:.0e})"
+        return f"{text} ({self.reason})" if self.reason else text
+
+
+def read_golden(path: Path) -> list[Golden]:
+    """Read a golden file. Raises DataError naming the line that is wrong."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise DataError(f"cannot read {path}: {error}") from None
+    if not rows or not {"image", "metric", "value"} <= set(rows[0]):
+        raise DataError(f"{path} is no golden file: expected the columns {', '.join(HEADER)}. Write one with --update.")
+    found = []
+    for number, row in enumerate(rows, 2):
+        try:
+            value = float(row["value"]) if row["value"] else None
+            tolerance = float(row.get("tolerance") or TOLERANCE)
+            if not (row["image"] and row["metric"]):
+                raise ValueError("the image or the metric is empty")
+            if not (0 <= tolerance < math.inf and (value is None or math.isfinite(value))):
+                raise ValueError("not finite")
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}, line {number}: {error}. Expected numbers for value and tolerance.") from None
+        found.append(Golden(from_cell(row["image"]), row["metric"], value, tolerance))
+    return found
+
+
+def write_golden(golden: Iterable[Golden]) -> str:
+    """The text of a golden file."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(HEADER)
+    for one in golden:
+        writer.writerow(
+            [to_cell(one.image), one.metric, "" if one.value is None else repr(one.value), repr(one.tolerance)]
+        )
+    return buffer.getvalue()
+
+
+def measure_golden(
+    images: Iterable[str] | None,
+    metrics: Iterable[str],
+    folders: tuple[Path, Path, Path],
+    workers: int | None = None,
+    progress: Callable = lambda items, total, text: items,
+) -> tuple[list[Golden], dict[tuple[str, str], str]]:
+    """The values now (with the default tolerance), and the reasons of those that are undefined.
+
+    Args:
+        images: stems; every fused image when None.
+        metrics: full names.
+        folders: fused, infrared, visible.
+    """
+    columns = list(definitions(metrics, "textbook"))
+    frame = evaluate_folder(*folders, columns, "textbook", workers, progress)
+    full = [d.full_name for d in definitions(metrics, "textbook").values()]
+    stems = list(frame.index) if images is None else [stem for stem in dict.fromkeys(images) if stem in frame.index]
+    values, reasons = [], {}
+    for stem in stems:
+        for column, name in zip(columns, full, strict=True):
+            value = float(frame.loc[stem, column])  # type: ignore[arg-type]
+            values.append(Golden(stem, name, None if math.isnan(value) else value, TOLERANCE))
+            if math.isnan(value):
+                reasons[stem, name] = frame.attrs["holes"][stem, column]
+    return values, reasons
+
+
+def check_golden(
+    golden: list[Golden],
+    folders: tuple[Path, Path, Path],
+    workers: int | None = None,
+    progress: Callable = lambda items, total, text: items,
+) -> list[Moved]:
+    """What moved: values outside their tolerance, values that came or went, images that are not there any more.
+
+    Raises:
+        UnknownNameError: a metric or convention of the golden file that evalkit does not have.
+        DataError: a folder is missing or empty.
+    """
+    metrics = list(dict.fromkeys(one.metric for one in golden))
+    values, reasons = measure_golden([one.image for one in golden], metrics, folders, workers, progress)
+    now = {(one.image, one.metric): one.value for one in values}
+    moved = []
+    for one in golden:
+        key = (one.image, one.metric)
+        if key not in now:
+            moved.append(Moved(one, None, "there is no fused image of this name"))
+        elif (one.value is None) != (now[key] is None) or (
+            one.value is not None and abs(now[key] - one.value) > one.tolerance * max(abs(one.value), 1e-12)  # type: ignore[operator]
+        ):
+            moved.append(Moved(one, now[key], reasons.get(key, "")))
+    return moved
