@@ -14,6 +14,7 @@ from evalkit.files.names import printable
 if TYPE_CHECKING:
     import pandas as pd
 
+NAMED = 25  # images that one line names; the table and --json have all
 WIDEST = 10_000  # characters: wider than any table
 
 
@@ -30,6 +31,7 @@ def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
         shown = [v if isinstance(v, str) else "–" if v is None else f"{v:.4f}" for v in values]
         rows.append([f"{metric} {card(metric).arrow}", *shown])
     print_rows(["metric", *conventions], rows, f"{len(frame)} images · mean in every convention")
+    print_missing(frame)
 
 
 def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
@@ -45,12 +47,23 @@ def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
     mean = mean_scores(frame)
     rows.append(["mean", *("–" if v is None else f"{v:.4f}" for v in mean.values())])
     print_rows(["image", *heads], rows, f"{len(frame)} images · convention {convention}", footer=True)
-    by_reason: dict[tuple[str, str], list[str]] = {}
+    print_missing(frame)
+
+
+def print_missing(frame: pd.DataFrame) -> None:
+    """The missing values of a frame of scores: a line per reason and metrics, with the images; and the hint."""
+    metrics: dict[tuple[str, str], list[str]] = {}
     for (image, column), reason in frame.attrs["holes"].items():
-        by_reason.setdefault((image, reason), []).append(column)
-    for (image, reason), which in by_reason.items():
-        what = "all metrics" if len(which) == len(columns) else ", ".join(which)
-        click.echo(printable(f"– {image}, {what}: {reason}"))
+        metrics.setdefault((image, reason), []).append(column)
+    images: dict[tuple[str, str], list[str]] = {}
+    for (image, reason), which in metrics.items():
+        what = "all metrics" if len(which) == len(frame.columns) else ", ".join(which)
+        images.setdefault((what, reason), []).append(str(image))
+    for (what, reason), which in images.items():
+        named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
+        click.echo(printable(f"– {named}, {what}: {reason}"))
+    if frame.attrs.get("hint"):
+        click.echo(printable(f"Hint: {frame.attrs['hint']}"))
 
 
 def print_table(table: Any) -> None:

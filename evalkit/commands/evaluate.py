@@ -28,6 +28,9 @@ from evalkit.commands.options import (
 @click.option("--visible", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
 @click.option("--convention", default="textbook", show_default=True, help="See `evalkit list metrics`; or all.")
 @click.option("--metrics", callback=names, help="E.g. EN,SD,SSIM[smfnet]; all of the convention when not given.")
+@click.option("--name", default="{stem}", show_default=True, help="What fused images are called: '{stem}_fused'.")
+@click.option("--infrared-name", default="{stem}", show_default=True, help="E.g. 'IR{stem}', or '{stem:05}': 00001.")
+@click.option("--visible-name", default="{stem}", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every image to this CSV file.")
 @workers_option
 @json_option
@@ -37,11 +40,22 @@ def evaluate(
     visible: Path,
     convention: str,
     metrics: list[str] | None,
+    name: str,
+    infrared_name: str,
+    visible_name: str,
     out: Path | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Measure a folder of fused images (or one image) against its sources, paired by file name."""
+    """Measure a folder of fused images (or one image) against its sources, paired by file name.
+
+    \b
+      evalkit evaluate FUSED --infrared IR --visible VI --convention smfnet
+      evalkit evaluate FUSED --infrared IR --visible VI --name '{stem}_fused'      01_fused.png with 01.png
+
+    What has no value, pairs of sources without a fused image among it, is named: then there is no mean, and the exit
+    code is 3.
+    """
     from evalkit.metrics.evaluate import evaluate_folder
     from evalkit.metrics.folders import image_scores, scores_csv, scores_dict
     from evalkit.metrics.registry import definitions, full_names_of
@@ -53,7 +67,8 @@ def evaluate(
     if fused.is_file():
         frame = image_scores(fused, infrared, visible, metrics, convention)
     else:
-        frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress)
+        patterns = name, infrared_name, visible_name
+        frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress, *patterns)
     if out is not None:
         from evalkit.files.write import write_text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 LONGEST = 100  # bytes of a name as a file name, of which two are joined; file systems take 255
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins so
@@ -48,3 +49,8 @@ def odd_character(name: str) -> str:
 def printable(text: str) -> str:
     """A text for a terminal: what could move its cursor or cannot be encoded is written out, as \\x1b."""
     return "".join(c if c in "\n\t" or not odd_character(c) else ascii(c)[1:-1] for c in text)
+
+
+def several(names: Iterable[str] | str | None) -> Iterable[str] | None:
+    """One name as a list of it: a text is no list of its letters."""
+    return [names] if isinstance(names, str) else names

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.files.names import several
 from evalkit.leaderboards.image_scores import NOT_MEASURED, RunScores, chosen_columns, read_scores, short_name
 from evalkit.leaderboards.significance import (
     RESAMPLES,
@@ -94,8 +95,8 @@ def compare(
     b: str | os.PathLike[str],
     run: str | os.PathLike[str] | None = None,
     *,
-    datasets: Iterable[str] | None = None,
-    metrics: Iterable[str] | None = None,
+    datasets: Iterable[str] | str | None = None,
+    metrics: Iterable[str] | str | None = None,
     convention: str | None = None,
     test: Test = "wilcoxon",
     confidence: float = 0.95,
@@ -122,6 +123,7 @@ def compare(
     """
     if not (0 < confidence < 1 and 0 < alpha < 1):
         raise EvalkitError("confidence and alpha must lie between 0 and 1, e.g. 0.95 and 0.05.")
+    datasets, metrics = several(datasets), several(metrics)
     if run is None:
         if datasets is not None:
             raise EvalkitError("data sets can be chosen within a run only. Name its folder, or leave them out.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.files.names import several
 from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
 from evalkit.metrics.registry import Better
 
@@ -134,9 +135,9 @@ def _common(
 
 def rank(
     *runs: str | os.PathLike[str],
-    datasets: Iterable[str] | None = None,
-    methods: Iterable[str] | None = None,
-    metrics: Iterable[str] | None = None,
+    datasets: Iterable[str] | str | None = None,
+    methods: Iterable[str] | str | None = None,
+    metrics: Iterable[str] | str | None = None,
     common: Common | None = None,
     alpha: float = 0.05,
 ) -> list[Ranking]:
@@ -156,6 +157,7 @@ def rank(
 
     if not 0 < alpha < 1:
         raise EvalkitError("alpha must lie between 0 and 1, e.g. 0.05.")
+    datasets, methods, metrics = several(datasets), several(methods), several(metrics)
     rankings = []
     for block in join_runs(runs, datasets, metrics):
         values = block.values.loc[chosen_names("method", methods, block.values.index)]

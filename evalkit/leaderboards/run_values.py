@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError, EvalkitError
+from evalkit.files.names import several
 from evalkit.files.read import read_text
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
 from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
@@ -150,9 +151,9 @@ def rows_of(source: str) -> list[PublishedRow]:
 
 def rank_published(
     rows: Iterable[PublishedRow],
-    datasets: Iterable[str] | None = None,
-    methods: Iterable[str] | None = None,
-    metrics: Iterable[str] | None = None,
+    datasets: Iterable[str] | str | None = None,
+    methods: Iterable[str] | str | None = None,
+    metrics: Iterable[str] | str | None = None,
     common: Common | None = None,
 ) -> list[Ranking]:
     """Rank the printed numbers of one protocol, block by block; equal printed numbers are tied.
@@ -166,6 +167,7 @@ def rank_published(
     """
     import pandas as pd
 
+    datasets, methods, metrics = several(datasets), several(methods), several(metrics)
     rows = list(rows)
     protocols = list(dict.fromkeys(row.protocol for row in rows))
     if len(protocols) != 1:

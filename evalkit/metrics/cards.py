@@ -151,17 +151,17 @@ _CARDS = [
         "Margolin et al. 2014, doi:10.1109/CVPR.2014.39", "saliency",
     ),
     MetricCard(
-        "E_adaptive", "Enhanced alignment, adaptive threshold", "higher", "0 .. 1", "1",
+        "E_adaptive", "Enhanced alignment, adaptive threshold", "higher", "0 .. 1.001 (N / (N - 1) of N pixels)", "1",
         "Enhanced-alignment measure at the threshold min(2 mean, 1).",
         "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
     ),
     MetricCard(
-        "E_mean", "Enhanced alignment, mean over thresholds", "higher", "0 .. 1", "1",
+        "E_mean", "Enhanced alignment, mean over thresholds", "higher", "0 .. 1.001 (N / (N - 1) of N pixels)", "1",
         "Mean over 256 thresholds of the enhanced-alignment measure.",
         "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
     ),
     MetricCard(
-        "E_max", "Enhanced alignment, best threshold", "higher", "0 .. 1", "1",
+        "E_max", "Enhanced alignment, best threshold", "higher", "0 .. 1.001 (N / (N - 1) of N pixels)", "1",
         "Largest enhanced-alignment measure over 256 thresholds, of the averaged curve.",
         "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
     ),

@@ -6,13 +6,16 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.arrays import to_array
 from evalkit.data.images import read_image
+from evalkit.errors import DataError
 from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import Definition, definitions
 
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 
 REVISION = 1  # raised whenever a metric's value changes: stored scores of another revision are measured again
 
-ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
+ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
+ANY_NAME = "{stem}"  # file names are the stems
 
 
 class Scores(dict[str, float]):
@@ -36,7 +40,7 @@ class Scores(dict[str, float]):
 
 def load(image: ImageLike, name: str) -> Image:
     """An array or a file as an Image. Raises ImageError."""
-    return Image(image if isinstance(image, np.ndarray) else read_image(image), name)
+    return Image(read_image(image) if isinstance(image, str | os.PathLike) else to_array(image, name), name)
 
 
 def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
@@ -44,7 +48,7 @@ def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
     scores = Scores()
     for column, definition in wanted.items():
         try:
-            value = float(definition.function(pair))
+            value = float(definition.function(pair)) + 0.0  # no -0.0
             if not math.isfinite(value):
                 raise UndefinedError(f"{column} is {value}")
         except UndefinedError as reason:
@@ -58,15 +62,16 @@ def evaluate(
     fused: ImageLike,
     infrared: ImageLike,
     visible: ImageLike,
-    metrics: Iterable[str] | None = None,
+    metrics: Iterable[str] | str | None = None,
     convention: str = "textbook",
 ) -> Scores:
     """Measure one fused image against its two sources.
 
     Args:
         fused, infrared, visible: uint8 arrays, (H, W) or (H, W, 3) RGB, or paths of PNG, JPEG, BMP or TIFF images;
-            all of one height and width.
-        metrics: names such as "EN" (in `convention`) or "SSIM[smfnet]"; None for all of the convention.
+            all of one height and width. PIL images and uint8 torch tensors, (H, W) or (C, H, W), are taken, too.
+        metrics: names such as "EN" (in `convention`) or "SSIM[smfnet]", or one such name; None for all of the
+            convention.
         convention: see `evalkit.list_metrics()`.
 
     Returns:
@@ -89,10 +94,13 @@ def evaluate_folder(
     fused_dir: str | os.PathLike[str],
     infrared_dir: str | os.PathLike[str],
     visible_dir: str | os.PathLike[str],
-    metrics: Iterable[str] | None = None,
+    metrics: Iterable[str] | str | None = None,
     convention: str = "textbook",
     workers: int | None = None,
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
+    name: str = ANY_NAME,
+    infrared_name: str = ANY_NAME,
+    visible_name: str = ANY_NAME,
 ) -> pd.DataFrame:
     """Measure every fused image of a folder against the sources of the same stem.
 
@@ -101,27 +109,78 @@ def evaluate_folder(
         metrics, convention: as in `evaluate`.
         workers: processes; None for one per processor. The numbers do not depend on it.
         progress: wraps the images while they are measured, called with (items, count, text).
+        name, infrared_name, visible_name: how the names in each folder are made of the stem, e.g. "{stem}_fused",
+            "IR{stem}", "{stem:05}" (the stem 1 is 00001); other files are passed over.
 
     Returns:
-        One row per fused image (index "image", natural order), one column per metric. NaN where a value is undefined
-        or an image could not be measured; `.attrs["holes"]` maps (image, metric) to the reason.
+        One row per fused image and per pair of sources without one (index "image", natural order), one column per
+        metric. NaN where a value is undefined or an image is missing or could not be measured; `.attrs["holes"]` maps
+        (image, metric) to the reason, `.attrs["hint"]` says which names would pair more images, if any.
 
     Raises:
         UnknownNameError: metric or convention.
-        DataError: a folder is missing or empty.
+        DataError: a folder is missing or empty, or not one fused image has both sources.
     """
     import pandas as pd
 
-    from evalkit.data.pairs import image_files
-    from evalkit.engine.processes import MeasureJob, in_processes, measure_job, names_of
+    from evalkit.data.pairs import natural_key
+    from evalkit.engine.processes import MeasureJob, all_holes, in_processes, measure_job, names_of
 
     wanted = definitions(metrics, convention)
-    fused, infrared, visible = (image_files(folder) for folder in (fused_dir, infrared_dir, visible_dir))
+    folders = {
+        "fused": (fused_dir, name),
+        "infrared": (infrared_dir, infrared_name),
+        "visible": (visible_dir, visible_name),
+    }
+    (fused, infrared, visible), hint = _by_stem(folders)
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
     run = functools.partial(measure_job, names=names_of(wanted))
     results = (scores[""] for scores in in_processes(run, jobs, workers))
-    rows = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
+    measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
+    missing = (infrared.keys() & visible.keys()) - fused.keys()
+    measured |= {stem: all_holes(wanted, "there is no fused image of this name") for stem in missing}
+    rows = {stem: measured[stem] for stem in sorted(measured, key=natural_key)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(wanted))
     frame.index.name = "image"
     frame.attrs["holes"] = {(stem, column): why for stem, row in rows.items() for column, why in row.holes.items()}
+    frame.attrs["hint"] = hint
     return frame
+
+
+OPTIONS = {"fused": "--name", "infrared": "--infrared-name", "visible": "--visible-name"}
+
+
+def _by_stem(folders: Mapping[str, tuple[str | os.PathLike[str], str]]) -> tuple[list[dict[str, Path]], str]:
+    """The images of each role by stem, and a hint where names do not pair.
+
+    Args:
+        folders: role -> folder and pattern of its names.
+
+    Raises:
+        EvalkitError: a folder is missing or empty, a pattern that is none or fits no name, or not one fused image
+            with both sources.
+    """
+    from evalkit.data.pairs import image_files
+    from evalkit.data.stems import hint, parse_pattern
+
+    files = {role: image_files(folder) for role, (folder, _) in folders.items()}
+    paired = []
+    for role, (folder, text) in folders.items():
+        pattern = parse_pattern(text)
+        paired.append({stem: path for name, path in files[role].items() if (stem := pattern.stem(name)) is not None})
+        if not paired[-1]:
+            example = next(iter(files[role].values())).name
+            raise DataError(
+                f"no image in {folder} has a name like {text}: {example}, for one. Give another {OPTIONS[role]}."
+            )
+    fused, infrared, visible = paired
+    both = infrared.keys() & visible.keys()
+    cure = "" if fused.keys() <= both else hint(files, OPTIONS)
+    if not fused.keys() & both:
+        lacks_infrared = not fused.keys() & infrared.keys()
+        role, others = ("infrared", infrared) if lacks_infrared else ("visible", visible)
+        raise DataError(
+            f"no image in {folders['fused'][0]} has both its sources: it holds {next(iter(fused))}, "
+            f"{folders[role][0]} {next(iter(others))}. Images are paired by file name. {cure}".rstrip()
+        )
+    return paired, cure

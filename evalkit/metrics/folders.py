@@ -49,4 +49,4 @@ def scores_dict(frame: pd.DataFrame, convention: str) -> dict[str, Any]:
         "mean": mean_scores(frame),
         "scores": rows.to_dict(orient="index"),
         "holes": [{"image": i, "metric": m, "reason": why} for (i, m), why in frame.attrs["holes"].items()],
-    }
+    } | ({"hint": frame.attrs["hint"]} if frame.attrs.get("hint") else {})

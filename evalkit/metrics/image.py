@@ -84,6 +84,13 @@ class Pair:
     visible: Image
 
     def __post_init__(self) -> None:
+        infrared, visible = self.sources
+        if infrared.shape != visible.shape:
+            raise ImageError(
+                f"the sources differ from each other: the {infrared.name} image is {_size(infrared)}, the "
+                f"{visible.name} image {_size(visible)} (width x height). Register them to one size first: "
+                "evalkit does not resize, it would change the numbers."
+            )
         for source in self.sources:
             if source.shape != self.fused.shape:
                 raise ImageError(

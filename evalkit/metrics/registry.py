@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.files.names import several
 from evalkit.metrics.image import Pair
 
 # fusion metrics come in many conventions, see conventions.py; of each of these tasks one is in use
@@ -100,7 +101,7 @@ def convention(name: str) -> Convention:
     return CONVENTIONS[_match("convention", name, CONVENTIONS)]
 
 
-def definitions(metrics: Iterable[str] | None, default_convention: str) -> dict[str, Definition]:
+def definitions(metrics: Iterable[str] | str | None, default_convention: str) -> dict[str, Definition]:
     """Column name -> definition for names like `SSIM` (in the default convention) and `SSIM[tang]`.
 
     None stands for every metric of the default convention. Order is kept, repeated names are computed once.
@@ -108,6 +109,7 @@ def definitions(metrics: Iterable[str] | None, default_convention: str) -> dict[
     Raises:
         UnknownNameError: no such metric or convention, or the convention does not define the metric.
     """
+    metrics = several(metrics)
     default = convention(default_convention)
     if metrics is None:
         return dict(default.definitions)
@@ -127,12 +129,13 @@ def all_full_names() -> list[str]:
     return [definition.full_name for chosen in CONVENTIONS.values() for definition in chosen.definitions.values()]
 
 
-def full_names_of(metrics: Iterable[str] | None) -> list[str]:
+def full_names_of(metrics: Iterable[str] | str | None) -> list[str]:
     """Full names of the metrics in every convention that defines them; of all metrics when None.
 
     Raises:
         UnknownNameError: no such metric.
     """
+    metrics = several(metrics)
     wanted = None if metrics is None else {card(metric.partition("[")[0].strip()).name for metric in metrics}
     return [name for name in all_full_names() if wanted is None or name.partition("[")[0] in wanted]
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.arrays import to_array
 from evalkit.data.images import Gray, check_array, read_image, to_gray
 from evalkit.errors import EvalkitError, ImageError
 
@@ -177,6 +178,7 @@ def _count(prediction: ImageLike, ground_truth: ImageLike) -> _Counted:
 def _gray(image: ImageLike, name: str) -> Gray:
     if isinstance(image, str | os.PathLike):
         image = read_image(image)
+    image = to_array(image, name)
     check_array(image, name)
     return to_gray(image)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from evalkit.engine.base import Name, open_engine
 from evalkit.errors import EvalkitError
 from evalkit.files.lock import locked
+from evalkit.files.names import several
 from evalkit.files.write import remove_parts
 from evalkit.protocols.plan import (
     Existing,
@@ -39,8 +40,8 @@ def reproduce(
     checkpoints: str | os.PathLike[str] | None = None,
     device: str = "auto",
     recolour: bool = False,
-    methods: Iterable[str] | None = None,
-    datasets: Iterable[str] | None = None,
+    methods: Iterable[str] | str | None = None,
+    datasets: Iterable[str] | str | None = None,
     out: str | os.PathLike[str] | None = None,
     existing: Existing = "reuse",
     workers: int | None = None,
@@ -83,6 +84,7 @@ def reproduce(
         DataError: no data root, or folders that cannot be used.
         OutputError: the output folder cannot be written, or another run is writing to it.
     """
+    methods, datasets = several(methods), several(datasets)
     chosen = protocol(name)
     if sample and chosen.task == "complexity":
         raise EvalkitError(f"{chosen.name} has nothing to run on sample scenes: leave --sample out.")

@@ -74,7 +74,14 @@ def train_network(
     variant = chosen.ablations.get(method, "")
     trained = chosen.paper if variant else method
     quick = sample and settings.recipe == "small" and f"{trained}-sample" in recipes()
-    recipe = load_recipe(trained, "sample" if quick else settings.recipe, variant)
+    name = "sample" if quick else settings.recipe
+    load_recipe(trained, name)  # a recipe that there is not ends the run; one that cannot leave something out does not
+    try:
+        recipe = load_recipe(trained, name, variant)
+    except UnknownNameError:
+        raise
+    except EvalkitError as error:
+        return f"cannot be trained: {error}"
     out = settings.out / "training" / file_name(method)
     if sample or set(recipe.data.datasets) == {"samples"}:
         recipe, root = on_samples(recipe), training_scenes(settings.out / "training" / "scenes", settings.progress)

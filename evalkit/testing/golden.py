@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from evalkit.data.pairs import image_files
 from evalkit.errors import DataError
 from evalkit.files.names import from_cell, to_cell
 from evalkit.files.read import read_text
@@ -38,6 +39,8 @@ class Moved:
     reason: str = ""
 
     def __str__(self) -> str:
+        if not self.golden.metric:  # of the image as a whole
+            return f"{self.golden.image}: {self.reason}"
         was, now = (f"{v:.10g}" if v is not None else "undefined" for v in (self.golden.value, self.now))
         text = f"{self.golden.image} {self.golden.metric}: was {was}, is {now}"
         if self.golden.value is not None and self.now is not None:
@@ -98,7 +101,8 @@ def measure_golden(
     columns = list(definitions(metrics, "textbook"))
     frame = evaluate_folder(*folders, columns, "textbook", workers, progress)
     full = [d.full_name for d in definitions(metrics, "textbook").values()]
-    stems = list(frame.index) if images is None else [stem for stem in dict.fromkeys(images) if stem in frame.index]
+    fused = image_files(folders[0])  # the frame has rows of missing ones, too
+    stems = list(fused) if images is None else [stem for stem in dict.fromkeys(images) if stem in fused]
     values, reasons = [], {}
     for stem in stems:
         for column, name in zip(columns, full, strict=True):
@@ -115,7 +119,8 @@ def check_golden(
     workers: int | None = None,
     progress: Callable = lambda items, total, text: items,
 ) -> list[Moved]:
-    """What moved: values outside their tolerance, values that came or went, images that are not there any more.
+    """What moved: values outside their tolerance, values that came or went, images that are not there any more, and
+    images that the golden file does not have.
 
     Raises:
         UnknownNameError: a metric or convention of the golden file that evalkit does not have.
@@ -133,4 +138,8 @@ def check_golden(
             one.value is not None and abs(now[key] - one.value) > one.tolerance * max(abs(one.value), 1e-12)  # type: ignore[operator]
         ):
             moved.append(Moved(one, now[key], reasons.get(key, "")))
-    return moved
+    known = {one.image for one in golden}
+    new = "the golden file has no value of this fused image; if it belongs there, write the file anew with --update"
+    return moved + [
+        Moved(Golden(stem, "", None, 0), None, new) for stem in image_files(folders[0]) if stem not in known
+    ]

@@ -150,8 +150,10 @@ def labf(pair: Pair, model: EdgeModel = KUMAR) -> float:
     Petrovic and Xydeas 2005, doi:10.1109/ICCV.2005.175.
 
     Raises:
-        UndefinedError: fewer than 2 x 2 pixels.
+        UndefinedError: fewer than 2 x 2 pixels, or neither source has an edge that could be lost.
     """
+    if not any(edges(source, model)[0].any() for source in pair.sources):
+        raise UndefinedError("Labf is 0/0: neither source has an edge")
     return _share(_terms(pair, model), ~_stronger(pair.fused, pair.sources, model))
 
 

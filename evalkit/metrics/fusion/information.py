@@ -31,7 +31,7 @@ def joint_histogram(fused: Image, source: Image) -> Array:
 def entropy_of(counts: Array) -> float:
     """-sum p ln p over the non-empty bins of a histogram, in nats."""
     p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum())
+    return 0.0 - float((p * np.log(p)).sum())  # not -sum, which is -0.0 where one level has all
 
 
 def entropy(image: Image) -> float:
@@ -58,7 +58,8 @@ def mutual_information_of_merged_levels(fused: Image, source: Image) -> float:
     joint = joint_histogram(fused, source)
     rows = np.vstack([joint[:254], joint[254:].sum(0)])
     merged = np.hstack([rows[:, :254], rows[:, 254:].sum(1, keepdims=True)])
-    return entropy_of(histogram(fused)) + entropy_of(histogram(source)) - entropy_of(merged)
+    # the sources' levels are not merged, so it is at least I(F; S) >= 0, but for rounding
+    return max(0.0, entropy_of(histogram(fused)) + entropy_of(histogram(source)) - entropy_of(merged))
 
 
 def normalised_mutual_information(fused: Image, source: Image) -> float:

@@ -1,0 +1,127 @@
+"""How file names are made of stems: {stem}_fused, IR{stem}, {stem:05}; and which such patterns would pair folders."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from evalkit.data.images import SUFFIXES
+from evalkit.errors import EvalkitError
+
+SEPARATORS = "-_. "
+LOOKED_AT = 5  # names of a folder that patterns are guessed from; they are then counted on all of them
+_FIELD = re.compile(r"\{stem(?::0?([1-9]))?\}")
+_TOKENS = re.compile(r"[^\W\d_]+|\d+|[\W_]")
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The names (without .png etc.) of a folder's images: prefix, stem, suffix.
+
+    Attributes:
+        digits: where not 0, the stem is a number and the name has it with zeros in front, so many digits at least:
+            {stem:05} is 00001 for the stem 1.
+    """
+
+    prefix: str = ""
+    suffix: str = ""
+    digits: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.prefix}{{stem{f':0{self.digits}' if self.digits else ''}}}{self.suffix}"
+
+    def stem(self, name: str) -> str | None:
+        """The stem of a name; None for a name that the pattern does not give."""
+        inner = name[len(self.prefix) : len(name) - len(self.suffix)]
+        if not (inner and name == f"{self.prefix}{inner}{self.suffix}"):
+            return None
+        if not self.digits:
+            return inner
+        padded = inner.isascii() and inner.isdecimal() and inner == inner.lstrip("0").zfill(self.digits)
+        return (inner.lstrip("0") or "0") if padded else None
+
+
+PLAIN = Pattern()
+
+
+def parse_pattern(text: str) -> Pattern:
+    """A pattern as a user writes it; .png and the like at its end do not count. Raises EvalkitError."""
+    name = text
+    for suffix in SUFFIXES:
+        if text.casefold().endswith(suffix):
+            name = text[: -len(suffix)]
+    found = _FIELD.findall(name)
+    if len(found) != 1 or "/" in name or "\\" in name:
+        raise EvalkitError(
+            f"{text!r} is not a pattern of file names: write {{stem}} where the name of the scene stands, once, and no "
+            "folders, e.g. '{stem}_fused', 'IR{stem}', or '{stem:05}' for 00001."
+        )
+    prefix, suffix = _FIELD.split(name)[0::2]
+    return Pattern(prefix, suffix, int(found[0] or 0))
+
+
+def by_stem(names: Collection[str], pattern: Pattern) -> dict[str, str]:
+    """Stem -> name, of the names that the pattern gives."""
+    return {stem: name for name in names if (stem := pattern.stem(name)) is not None}
+
+
+def suggest(folders: Sequence[Collection[str]]) -> tuple[tuple[Pattern, ...], int] | None:
+    """The simplest patterns, one a folder, that pair more of the first folder's names with all the others' than the
+    names as they are; and how many they pair. None where there are none.
+
+    Args:
+        folders: names without .png etc. of each folder, the fused images' first.
+    """
+    candidates = [[(pattern, set(by_stem(names, pattern))) for pattern in _guesses(names)] for names in folders]
+    best: tuple[tuple[Pattern, ...], int] | None = None
+    least = len(set.intersection(*map(set, folders)))
+    for pattern, stems in candidates[0]:
+        chosen, paired = [pattern], stems
+        for others in candidates[1:]:
+            # of equals the first, which is the simplest
+            other, theirs = max(others, key=lambda one: len(one[1] & paired), default=(PLAIN, set()))
+            chosen.append(other)
+            paired = paired & theirs
+        if len(paired) > least:
+            least, best = len(paired), (tuple(chosen), len(paired))
+    return best
+
+
+def hint(folders: Mapping[str, Collection[str]], options: Mapping[str, str]) -> str:
+    """What to do where names do not pair: the options that would pair them; empty where nothing would.
+
+    Args:
+        folders: role -> names, as of `suggest`.
+        options: role -> the option that takes its pattern, such as --name.
+    """
+    found = suggest(list(folders.values()))
+    if found is None:
+        return ""
+    patterns = {role: pattern for role, pattern in zip(folders, found[0], strict=True) if pattern != PLAIN}
+    looks = [
+        f"{len(by_stem(folders[role], pattern))} of {len(folders[role])} files look like {pattern} ({role})"
+        for role, pattern in patterns.items()
+    ]
+    cure = [f"{options[role]} {shlex.quote(str(pattern))}" for role, pattern in patterns.items()]
+    return f"{', '.join(looks)}: to pair {found[1]} of them, give {' '.join(cure)}"
+
+
+def _guesses(names: Collection[str]) -> list[Pattern]:
+    """Patterns whose affixes end where letters, digits and separators meet, the simplest first."""
+    shown = sorted(names)[:: max(1, len(names) // LOOKED_AT)]
+    found = {PLAIN, *(pattern for name in shown for pattern in _patterns(name))}
+    return sorted(found, key=lambda p: (p.digits > 0, len(p.prefix) + len(p.suffix), str(p)))
+
+
+def _patterns(name: str) -> Iterator[Pattern]:
+    tokens = _TOKENS.findall(name)
+    starts = [sum(map(len, tokens[:i])) for i in range(len(tokens) + 1)]
+    for start, end in product(starts, starts):
+        inner = name[start:end]
+        if inner and inner.strip(SEPARATORS) == inner:
+            yield Pattern(name[:start], name[end:])
+            if inner.isascii() and inner.isdecimal() and inner.startswith("0") and 1 < len(inner) < 10:
+                yield Pattern(name[:start], name[end:], len(inner))
