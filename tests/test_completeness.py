@@ -332,3 +332,31 @@ def test_every_metric_of_every_convention_takes_extreme_images() -> None:
 def test_an_error_names_the_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         evaluate_folder(tmp_path / "no", tmp_path, tmp_path)
+
+
+# --- rows that cannot be trained
+
+
+@pytest.mark.parametrize(
+    ("protocol", "row", "why"),
+    [
+        ("s4fusion-table3", "Exp.6", "leaves out the perception loss, which the recipe small does not have anyway"),
+        ("tsjnet-table3", "w/o L_Det", "leaves out the detection loss"),
+    ],
+)
+def test_an_ablation_that_a_recipe_cannot_train_is_one_missing_row(tmp_path, monkeypatch, protocol, row, why) -> None:
+    pytest.importorskip("torch")
+    import evalkit.training.loop
+
+    monkeypatch.setattr(evalkit.training.loop, "train", lambda *_, **__: pytest.fail("nothing is to be trained"))
+    rows = ["--methods", f"{row},average", "--train", "--recipe", "small", "--workers", 1]
+    code, out, _ = run("reproduce", protocol, "--sample", *rows, "--out", tmp_path / "run")
+    assert code == 3
+    assert why in out
+    table = evalkit.read_table(tmp_path / "run")
+    missing = {cell.method for cell in table.cells if cell.value is None}
+    assert row in missing
+    assert "average" not in missing
+    code, _, error = run("reproduce", protocol, "--sample", *rows, "--out", tmp_path / "run", "--recipe", "smal")
+    assert code == 2  # a recipe that there is not is wrong usage
+    assert "'small'" in error
