@@ -17,7 +17,7 @@ def images(_: Path) -> Reader:
     from evalkit.data.images import open_image, png_text, read_image
 
     def header(path: Path) -> None:
-        with open_image(path) as (image, _):
+        with open_image(path) as image:
             image.size  # noqa: B018
 
     files = [(f"{i}.png", data) for i, data in enumerate(inputs.images())]

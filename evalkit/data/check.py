@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import ROLES, Card, LabelClass, load_cards
-from evalkit.data.images import open_image, read_image, stored_bits
+from evalkit.data.images import decode, image_bytes, open_bytes, open_image, read_image, stored_bits
 from evalkit.data.pairs import (
     THREADS,
     ImagePair,
@@ -249,7 +249,7 @@ def _look_at_image(path: Path) -> _Seen:
 
 def _mode(path: Path, pixels: NDArray[np.uint8]) -> str:
     """How a file stores its pixels, in words: 'gray 8-bit', 'RGB 8-bit, all gray', 'RGBA 8-bit', ..."""
-    with open_image(path) as (image, _):
+    with open_image(path) as image:
         bits, mode = 1 if image.mode == "1" else stored_bits(image), image.mode
     name = {"1": "gray", "L": "gray", "LA": "gray with alpha", "P": "palette", "PA": "palette"}.get(mode, mode)
     name = "gray" if mode.startswith("I") else name
@@ -289,18 +289,23 @@ def _same_size(mask: NDArray, size: tuple[int, int] | None) -> None:
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a segmentation mask as class ids, uint8 (H, W): gray values, palette indices, or three equal channels.
+    """Read a segmentation mask as class ids, uint8 (H, W), as `decode_mask` does. Raises DataError."""
+    return decode_mask(image_bytes(path), path)
+
+
+def decode_mask(data: bytes, name: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """The bytes of a segmentation mask as class ids: gray values, palette indices, or three equal channels.
 
     Raises:
         DataError: not readable, or in colours instead of ids.
     """
-    with open_image(path) as (image, _):
+    with open_bytes(data, name) as image:
         if image.mode == "P":
             return np.array(image)
-    pixels = read_image(path)
+    pixels = decode(data, name)
     if pixels.ndim == 3:
         if not (pixels == pixels[..., :1]).all():
-            raise DataError(f"{path}: is in colours, expected one class id per pixel")
+            raise DataError(f"{name}: is in colours, expected one class id per pixel")
         pixels = np.ascontiguousarray(pixels[..., 0])
     return pixels
 

@@ -30,7 +30,16 @@ Colour = NDArray[np.uint8]  # (H, W, 3), RGB
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read an image file as 8-bit gray (H, W) or RGB (H, W, 3).
+    """Read an image file as 8-bit gray (H, W) or RGB (H, W, 3); `decode` says what becomes what.
+
+    Raises:
+        ImageError: no such file, or as `decode`.
+    """
+    return decode(image_bytes(path), path)
+
+
+def decode(data: bytes, name: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """The bytes of an image file as 8-bit gray (H, W) or RGB (H, W, 3); `name` is what errors call it.
 
     PNG, JPEG, BMP and TIFF with 1, 8 or 16 bits per channel, gray, RGB, palette, with or without alpha. 16-bit values
     are scaled by 1/257 and rounded (65535 becomes 255, no stretching); alpha is dropped, the stored colours are kept; a
@@ -38,35 +47,47 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     evaluator of the field ignores them.
 
     Raises:
-        ImageError: no such file, not an image, truncated, animated or of several pages, a floating-point image, or more
-            pixels than `max_pixels()`.
+        ImageError: not an image, truncated, animated or of several pages, a floating-point image, or more pixels than
+            `max_pixels()`.
     """
-    with open_image(path) as (image, data):
+    with open_bytes(data, name) as image:
         bits = stored_bits(image)  # before load(), which forgets how the file stores them
         gray = image.mode == "LA" or "LA;16" in str(image.tile)
         image.load()  # raises on truncated data
         if bits == 16 and image.mode not in ("I;16", "I;16B", "I;16L", "I"):
-            return _read_deep_colour(data, Path(path), image.size, gray)  # Pillow would keep the high bytes only
-        return _to_8bit(image, Path(path))
+            return _read_deep_colour(data, Path(name), image.size, gray)  # Pillow would keep the high bytes only
+        return _to_8bit(image, Path(name))
 
 
-@contextmanager
-def open_image(path: str | os.PathLike[str]) -> Iterator[tuple[ImageFile, bytes]]:
-    """A PNG, JPEG, BMP or TIFF file, opened within the limits but not decoded, and its bytes.
-
-    Raises:
-        ImageError: as `read_image`; also for whatever a decoder raises inside the `with`.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    path, limit = Path(path), max_pixels()
-    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = limit  # else Pillow warns of, or refuses, what is allowed here
+def image_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of an image file, no more than an image within `max_pixels()` may have. Raises ImageError."""
+    path = Path(path)
     try:
-        data = read_file(path, 8 * limit + 2**24)  # 16-bit RGBA, uncompressed, and a header
+        return read_file(path, 8 * max_pixels() + 2**24)  # 16-bit RGBA, uncompressed, and a header
     except DataError as error:
         message = str(error) if path.exists() else f"no such image: {path}"
         raise ImageError(message) from None
+
+
+@contextmanager
+def open_image(path: str | os.PathLike[str]) -> Iterator[ImageFile]:
+    """A PNG, JPEG, BMP or TIFF file, opened within the limits but not decoded. Raises ImageError as `open_bytes`."""
+    with open_bytes(image_bytes(path), path) as image:
+        yield image
+
+
+@contextmanager
+def open_bytes(data: bytes, name: str | os.PathLike[str]) -> Iterator[ImageFile]:
+    """The bytes of an image file, opened within the limits but not decoded.
+
+    Raises:
+        ImageError: as `decode`; also for whatever a decoder raises inside the `with`.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path, limit = Path(name), max_pixels()
+    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit  # else Pillow warns of, or refuses, what is allowed here
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
@@ -74,7 +95,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[tuple[ImageFile, bytes]
                 raise ImageError(_too_large(path, f"{width}x{height} pixels", limit, width * height))
             if image.format in ("PNG", "TIFF") and getattr(image, "is_animated", False):
                 raise ImageError(f"{path} holds several images (animation or pages). Save the one that is meant alone.")
-            yield image, data
+            yield image
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not a readable PNG, JPEG, BMP or TIFF image. Export it again.") from None
     except Image.DecompressionBombError as error:
@@ -230,7 +251,7 @@ def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapp
 def png_text(path: str | os.PathLike[str]) -> dict[str, str]:
     """The text chunks of a PNG file; empty for anything that is not one."""
     try:
-        with open_image(path) as (image, _):
+        with open_image(path) as image:
             found = image.info if image.format == "PNG" else {}
             return {str(key): value for key, value in found.items() if isinstance(value, str)}
     except ImageError:
