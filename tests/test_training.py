@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_reproduce import run
 from tiny_smrnet import TINY as SMRNET
 
-from evalkit.data.images import write_png
+from evalkit.data.images import read_image, write_png
 from evalkit.data.pairs import ImagePair
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, UnknownNameError
@@ -26,6 +27,7 @@ from evalkit.training.loop import TrainingError, plan, train
 from evalkit.training.recipe import Augment, Optimiser, Recipe, Schedule, load_recipe, parse, recipes
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import read_recipe
+from evalkit.training.trained import trained_method
 
 TINY = {
     "method": "SMFNet",
@@ -241,12 +243,22 @@ def test_trained_weights_fuse_as_a_method(scenes: Path, tmp_path: Path) -> None:
     from evalkit.data.pairs import find_pairs
 
     result = train(tiny(), scenes, tmp_path / "run", device="cpu")
-    fuser = make_fuser(method_card("SMFNet"), files=[result.weights], device="cpu")
+    network = trained_method(result.weights, "SMFNet")
+    fuser = make_fuser(method_card("SMFNet"), files=[result.weights], device="cpu", trained=network)
     pair = find_pairs(load_card("samples"), scenes).pairs[0]
     fused = next(iter(fuser.fuse([pair])))
     assert fused.shape == (64, 80, 3)
     with pytest.raises(DataError, match="is of SMFNet"):
-        make_fuser(method_card("PSFusion"), files=[result.weights], device="cpu")
+        trained_method(result.weights, "PSFusion")
+
+    # the command takes the same file, for its own method alone
+    arguments = ["fuse", "smfnet", "--data-root", scenes, "--dataset", "samples", "--out", tmp_path, "--checkpoint"]
+    code, _, error = run(*arguments, result.weights, "--device", "cpu")
+    assert code == 0, error
+    assert np.array_equal(read_image(tmp_path / "SMFNet" / "samples" / f"{pair.stem}.png"), fused)
+    code, _, error = run("fuse", "PSFusion", *arguments[2:], result.weights)
+    assert code == 2
+    assert "is of SMFNet, not of PSFusion" in error
 
 
 def test_stage_one_leaves_the_fusion_layers_alone(scenes: Path, tmp_path: Path) -> None:

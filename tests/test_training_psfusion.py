@@ -28,6 +28,7 @@ from evalkit.training.papers.psfusion import PSFusionSystem  # noqa: E402
 from evalkit.training.recipe import Recipe, load_recipe  # noqa: E402
 from evalkit.training.schedule import rate  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
+from evalkit.training.trained import trained_method  # noqa: E402
 
 SIDE = 64
 TINY = {
@@ -152,7 +153,9 @@ def test_below_the_least_correlation_the_loss_is_bounded() -> None:
 
 def test_the_trained_weights_fuse_as_a_method(scenes: Path, trained: Path) -> None:
     pair = find_pairs(load_card("samples"), scenes).pairs[0]
-    fuser = make_fuser(method_card("PSFusion"), files=[trained / "best.safetensors"], device="cpu")
+    weights = trained / "best.safetensors"
+    network = trained_method(weights, "PSFusion")
+    fuser = make_fuser(method_card("PSFusion"), files=[weights], device="cpu", trained=network)
     fused = next(iter(fuser.fuse([pair])))
     assert fused.shape == (80, 96, 3)
     assert np.ptp(fused) > 0

@@ -24,6 +24,7 @@ from evalkit.training.papers.s4fusion import S4FusionSystem, options_of, widened
 from evalkit.training.recipe import Recipe, load_recipe
 from evalkit.training.schedule import rate
 from evalkit.training.system import Moment, build_system
+from evalkit.training.trained import trained_method
 
 NETWORK = {
     "widths": [8, 16, 32],
@@ -271,6 +272,7 @@ def test_trained_weights_fuse_and_the_log_has_the_weights_of_the_images(scenes: 
     log = (tmp_path / "run" / "log.csv").read_text()
     assert "information scale" in log
     assert "infrared weight" in log
-    fuser = make_fuser(method_card("S4Fusion"), files=[result.weights], device="cpu")
+    network = trained_method(result.weights, "S4Fusion")
+    fuser = make_fuser(method_card("S4Fusion"), files=[result.weights], device="cpu", trained=network)
     fused = next(iter(fuser.fuse([find_pairs(load_card("samples"), scenes).pairs[0]])))
     assert fused.shape[:2] == (64, 80)

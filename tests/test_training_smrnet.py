@@ -30,7 +30,7 @@ from evalkit.training.loop import gather, plan, train  # noqa: E402
 from evalkit.training.papers.smrnet import SMRNetSystem  # noqa: E402
 from evalkit.training.recipe import Recipe, load_recipe  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
-from evalkit.training.trained import training_scenes  # noqa: E402
+from evalkit.training.trained import trained_method, training_scenes  # noqa: E402
 
 SIDE = 64
 ONE_ROUND = {"rounds": 1, "stages": TINY["stages"][:1]}
@@ -135,7 +135,8 @@ def test_the_weights_of_the_terms_count() -> None:
 def test_the_trained_weights_fuse_with_the_fusion_network_alone(scenes: Path, trained: Path) -> None:
     weights = trained / "best.safetensors"
     pair = find_pairs(load_card("samples"), scenes).pairs[0]
-    fuser = make_fuser(method_card("SMR-Net"), files=[weights], device="cpu")
+    network = trained_method(weights, "SMR-Net")
+    fuser = make_fuser(method_card("SMR-Net"), files=[weights], device="cpu", trained=network)
     fused = next(iter(fuser.fuse([pair])))
 
     state = read_checkpoint(weights)

@@ -11,6 +11,7 @@ from evalkit.data.pairs import find_pairs
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.fuse import make_fuser, read_pair
 from evalkit.methods.registry import method_card
+from evalkit.training.trained import trained_method
 
 METRICS = ["SF", "Qabf", "VIF"]
 
@@ -18,7 +19,8 @@ METRICS = ["SF", "Qabf", "VIF"]
 def tno_means(method: str, weights: Path, data_root: Path) -> dict[str, dict[str, float]]:
     """Means over TNO in the convention smfnet: {"trained": {metric: mean}, "average": {...}}."""
     pairs = find_pairs(load_card("TNO"), data_root).pairs
-    fuser = make_fuser(method_card(method), files=[weights], device="cpu")
+    network = trained_method(weights, method)
+    fuser = make_fuser(method_card(method), files=[weights], device="cpu", trained=network)
     means = {row: dict.fromkeys(METRICS, 0.0) for row in ("trained", "average")}
     for pair, fused in zip(pairs, fuser.fuse(pairs), strict=True):
         infrared, visible = (to_gray(image) for image in read_pair(pair))

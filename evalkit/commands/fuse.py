@@ -50,8 +50,15 @@ def fuse(
     from evalkit.methods.fuse import fuse_dataset
     from evalkit.protocols.plan import find_data_root
 
-    root = find_data_root(data_root)
-    result = fuse_dataset(method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress)
+    root, trained = find_data_root(data_root), None
+    if len(files) == 1 and files[0].suffix == ".safetensors":
+        from evalkit.methods.registry import method_card
+        from evalkit.training.trained import trained_method
+
+        trained = trained_method(files[0], method_card(method).name)
+    result = fuse_dataset(
+        method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress, trained
+    )
     if as_json:
         print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures})
     else:

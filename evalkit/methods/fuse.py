@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.card import load_card
 from evalkit.data.images import merge_colour, read_image, to_gray, write_png
-from evalkit.data.pairs import ImagePair, file_hash
+from evalkit.data.pairs import ImagePair, file_hash, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import default_workers, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.methods.classical import FUSERS, REVISION
-from evalkit.methods.registry import MethodCard
+from evalkit.methods.registry import MethodCard, method_card
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
@@ -235,6 +236,7 @@ def make_fuser(
     workers: int | None = None,
     recolour: bool = False,
     elsewhere: str = "auto",
+    trained: NetworkMethod | None = None,
 ) -> Fuser:
     """A method that is ready to run.
 
@@ -247,6 +249,7 @@ def make_fuser(
         workers: threads of a network; one per processor when not given.
         recolour: for networks: give a gray result the chroma of the visible image.
         elsewhere: the device in a worker on another machine.
+        trained: the network that evalkit trained, whose weights `files` is (`training.trained.trained_method`).
 
     Raises:
         EvalkitError: the method cannot run here; says what is missing.
@@ -254,25 +257,19 @@ def make_fuser(
     """
     if card.name in FUSERS:
         return ClassicalFuser(card.name, gray)
-    chosen = list(files or [])
-    if not chosen and (reason := missing_for(card, checkpoints)):
+    paths = list(files or [])
+    if not paths and (reason := missing_for(card, checkpoints)):
         raise EvalkitError(f"{card.name} cannot run: {reason}.")
-    if chosen and not card.module:
+    if paths and not card.module:
         raise EvalkitError(f"{card.name} cannot run: {missing_for(card, checkpoints)}.")
-    if len(chosen) == 1 and chosen[0].suffix == ".safetensors":
-        from evalkit.training.trained import trained_method
-
-        if trained := trained_method(chosen[0], card.name):
-            hashes = {chosen[0].name: file_hash(chosen[0])}
-            return NetworkFuser(card.name, trained, hashes, chosen, device, workers, recolour, elsewhere)
-    if chosen and len(chosen) != len(card.checkpoint):
+    if paths and trained is None and len(paths) != len(card.checkpoint):
         raise EvalkitError(f"{card.name} takes {len(card.checkpoint)} checkpoint files: {', '.join(card.checkpoint)}.")
-    if not chosen:
+    if not paths:
         assert checkpoints is not None
-        chosen = [checkpoints / name for name in card.checkpoint]
-    methods: Mapping[str, NetworkMethod] = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS
-    hashes = {path.name: file_hash(path) for path in chosen}
-    return NetworkFuser(card.name, methods[card.name], hashes, chosen, device, workers, recolour, elsewhere)
+        paths = [checkpoints / name for name in card.checkpoint]
+    network = trained or importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS[card.name]
+    hashes = {path.name: file_hash(path) for path in paths}
+    return NetworkFuser(card.name, network, hashes, paths, device, workers, recolour, elsewhere)
 
 
 def digest(*parts: object) -> str:
@@ -331,26 +328,26 @@ def fuse_dataset(
     device: str = "auto",
     workers: int | None = None,
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
+    trained: NetworkMethod | None = None,
 ) -> FuseResult:
     """Fuse every pair of a data set into OUT/<method>/<dataset>/<stem>.png.
 
     Args:
         method, dataset, split: names; the data set's default split when None.
         gray: for classical methods: the fused luminance only, not merged with the chroma of the visible image.
-        checkpoints, files, device: as in `make_fuser`.
+        data_root: folder with the data set.
+        out: folder for the fused images, 8-bit PNG.
+        checkpoints, files, device, workers, trained: as in `make_fuser`.
+        progress: wraps the pairs, called with (items, count, text).
 
     Raises:
         UnknownNameError: method, data set or split.
         DataError: the data set is not below the data root, or the weights cannot be used.
         OutputError: the output folder cannot be written.
     """
-    from evalkit.data.card import load_card
-    from evalkit.data.pairs import find_pairs
-    from evalkit.methods.registry import method_card
-
     dataset_card, card = load_card(dataset), method_card(method)
     pairs = find_pairs(dataset_card, data_root, split)
-    fuser = make_fuser(card, checkpoints, files, gray, device, workers)
+    fuser = make_fuser(card, checkpoints, files, gray, device, workers, trained=trained)
     result = FuseResult(out / card.name / dataset_card.name)
     result.failures |= {stem: f"no {role} image" for role, stem in pairs.unpaired}
     jobs = [FuseJob(pair, result.folder / f"{pair.stem}.png") for pair in pairs.pairs]
