@@ -67,10 +67,11 @@ def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str,
     import cv2
 
     from evalkit.engine.processes import keep_freed_memory
+    from evalkit.metrics.card import Definition
     from evalkit.metrics.dense import DENSE
     from evalkit.metrics.evaluate import measure
     from evalkit.metrics.image import Image, Pair
-    from evalkit.metrics.registry import Definition, definitions
+    from evalkit.metrics.registry import definitions
 
     cv2.setNumThreads(1)
     keep_freed_memory()  # as every worker does

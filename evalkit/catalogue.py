@@ -49,8 +49,7 @@ def method_entries(checkpoints: Path | None = None) -> list[Entry]:
 
 
 def metric_entries() -> list[Entry]:
-    from evalkit.metrics.cards import CARDS
-    from evalkit.metrics.conventions import CONVENTIONS
+    from evalkit.metrics.card import CONVENTIONS, METRICS
 
     return [
         {
@@ -63,7 +62,7 @@ def metric_entries() -> list[Entry]:
             "conventions": card.convention
             or " ".join(c.name for c in CONVENTIONS.values() if card.name in c.definitions),
         }
-        for card in CARDS.values()
+        for card in METRICS.values()
     ]
 
 
@@ -124,13 +123,12 @@ def describe(name: str) -> Entry:
     """
     from evalkit.data.card import load_card, load_cards
     from evalkit.methods.registry import method_card, method_cards
-    from evalkit.metrics.cards import CARDS
-    from evalkit.metrics.conventions import CONVENTIONS
+    from evalkit.metrics.card import CONVENTIONS, METRICS
     from evalkit.protocols.schema import protocols
 
     kinds: list[tuple[Iterable[str], Callable[[], Entry]]] = [
         (protocols(), lambda: _describe_protocol(name)),
-        (CARDS, lambda: _describe_metric(name.partition("[")[0])),
+        (METRICS, lambda: _describe_metric(name.partition("[")[0])),
         (CONVENTIONS, lambda: _describe_convention(name)),
         ([card.name for card in load_cards()], lambda: {"kind": "data set", **load_card(name).model_dump(mode="json")}),
         (method_cards(), lambda: method_card(name).model_dump(mode="json") | {"kind": "method"}),
@@ -170,7 +168,7 @@ def _describe_convention(name: str) -> Entry:
 
 
 def _describe_metric(name: str) -> Entry:
-    from evalkit.metrics.conventions import CONVENTIONS
+    from evalkit.metrics.card import CONVENTIONS
     from evalkit.metrics.registry import card
 
     found = card(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMES = 12  # that a message about an unknown name lists where none is near
+
 
 class EvalkitError(Exception):
     """A mistake in the input or the call; the command line prints it as one paragraph and exits with 2."""
@@ -20,7 +22,7 @@ class UnknownNameError(EvalkitError):
         if near:
             text += f" Did you mean {' or '.join(repr(n) for n in near)}?"
         elif known:
-            text += f" Known: {', '.join(known)}."
+            text += f" Known: {', '.join(known[:MOST_NAMES])}{', ...' if len(known) > MOST_NAMES else ''}."
         super().__init__(f"{text} {hint}".rstrip())
         self.name, self.near = name, near
 
@@ -37,7 +39,15 @@ class OutputError(EvalkitError):
     """A folder or file that cannot be written."""
 
 
-def nearest(name: str, known: Iterable[str], count: int = 2) -> list[str]:
+class PluginError(EvalkitError):
+    """A plug-in that cannot be loaded."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plug-in that cannot be loaded: it is left out, the rest goes on."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known names closest to `name`, whatever their case; none where nothing is close."""
     by_folded = {k.casefold(): k for k in known}
     return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.6)]

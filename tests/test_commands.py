@@ -14,7 +14,7 @@ from test_reproduce import run
 import evalkit
 from evalkit.commands.console import print_rows
 from evalkit.data.images import write_png
-from evalkit.metrics.conventions import CONVENTIONS
+from evalkit.metrics.card import CONVENTIONS
 from evalkit.metrics.dense import DENSE
 from evalkit.metrics.registry import all_full_names
 

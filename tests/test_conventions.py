@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import evalkit
-from evalkit.metrics.conventions import CONVENTIONS
+from evalkit.metrics.card import CONVENTIONS
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TOLERANCE = {"cddfuse": 1e-9, "smfnet": 1e-9, "tang": 1e-6, "tsjnet": 1e-6, "vifb": 1e-6, "textbook": 1e-6}
@@ -135,7 +135,7 @@ def test_psnr_of_one_pair_differs_by_name_alone(shared):
 
 
 def test_every_metric_has_a_card_and_every_card_a_metric():
-    from evalkit.metrics.cards import CARDS
+    from evalkit.metrics.card import METRICS as CARDS
 
     fusion = {card.name for card in CARDS.values() if card.task == "fusion"}
     assert {m for c in CONVENTIONS.values() for m in c.definitions} == fusion

@@ -17,7 +17,7 @@ from skimage.metrics import structural_similarity
 
 import evalkit
 from evalkit.errors import EvalkitError, ImageError, UnknownNameError
-from evalkit.metrics.conventions import CONVENTIONS
+from evalkit.metrics.card import CONVENTIONS
 from evalkit.metrics.registry import definitions
 
 NINE = ["EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM"]

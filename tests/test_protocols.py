@@ -24,7 +24,7 @@ from evalkit.cli import main
 from evalkit.data.card import load_card
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.registry import method_card
-from evalkit.metrics.conventions import CONVENTIONS
+from evalkit.metrics.card import CONVENTIONS
 from evalkit.protocols import tasks
 from evalkit.protocols.cost import PREFIX
 from evalkit.protocols.report import plan_report, report_text

@@ -18,9 +18,10 @@ from typing import TypeVar
 import cv2
 
 from evalkit.errors import EvalkitError
+from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import Scores, load, measure
 from evalkit.metrics.image import Image, Pair
-from evalkit.metrics.registry import Definition, definitions
+from evalkit.metrics.registry import definitions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ import numpy as np
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import several
 from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
-from evalkit.metrics.registry import Better
+from evalkit.metrics.card import Better
 
 if TYPE_CHECKING:
     import pandas as pd

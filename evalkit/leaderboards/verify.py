@@ -18,8 +18,9 @@ from evalkit.files.read import read_file
 from evalkit.leaderboards.site.entries import check_names, record_files, scores_of
 from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
+from evalkit.metrics.card import TASK_CONVENTIONS
 from evalkit.metrics.evaluate import REVISION
-from evalkit.metrics.registry import TASK_CONVENTIONS, definitions
+from evalkit.metrics.registry import definitions
 from evalkit.protocols.schema import Protocol, protocol
 from evalkit.protocols.table.export import to_csv
 from evalkit.protocols.table.table import read_table

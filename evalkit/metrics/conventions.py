@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import cv2
 
+from evalkit.metrics import detection, saliency, segmentation
+from evalkit.metrics.card import add_card, card_of
 from evalkit.metrics.fusion import artifacts
 from evalkit.metrics.fusion.feature_information import fmi_pixel
 from evalkit.metrics.fusion.gradient import (
@@ -30,6 +32,7 @@ from evalkit.metrics.fusion.information import (
     mutual_information_of_merged_levels,
     normalised_mutual_information,
     psnr,
+    root_mean_squared_error,
     standard_deviation,
     sum_of_correlations_of_differences,
 )
@@ -40,7 +43,7 @@ from evalkit.metrics.fusion.vif import vifp
 from evalkit.metrics.fusion.vifb import VIFB
 from evalkit.metrics.fusion.viff import viff
 from evalkit.metrics.image import Image, Pair
-from evalkit.metrics.registry import Convention, Definition
+from evalkit.metrics.registry import add_convention
 
 Metric = Callable[[Pair], float]
 Table = dict[str, tuple[Metric, str]]
@@ -79,10 +82,6 @@ _mse = _mean(mean_squared_error)
 _unit_mse = _scaled(_mse, 1 / 255**2)
 
 
-def _rmse(pair: Pair) -> float:
-    return math.sqrt(_mse(pair))
-
-
 def _qabf_zero_padded(pair: Pair) -> float:
     return edge_transfer(pair, cv2.BORDER_CONSTANT, equal_is_one=False)
 
@@ -101,7 +100,7 @@ TEXTBOOK: Table = {
     "SCD": (sum_of_correlations_of_differences, "sum over the sources"),
     "CC": (_mean(correlation), "mean over the sources"),
     "MSE": (_mse, "mean over the sources, 0..255"),
-    "RMSE": (_rmse, "root of the mean MSE of the image's two sources, 0..255"),
+    "RMSE": (root_mean_squared_error, "root of the mean MSE of the image's two sources, 0..255"),
     "PSNR": (_psnr(_255, _mse), "peak 255, mean MSE of the image's two sources"),
     "VIF": (_mean(vifp), "mean over the sources"),
     "VIFF": (viff, "Han 2013, sigma_n^2 = 0.005 * 255^2, weights 1, 0, 0.15, 1 over 2.15"),
@@ -177,26 +176,28 @@ TSJNET: Table = {
 }
 
 
-def _convention(name: str, title: str, used_by: str, table: Table) -> Convention:
-    entries = {metric: Definition(metric, name, function, choice) for metric, (function, choice) in table.items()}
-    return Convention(name, title, used_by, entries)
+FORMULAS = (
+    entropy, standard_deviation, spatial_frequency, average_gradient, edge_intensity, mutual_information,
+    normalised_mutual_information, cross_entropy, sum_of_correlations_of_differences, correlation, mean_squared_error,
+    root_mean_squared_error, psnr, vifp, viff, edge_transfer, artifacts.nabf, artifacts.labf, ssim, ms_ssim, fmi_pixel,
+    chen_varshney, chen_blum,
+)  # fmt: skip
 
 
-CONVENTIONS = {
-    convention.name: convention
-    for convention in [
-        _convention("textbook", "each metric as its primary source defines it", "new work", TEXTBOOK),
-        _convention(
-            "cddfuse", "the Python evaluator of CDDFuse's repository", "CDDFuse's tables; SMFNet Table VI", CDDFUSE
-        ),
-        _convention("smfnet", "the evaluator behind SMFNet's tables", "SMFNet Tables I and IV", SMFNET),
-        _convention(
-            "tang",
-            "L. Tang's MATLAB toolbox Evaluation-for-Image-Fusion",
-            "SMR-Net Table 1; S4Fusion Tables 1-3; PSFusion Table 3 and figures",
-            TANG,
-        ),
-        _convention("tsjnet", "the measures behind TSJNet's tables (not its VIF)", "TSJNet Tables 1 and 3", TSJNET),
-        _convention("vifb", "the VIFB benchmark's MATLAB code, its slips included", "VIFB's published values", VIFB),
-    ]
-}
+def register_shipped() -> None:
+    """Register the cards and conventions that evalkit has."""
+    for card in (*map(card_of, FORMULAS), *saliency.CARDS, *segmentation.CARDS, *detection.CARDS):
+        add_card(card)
+    add_convention("textbook", "each metric as its primary source defines it", "new work", TEXTBOOK)
+    add_convention(
+        "cddfuse", "the Python evaluator of CDDFuse's repository", "CDDFuse's tables; SMFNet Table VI", CDDFUSE
+    )
+    add_convention("smfnet", "the evaluator behind SMFNet's tables", "SMFNet Tables I and IV", SMFNET)
+    add_convention(
+        "tang",
+        "L. Tang's MATLAB toolbox Evaluation-for-Image-Fusion",
+        "SMR-Net Table 1; S4Fusion Tables 1-3; PSFusion Table 3 and figures",
+        TANG,
+    )
+    add_convention("tsjnet", "the measures behind TSJNet's tables (not its VIF)", "TSJNet Tables 1 and 3", TSJNET)
+    add_convention("vifb", "the VIFB benchmark's MATLAB code, its slips included", "VIFB's published values", VIFB)

@@ -19,6 +19,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import DataError, EvalkitError, nearest
+from evalkit.metrics.card import MetricCard
+
+CARDS = (
+    MetricCard(
+        "AP50", "Average precision at IoU 0.5", "higher", "0 .. 1", "1",
+        "Per class, over the whole test set.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+    MetricCard(
+        "AP50:95", "Average precision, IoU 0.5 to 0.95", "higher", "0 .. 1", "1",
+        "Per class, mean over ten IoU thresholds.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+    MetricCard(
+        "mAP50", "Mean average precision at IoU 0.5", "higher", "0 .. 1", "1",
+        "Mean of the classes' AP50.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+    MetricCard(
+        "mAP50:95", "Mean average precision, IoU 0.5 to 0.95", "higher", "0 .. 1", "1",
+        "Mean of the classes' AP50:95.",
+        "Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48", "detection",
+    ),
+)  # fmt: skip
+
 
 MAX_LABEL_BYTES = 10_000_000  # a hundred thousand boxes; what is larger is no label file
 MAX_DETECTIONS = 100  # of an image and class that count

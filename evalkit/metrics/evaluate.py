@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from evalkit.data.arrays import to_array
 from evalkit.data.images import read_image
 from evalkit.errors import DataError
+from evalkit.metrics.card import Definition
 from evalkit.metrics.image import Image, Pair, UndefinedError
-from evalkit.metrics.registry import Definition, definitions
+from evalkit.metrics.registry import definitions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,79 +1,132 @@
-"""What each metric is: its card, its definition per convention, and names that parse both ways (`SSIM[smfnet]`)."""
+"""Names of metrics and conventions that parse both ways (`SSIM[smfnet]`), and how both are added from outside."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.files.names import several
+from evalkit.metrics.card import (
+    CONVENTIONS,
+    DEFINITIONS,
+    METRICS,
+    Better,
+    Convention,
+    Definition,
+    MetricCard,
+    add_card,
+    checked_better,
+)
 from evalkit.metrics.image import Pair
+from evalkit.registry import current_origin
 
-# fusion metrics come in many conventions, see conventions.py; of each of these tasks one is in use
-TASK_CONVENTIONS = {
-    "saliency": "pysodmetrics",  # maps stretched, masks > 128, 256 thresholds, as PySODMetrics 1.6.2
-    "segmentation": "set",  # one confusion matrix over the test set, never a mean over images
-    "detection": "coco",  # COCO's 101-point average precision
-}
-
-Better = Literal["higher", "lower"]
+Function = TypeVar("Function", bound=Callable[[Pair], float])
 COST_BETTER: dict[str, Better] = {"FLOPs": "lower", "Params": "lower", "Time": "lower", "FPS": "higher"}  # no cards
+_NAME = re.compile(r"[\w-]+")
 
 
-@dataclass(frozen=True)
-class MetricCard:
-    """What a column name means, whatever the convention."""
+def metric(
+    name: str,
+    convention: str,
+    better: str = "higher",
+    range: str = "any",
+    unit: str = "1",
+    source: str = "",
+    title: str = "",
+    choice: str = "",
+) -> Callable[[Function], Function]:
+    """Register a function of a pair as a metric in a convention; the convention is made where it is not there yet.
 
-    name: str
-    title: str
-    better: str  # "higher" or "lower"
-    range: str
-    unit: str
-    definition: str
-    source: str
-    task: str = "fusion"  # or saliency, segmentation, detection: measured on maps, masks or boxes, not on fused images
+    Args:
+        name: the column, such as "QX"; letters, digits, `_` and `-`.
+        convention: whose definition this is: numbers of different conventions are never ranked together.
+        better: "higher" or "lower".
+        range, unit: of the values, in words: "0 .. 1", "bit"; "1" for what has no unit.
+        source: the paper: authors, year, DOI.
+        title: the name in words; the function's name when not given.
+        choice: what this convention chose, in a line; the first line of the docstring when not given.
 
-    @property
-    def convention(self) -> str:
-        """The one convention of a measure that is not of fused images."""
-        return TASK_CONVENTIONS.get(self.task, "")
+    Returns:
+        A decorator. The function takes a `Pair` with `fused`, `infrared` and `visible`, each with `pixels` (H, W) uint8
+        and `x` (H, W) float64, and returns a number; where there is none it raises `evalkit.UndefinedError`.
 
-    @property
-    def arrow(self) -> str:
-        return "↑" if self.better == "higher" else "↓"
+    Raises:
+        EvalkitError: the convention has the metric already, or the direction is not that of the metric's card.
+    """
+
+    def register(function: Function) -> Function:
+        definition = (function.__doc__ or title or name).strip().splitlines()[0]
+        _check(name, convention)
+        if name in METRICS:
+            if METRICS[name].better != better:
+                raise EvalkitError(
+                    f"the metric {name} is registered with better={METRICS[name].better!r}, not {better!r}."
+                )
+        else:
+            words = title or function.__name__.replace("_", " ")
+            add_card(MetricCard(name, words, checked_better(better, name), range, unit, definition, source))
+        if convention not in CONVENTIONS:
+            register_convention(convention)
+        _define(name, convention, function, choice or definition)
+        return function
+
+    return register
 
 
-@dataclass(frozen=True)
-class Definition:
-    """A metric in one convention: the function that computes it, and what the convention chose."""
+def register_convention(
+    name: str,
+    title: str = "",
+    used_by: str = "",
+    metrics: Mapping[str, tuple[Callable[[Pair], float], str] | str] | None = None,
+) -> None:
+    """Register a convention, with metrics of evalkit that it takes as they are or in a way of its own.
 
-    metric: str
-    convention: str
-    function: Callable[[Pair], float]
-    choice: str
+    Args:
+        name: letters, digits, `_` and `-`.
+        title, used_by: what it is, and whose tables are made with it.
+        metrics: metric -> (function of a pair, what was chosen in a line), or the full name of a definition that it
+            takes over, such as "SSIM[tang]".
 
-    @property
-    def full_name(self) -> str:
-        return f"{self.metric}[{self.convention}]"
+    Raises:
+        EvalkitError: the name is taken, or a metric has no card.
+        UnknownNameError: a definition to take over that does not exist.
+    """
+    table: dict[str, tuple[Callable[[Pair], float], str]] = {}
+    for metric, entry in (metrics or {}).items():
+        if isinstance(entry, str):
+            other = DEFINITIONS.find(entry)
+            entry = other.function, f"{other.choice} (as {other.full_name})"
+        table[METRICS.name_of(metric)] = entry
+    _check(name, name)
+    origin = current_origin()
+    add_convention(name, title or f"registered by {origin}", used_by, table)
 
 
-@dataclass(frozen=True)
-class Convention:
-    """All choices behind the columns of a table."""
+def add_convention(
+    name: str, title: str, used_by: str, table: Mapping[str, tuple[Callable[[Pair], float], str]]
+) -> None:
+    """Register a convention and its definitions: metric -> (function, what was chosen)."""
+    CONVENTIONS.add(name, Convention(name, title, used_by))
+    for metric, (function, choice) in table.items():
+        _define(metric, name, function, choice)
 
-    name: str
-    title: str
-    used_by: str
-    definitions: dict[str, Definition]
+
+def _define(metric: str, convention: str, function: Callable[[Pair], float], choice: str) -> None:
+    definition = Definition(metric, CONVENTIONS[convention].name, function, choice, current_origin().hash)
+    DEFINITIONS.add(definition.full_name, definition)
+
+
+def _check(*names: str) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise EvalkitError(f"{name!r} cannot be a name: letters, digits, _ and - may stand in it.")
 
 
 def card(name: str) -> MetricCard:
     """The card of a metric, whatever the case of its name. Raises UnknownNameError."""
-    from evalkit.metrics.cards import CARDS
-
-    return CARDS[_match("metric", name, CARDS)]
+    return METRICS.find(name)
 
 
 def column_card(column: str) -> MetricCard | None:
@@ -96,9 +149,7 @@ def better_of(column: str) -> Better | None:
 
 def convention(name: str) -> Convention:
     """A convention by name. Raises UnknownNameError with the nearest ones."""
-    from evalkit.metrics.conventions import CONVENTIONS
-
-    return CONVENTIONS[_match("convention", name, CONVENTIONS)]
+    return CONVENTIONS.find(name)
 
 
 def definitions(metrics: Iterable[str] | str | None, default_convention: str) -> dict[str, Definition]:
@@ -124,9 +175,7 @@ def definitions(metrics: Iterable[str] | str | None, default_convention: str) ->
 
 def all_full_names() -> list[str]:
     """Every metric in every convention, e.g. SSIM[smfnet]."""
-    from evalkit.metrics.conventions import CONVENTIONS
-
-    return [definition.full_name for chosen in CONVENTIONS.values() for definition in chosen.definitions.values()]
+    return list(DEFINITIONS)
 
 
 def full_names_of(metrics: Iterable[str] | str | None) -> list[str]:
@@ -155,11 +204,3 @@ def parse(name: str, default: Convention) -> Definition:
             f"`evalkit show {metric}` lists the conventions that define it."
         )
     return chosen.definitions[metric]
-
-
-def _match(kind: str, name: str, known: Iterable[str]) -> str:
-    by_folded = {k.casefold(): k for k in known}
-    try:
-        return by_folded[name.casefold()]
-    except KeyError:
-        raise UnknownNameError(kind, name, by_folded.values()) from None

@@ -26,6 +26,56 @@ from numpy.typing import NDArray
 from evalkit.data.arrays import to_array
 from evalkit.data.images import Gray, check_array, read_image, to_gray
 from evalkit.errors import EvalkitError, ImageError
+from evalkit.metrics.card import MetricCard
+
+CARDS = (
+    MetricCard(
+        "MAE", "Mean absolute error", "lower", "0 .. 1", "1",
+        "Mean absolute difference of the stretched map and the mask.",
+        "Perazzi et al. 2012, doi:10.1109/CVPR.2012.6247743", "saliency",
+    ),
+    MetricCard(
+        "S", "Structure measure", "higher", "0 .. 1", "1",
+        "Half object-aware, half region-aware structural similarity of map and mask.",
+        "Fan et al. 2017, doi:10.1109/ICCV.2017.487", "saliency",
+    ),
+    MetricCard(
+        "F_adaptive", "F-measure, adaptive threshold", "higher", "0 .. 1", "1",
+        "F with beta^2 = 0.3 at the threshold min(2 mean, 1).",
+        "Achanta et al. 2009, doi:10.1109/CVPR.2009.5206596", "saliency",
+    ),
+    MetricCard(
+        "F_mean", "F-measure, mean over thresholds", "higher", "0 .. 1", "1",
+        "Mean over 256 thresholds of F with beta^2 = 0.3.",
+        "Achanta et al. 2009, doi:10.1109/CVPR.2009.5206596", "saliency",
+    ),
+    MetricCard(
+        "F_max", "F-measure, best threshold", "higher", "0 .. 1", "1",
+        "Largest F with beta^2 = 0.3 over 256 thresholds, of the curve averaged over the images.",
+        "Achanta et al. 2009, doi:10.1109/CVPR.2009.5206596", "saliency",
+    ),
+    MetricCard(
+        "F_weighted", "Weighted F-measure", "higher", "0 .. 1", "1",
+        "F with beta^2 = 1 of errors weighted by where they are.",
+        "Margolin et al. 2014, doi:10.1109/CVPR.2014.39", "saliency",
+    ),
+    MetricCard(
+        "E_adaptive", "Enhanced alignment, adaptive threshold", "higher", "0 .. 1.001 (N / (N - 1) of N pixels)", "1",
+        "Enhanced-alignment measure at the threshold min(2 mean, 1).",
+        "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
+    ),
+    MetricCard(
+        "E_mean", "Enhanced alignment, mean over thresholds", "higher", "0 .. 1.001 (N / (N - 1) of N pixels)", "1",
+        "Mean over 256 thresholds of the enhanced-alignment measure.",
+        "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
+    ),
+    MetricCard(
+        "E_max", "Enhanced alignment, best threshold", "higher", "0 .. 1.001 (N / (N - 1) of N pixels)", "1",
+        "Largest enhanced-alignment measure over 256 thresholds, of the averaged curve.",
+        "Fan et al. 2018, doi:10.24963/ijcai.2018/97", "saliency",
+    ),
+)  # fmt: skip
+
 
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]
 Floats = NDArray[np.float64]

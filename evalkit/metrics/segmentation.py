@@ -18,6 +18,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError, ImageError
+from evalkit.metrics.card import MetricCard
+
+CARDS = (
+    MetricCard(
+        "IoU", "Intersection over union", "higher", "0 .. 1", "1",
+        "Per class, from the confusion matrix of the whole test set.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "Acc", "Class accuracy", "higher", "0 .. 1", "1",
+        "Per class: its pixels found, of the whole test set.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "mIoU", "Mean intersection over union", "higher", "0 .. 1", "1",
+        "Mean of the classes' IoU.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "mAcc", "Mean class accuracy", "higher", "0 .. 1", "1",
+        "Mean of the classes' accuracies.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+    MetricCard(
+        "aAcc", "Pixel accuracy", "higher", "0 .. 1", "1",
+        "Pixels of the right class.",
+        "Long, Shelhamer and Darrell 2015, doi:10.1109/CVPR.2015.7298965", "segmentation",
+    ),
+)  # fmt: skip
 
 
 def confusion(prediction: NDArray, truth: NDArray, classes: int, ignore: int | None = 255) -> NDArray[np.int64]:

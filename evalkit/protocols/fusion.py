@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
-from evalkit.metrics.registry import Definition, convention, definitions
+from evalkit.metrics.card import Definition
+from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
 from evalkit.protocols.schema import DatasetUse, Protocol

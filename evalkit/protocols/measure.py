@@ -13,8 +13,8 @@ from evalkit.engine.base import chunks
 from evalkit.engine.processes import MeasureJob, Names, measure_job, names_of, on_threads
 from evalkit.errors import DataError
 from evalkit.methods.fuse import FuseJob, digest, fuse_jobs
+from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import REVISION, Scores
-from evalkit.metrics.registry import Definition
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
 # Gamma, kappa and sigma of the two sigmoids, for edge strength (g) and orientation (alpha)
@@ -106,6 +107,15 @@ def _stronger(image: Image, others: tuple[Image, ...], model: EdgeModel) -> np.n
     return np.logical_and.reduce([g > edges(other, model)[0] for other in others])
 
 
+@describes(
+    "Nabf",
+    "Fusion artifacts",
+    better="lower",
+    range="0 .. 1",
+    unit="1",
+    definition="Edge information of the fused image that comes from neither source.",
+    source="Shreyamsha Kumar 2013, doi:10.1007/s11760-012-0361-x",
+)
 def nabf(pair: Pair, model: EdgeModel = KUMAR, over_both: bool = True) -> float:
     """Nabf: share of the edge information that is neither source's but fusion's own.
 
@@ -141,6 +151,15 @@ def nabf_of_infrared(pair: Pair) -> float:
     return _share(terms, _stronger(infrared, (fused, visible), KUMAR))
 
 
+@describes(
+    "Labf",
+    "Fusion loss",
+    better="lower",
+    range="0 .. 1",
+    unit="1",
+    definition="Edge information of the sources that the fused image lost.",
+    source="Petrovic and Xydeas 2005, doi:10.1109/ICCV.2005.175",
+)
 def labf(pair: Pair, model: EdgeModel = KUMAR) -> float:
     """Labf: share of the sources' edge information that is lost, where a source's edge is at least the fused one's.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
 SIDE = 3
@@ -146,6 +147,15 @@ def mean_window_fmi(fused: Image, source: Image) -> float:
     return total / f.shape[1]
 
 
+@describes(
+    "FMI",
+    "Feature mutual information",
+    better="higher",
+    range="0 .. 1",
+    unit="1",
+    definition="Normalised mutual information of the features in local windows of fused image and sources.",
+    source="Haghighat, Aghagolzadeh and Seyedarabi 2011, doi:10.1016/j.compeleceng.2011.07.012",
+)
 def fmi_pixel(pair: Pair) -> float:
     """FMI of the gray levels themselves: mean over both sources of 2 I(F; S) / (H(F) + H(S)), in 3 x 3 windows.
 

@@ -7,9 +7,19 @@ import math
 import cv2
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once, strips
 
 
+@describes(
+    "SF",
+    "Spatial frequency",
+    better="higher",
+    range="0 .. 361",
+    unit="gray level",
+    definition="sqrt(mean dx^2 + mean dy^2) of the fused image's forward differences.",
+    source="Eskicioglu and Fisher 1995, doi:10.1109/26.477498",
+)
 @once
 def spatial_frequency(image: Image) -> float:
     """SF: sqrt(mean dx^2 + mean dy^2) of forward differences (Eskicioglu and Fisher 1995, doi:10.1109/26.477498).
@@ -38,6 +48,15 @@ def gradient_magnitude(image: Image) -> Array:
     return cv2.magnitude(gx, gy)
 
 
+@describes(
+    "AG",
+    "Average gradient",
+    better="higher",
+    range="0 .. 361",
+    unit="gray level",
+    definition="Mean gradient magnitude of the fused image.",
+    source="Cui et al. 2015, doi:10.1016/j.optcom.2014.12.032",
+)
 def average_gradient(image: Image) -> float:
     """AG: mean of sqrt((gx^2 + gy^2) / 2) (Cui et al. 2015, doi:10.1016/j.optcom.2014.12.032)."""
     return average_gradient_magnitude(image) / math.sqrt(2)
@@ -54,6 +73,15 @@ def average_gradient_over_inner_size(image: Image) -> float:
     return float(gradient_magnitude(image).sum()) / math.sqrt(2) / ((rows - 1) * (columns - 1))
 
 
+@describes(
+    "EI",
+    "Edge intensity",
+    better="higher",
+    range="0 .. 1140",
+    unit="gray level",
+    definition="Mean Sobel magnitude of the fused image.",
+    source="Rajalingam and Priya 2018, Int. J. of Engineering Science Invention",
+)
 def edge_intensity(image: Image) -> float:
     """EI: mean Sobel magnitude with replicated border; 0..1140.
 
@@ -103,6 +131,16 @@ def _preservation(g_f: Array, a_f: Array, g_s: Array, a_s: Array, equal_is_one: 
     return np.divide(0.9994 * 0.9879, kept, out=kept)
 
 
+@describes(
+    "Qabf",
+    "Edge-based fusion quality",
+    better="higher",
+    range="0 .. 1",
+    unit="1",
+    definition="Edge strength and orientation that the fused image keeps of both sources, "
+    "weighted by their edge strength.",
+    source="Xydeas and Petrovic 2000, doi:10.1049/el:20000267",
+)
 def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: bool = True) -> float:
     """Qabf: edge information transferred from both sources, weighted by their edge strength (L = 1).
 

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
 
@@ -34,11 +35,29 @@ def entropy_of(counts: Array) -> float:
     return 0.0 - float((p * np.log(p)).sum())  # not -sum, which is -0.0 where one level has all
 
 
+@describes(
+    "EN",
+    "Entropy",
+    better="higher",
+    range="0 .. 8",
+    unit="bit",
+    definition="Shannon entropy of the fused image's 256-bin gray-level histogram.",
+    source="Roberts et al. 2008, doi:10.1117/1.2945910",
+)
 def entropy(image: Image) -> float:
     """EN: Shannon entropy of the 256-bin histogram, in bits."""
     return entropy_of(histogram(image)) / math.log(2)
 
 
+@describes(
+    "MI",
+    "Mutual information",
+    better="higher",
+    range=">= 0",
+    unit="nat or bit",
+    definition="I(F; A) + I(F; B) from the 256 x 256 joint histograms of the fused image and each source.",
+    source="Qu, Zhang and Yan 2002, doi:10.1049/el:20020212",
+)
 @once
 def mutual_information(fused: Image, source: Image) -> float:
     """I(F; S) of the 256 x 256 joint histogram, in nats (Qu et al. 2002, doi:10.1049/el:20020212)."""
@@ -62,6 +81,15 @@ def mutual_information_of_merged_levels(fused: Image, source: Image) -> float:
     return max(0.0, entropy_of(histogram(fused)) + entropy_of(histogram(source)) - entropy_of(merged))
 
 
+@describes(
+    "NMI",
+    "Normalised mutual information",
+    better="higher",
+    range="0 .. 2",
+    unit="1",
+    definition="Mutual information of fused image and each source over their entropies.",
+    source="Hossny, Nahavandi and Creighton 2008, doi:10.1049/el:20081754",
+)
 def normalised_mutual_information(fused: Image, source: Image) -> float:
     """2 I(F; S) / (H(F) + H(S)), 0..1 (Hossny, Nahavandi and Creighton 2008, doi:10.1049/el:20081754).
 
@@ -74,6 +102,15 @@ def normalised_mutual_information(fused: Image, source: Image) -> float:
     return 2 * mutual_information(fused, source) / total
 
 
+@describes(
+    "CE",
+    "Cross entropy",
+    better="lower",
+    range="mostly >= 0",
+    unit="bit",
+    definition="Kullback-Leibler divergence of each source's histogram from the fused image's.",
+    source="Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2008.12.009",
+)
 @once
 def cross_entropy(fused: Image, source: Image) -> float:
     """sum p_source log2(p_source / p_fused) over the levels that both images have, in bits.
@@ -104,11 +141,29 @@ def _scaled_covariance(image: Image, other: Image) -> int:
     return image.pixels.size * _sum_of_products(image, other) - _sum(image) * _sum(other)
 
 
+@describes(
+    "SD",
+    "Standard deviation",
+    better="higher",
+    range="0 .. 127.5",
+    unit="gray level",
+    definition="Population standard deviation of the fused image's gray levels.",
+    source="Rao 1997, doi:10.1088/0957-0233/8/4/002",
+)
 def standard_deviation(image: Image) -> float:
     """SD: population standard deviation of the gray levels."""
     return math.sqrt(_scaled_covariance(image, image)) / image.pixels.size
 
 
+@describes(
+    "MSE",
+    "Mean squared error",
+    better="lower",
+    range="0 .. 65025",
+    unit="gray level^2",
+    definition="Mean over the two sources of the mean squared difference to the fused image.",
+    source="Jagalingam and Hegde 2015, doi:10.1016/j.aqpro.2015.02.019",
+)
 @once
 def mean_squared_error(fused: Image, source: Image) -> float:
     """MSE against one source, in squared gray levels."""
@@ -116,6 +171,29 @@ def mean_squared_error(fused: Image, source: Image) -> float:
     return total / fused.pixels.size
 
 
+@describes(
+    "RMSE",
+    "Root mean squared error",
+    better="lower",
+    range="0 .. 255",
+    unit="gray level",
+    definition="Root of the mean squared difference of fused image and sources.",
+    source="Jagalingam and Hegde 2015, doi:10.1016/j.aqpro.2015.02.019",
+)
+def root_mean_squared_error(pair: Pair) -> float:
+    """Root of the mean over the sources of the mean squared difference, gray levels."""
+    return math.sqrt(sum(mean_squared_error(pair.fused, source) for source in pair.sources) / 2)
+
+
+@describes(
+    "CC",
+    "Correlation coefficient",
+    better="higher",
+    range="-1 .. 1",
+    unit="1",
+    definition="Mean of r(F, A) and r(F, B), r the Pearson correlation.",
+    source="Deshmukh and Bhosale 2010, International Journal of Image Processing 4(5)",
+)
 def correlation(fused: Image, source: Image) -> float:
     """Pearson correlation of fused image and source.
 
@@ -129,6 +207,15 @@ def correlation(fused: Image, source: Image) -> float:
     return _scaled_covariance(fused, source) / math.sqrt(spread)
 
 
+@describes(
+    "SCD",
+    "Sum of the correlations of differences",
+    better="higher",
+    range="-2 .. 2",
+    unit="1",
+    definition="r(F - B, A) + r(F - A, B), r the Pearson correlation.",
+    source="Aslantas and Bendes 2015, doi:10.1016/j.aeue.2015.09.004",
+)
 def sum_of_correlations_of_differences(pair: Pair) -> float:
     """SCD: r(F - B, A) + r(F - A, B) (Aslantas and Bendes 2015, doi:10.1016/j.aeue.2015.09.004).
 
@@ -161,6 +248,15 @@ def _between_sources(one: Image, other: Image) -> int:
     return _scaled_covariance(first, second)
 
 
+@describes(
+    "PSNR",
+    "Peak signal-to-noise ratio",
+    better="higher",
+    range="any",
+    unit="dB",
+    definition="10 log10(peak^2 / MSE), of each image; never from a mean MSE.",
+    source="Jagalingam and Hegde 2015, doi:10.1016/j.aqpro.2015.02.019",
+)
 def psnr(peak: float, mse: float) -> float:
     """10 log10(peak^2 / MSE) in dB. Raises UndefinedError where it is infinite."""
     if mse == 0:

@@ -7,6 +7,7 @@ import math
 import cv2
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.fusion.similarity import gaussian
 from evalkit.metrics.image import Array, Image, UndefinedError, once
 
@@ -60,6 +61,15 @@ def _luminance(mean_f: Array, mean_s: Array) -> Array:
     return (2 * mean_f * mean_s + C1) / (mean_f * mean_f + mean_s * mean_s + C1)
 
 
+@describes(
+    "MS-SSIM",
+    "Multi-scale structural similarity",
+    better="higher",
+    range="0 .. 1",
+    unit="1",
+    definition="Product over five scales of contrast-structure, and luminance at the last.",
+    source="Wang, Simoncelli and Bovik 2003, doi:10.1109/ACSSC.2003.1292216",
+)
 @once
 def ms_ssim(fused: Image, source: Image, pad_first: bool = False) -> float:
     """MS-SSIM against one source: prod_{j<5} mean(cs_j)^w_j times mean(l cs)_5^w_5, L = 255, K1 = .01, K2 = .03.

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import scipy.fft
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
 REGION = 16  # side of the local regions of CV, in pixels
@@ -100,6 +101,16 @@ def as_seen(image: Image, stretch: bool = True) -> Array:
     return _filtered(x, mannos_sakrison(radial_frequency(x.shape, CV_FREQUENCY_SCALE)))
 
 
+@describes(
+    "CV",
+    "Chen-Varshney",
+    better="lower",
+    range=">= 0",
+    unit="1",
+    definition="Saliency-weighted mean of the contrast-sensitivity-filtered difference to each source "
+    "in 16 x 16 regions.",
+    source="Chen and Varshney 2007, doi:10.1016/j.inffus.2005.10.001",
+)
 def chen_varshney(pair: Pair, stretch: bool = True) -> float:
     """CV: difference to the sources as the eye sees it, each region weighted by the source's saliency there.
 
@@ -160,6 +171,15 @@ def masked_contrast(image: Image, unit_first: bool = False) -> Array:
     return contrast
 
 
+@describes(
+    "CB",
+    "Chen-Blum",
+    better="higher",
+    range="0 .. 1",
+    unit="1",
+    definition="Contrast that the fused image keeps of the sources, as a model of human vision sees it.",
+    source="Chen and Blum 2009, doi:10.1016/j.imavis.2007.12.002",
+)
 def chen_blum(pair: Pair, unit_first: bool = False) -> float:
     """CB: how much of the sources' local contrast the fused image keeps, as the eye sees it.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 
@@ -54,6 +55,15 @@ def _centred(mean_of_product: Array, product_of_means: Array, window: Window) ->
     return mean_of_product
 
 
+@describes(
+    "SSIM",
+    "Structural similarity",
+    better="higher",
+    range="-1 .. 1; a sum: -2 .. 2",
+    unit="1",
+    definition="SSIM of the fused image and each source.",
+    source="Wang et al. 2004, doi:10.1109/TIP.2003.819861",
+)
 @once
 def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
     """Mean SSIM with K1 = 0.01, K2 = 0.03 and dynamic range L, over the windows that `window` takes.

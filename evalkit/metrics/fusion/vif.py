@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 SCALES = (1, 2, 3, 4)
@@ -74,6 +75,15 @@ def source_information(source: Image) -> float:
     return sum(_source_parts(source, scale)[2] for scale in SCALES)
 
 
+@describes(
+    "VIF",
+    "Visual information fidelity",
+    better="higher",
+    range=">= 0",
+    unit="1",
+    definition="Pixel-domain VIF (VIFP) of the fused image against each source, four scales, noise variance 2.",
+    source="Sheikh and Bovik 2006, doi:10.1109/TIP.2005.859378",
+)
 @once
 def vifp(fused: Image, source: Image) -> float:
     """VIFP of the fused image against one source; 1 for the source itself, more where contrast is enhanced.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from evalkit.metrics.card import describes
 from evalkit.metrics.fusion.vif import EPSILON, SCALES, SMALLEST, at_scale, moments, smooth
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
@@ -31,6 +32,15 @@ def gain_and_kept_information(fused: Image, source: Image, scale: int) -> tuple[
     return gain, np.log10(1 + gain * gain * variance_s / (unexplained + NOISE))
 
 
+@describes(
+    "VIFF",
+    "Visual information fidelity for fusion",
+    better="higher",
+    range="0 .. about 1",
+    unit="1",
+    definition="Visual information that the fused image keeps of the locally stronger source, over scales.",
+    source="Han, Cai, Cao and Xu 2013, doi:10.1016/j.inffus.2011.08.002",
+)
 def viff(pair: Pair) -> float:
     """VIFF: information of the sources that the fused image keeps, window by window of the source that it follows less.
 

@@ -1,0 +1,250 @@
+"""One registry for every kind of thing that evalkit has and a user can add, and the plug-ins that add them.
+
+What ships is registered the same way as what comes from outside: a kind's home module does it when the kind is first
+asked for. Plug-ins are loaded then, too: installed packages that declare the entry point group `evalkit`, and what
+`--plugin` or the environment variable EVALKIT_PLUGINS names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from evalkit.errors import EvalkitError, PluginError, PluginWarning, UnknownNameError
+from evalkit.files.read import read_file
+
+Item = TypeVar("Item")
+
+GROUP = "evalkit"  # of entry points
+VARIABLE = "EVALKIT_PLUGINS"  # paths and module names, between os.pathsep as in PATH; worker processes inherit it
+MOST_BYTES = 2**30  # of a plug-in's files, which are hashed
+YAML = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where something that does not ship comes from."""
+
+    name: str
+    version: str = ""
+    hash: str = ""  # SHA-256 of its files
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".strip()
+
+
+SHIPPED = Plugin("evalkit")
+PROGRAM = Plugin("this program")  # registered by the running program itself, which no other process can load
+
+
+class Registry(Mapping[str, Item], Generic[Item]):
+    """The items of one kind by name, in the order in which they were registered; those that ship come first.
+
+    A mapping by exact names. `find` takes any case, aliases, and where the kind has a reader, the path of a YAML file.
+
+    Args:
+        kind: in words, for messages: "data set".
+        home: the module whose `register_shipped` registers what ships, called when the kind is first asked for.
+        read: makes an item from a YAML file.
+        hint: for the message about an unknown name.
+    """
+
+    def __init__(self, kind: str, home: str, read: Callable[[str], Item] | None = None, hint: str = "") -> None:
+        self.kind, self.home, self.read, self.hint = kind, home, read, hint
+        self._items: dict[str, Item] = {}
+        self._names: dict[str, str] = {}  # folded name or alias -> name
+        self._origins: dict[str, Plugin] = {}
+        _REGISTRIES.append(self)
+
+    def add(self, name: str, item: Item, aliases: tuple[str, ...] = ()) -> None:
+        """Register an item. Raises EvalkitError where the name or an alias is taken, naming both who registered it."""
+        if _origin is not SHIPPED:
+            self._fill()
+        for each in dict.fromkeys((name, *aliases)):
+            other = self._names.get(each.casefold())
+            if other is not None:
+                raise EvalkitError(
+                    f"{_origin} registers the {self.kind} {each!r}, which {self._origins[other]} has registered"
+                    f"{'' if other == each else f' as {other!r}'}. Give it another name."
+                )
+        for each in (name, *aliases):
+            self._names[each.casefold()] = name
+        self._items[name], self._origins[name] = item, _origin
+
+    def find(self, name: str) -> Item:
+        """The item of that name or alias, whatever the case, or of a YAML file.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+            DataError: a YAML file that cannot be read.
+            PluginError: a plug-in that was named cannot be loaded.
+        """
+        if self.read is not None and name.lower().endswith(YAML):
+            return self.read(name)
+        return self[self.name_of(name)]
+
+    def name_of(self, name: str) -> str:
+        """The registered spelling of a name or alias. Raises UnknownNameError."""
+        self._ready()
+        try:
+            return self._names[name.casefold()]
+        except KeyError:
+            raise UnknownNameError(self.kind, name, self._items, self.hint) from None
+
+    def origin(self, name: str) -> Plugin:
+        """Who registered the item of that exact name."""
+        self._ready()
+        return self._origins[name]
+
+    def __getitem__(self, name: str) -> Item:
+        self._ready()
+        return self._items[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._ready()
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        self._ready()
+        return len(self._items)
+
+    def _ready(self) -> None:
+        self._fill()
+        load_plugins()
+
+    def _fill(self) -> None:
+        if self.home not in _homes:
+            _homes.add(self.home)  # first: registering may look at what is registered so far
+            with _registering(SHIPPED):
+                importlib.import_module(self.home).register_shipped()
+
+    def _forget(self, origin: Plugin) -> None:
+        for name in [name for name, its in self._origins.items() if its == origin]:
+            del self._items[name], self._origins[name]
+        self._names = {each: name for each, name in self._names.items() if name in self._items}
+
+
+_REGISTRIES: list[Registry] = []
+_homes: set[str] = set()  # whose things are registered
+_origin: Plugin = PROGRAM
+_loaded: dict[str, Plugin] = {}  # what was named -> what it is
+_installed_are_loaded = False
+
+
+@contextmanager
+def _registering(origin: Plugin) -> Iterator[None]:
+    global _origin
+    before, _origin = _origin, origin
+    try:
+        yield
+    finally:
+        _origin = before
+
+
+def current_origin() -> Plugin:
+    """Who registers now: a plug-in that is being loaded, evalkit, or the running program."""
+    return _origin
+
+
+def name_plugin(plugin: str) -> None:
+    """Have a plug-in loaded, here and in worker processes: the path of a .py file, or the name of a module."""
+    absolute = os.path.abspath(plugin) if plugin.endswith(".py") else plugin
+    named = named_plugins()
+    if absolute not in named:
+        os.environ[VARIABLE] = os.pathsep.join([*named, absolute])
+
+
+def named_plugins() -> list[str]:
+    """What `--plugin` and EVALKIT_PLUGINS name."""
+    return [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+
+
+def load_plugins() -> None:
+    """Load every plug-in that was not loaded yet; does nothing while one is being loaded.
+
+    An installed one that cannot be loaded is warned of and left out; what it registered before it failed is undone.
+
+    Raises:
+        PluginError: one that was named by `--plugin` or EVALKIT_PLUGINS cannot be loaded.
+    """
+    global _installed_are_loaded
+    if _origin is not PROGRAM:
+        return
+    if not _installed_are_loaded:
+        _installed_are_loaded = True
+        for entry in sorted(metadata.entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+            version = entry.dist.version if entry.dist else ""
+            try:
+                _load(entry.value, Plugin(entry.dist.name if entry.dist else entry.name, version))
+            except PluginError as error:
+                warnings.warn(f"{error} The rest goes on without it.", PluginWarning, stacklevel=2)
+    for name in named_plugins():
+        _load(name, Plugin(os.path.basename(name)))
+
+
+def plugins() -> list[dict[str, str]]:
+    """The loaded plug-ins, as records name them: name, version, hash."""
+    load_plugins()
+    return [asdict(plugin) for plugin in sorted(set(_loaded.values()), key=str)]
+
+
+def _load(name: str, plugin: Plugin) -> None:
+    module = name.partition(":")[0]
+    if module in _loaded:
+        return
+    try:
+        if name.endswith(".py"):
+            data = read_file(name)  # once: what is hashed is what runs
+            plugin = Plugin(plugin.name, "", hashlib.sha256(data).hexdigest())
+            with _registering(plugin):
+                _run(data, Path(name))
+        else:
+            plugin = _identified(module, plugin)
+            with _registering(plugin):
+                importlib.import_module(module)
+    except Exception as error:  # a plug-in is a stranger's code: it may raise anything
+        for registry in _REGISTRIES:
+            registry._forget(plugin)
+        reason = str(error) if isinstance(error, EvalkitError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SyntaxError):
+            reason = f"line {error.lineno} is not Python ({error.msg})"
+        raise PluginError(f"the plug-in {plugin} cannot be loaded: {' '.join(reason.split())[:300]}") from error
+    _loaded[module] = plugin
+
+
+def _run(data: bytes, path: Path) -> None:
+    name = f"evalkit_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look themselves up there
+    try:
+        exec(compile(data, str(path), "exec"), module.__dict__)  # noqa: S102 - the user names code to run
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _identified(module: str, plugin: Plugin) -> Plugin:
+    """The plug-in with the hash of its module's file, or of its whole package."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        raise EvalkitError(f"there is no module {module}. Install it, or give the path of a .py file")
+    files = [Path(spec.origin)] if spec.origin else []
+    if spec.submodule_search_locations:
+        folders = [Path(folder) for folder in spec.submodule_search_locations]
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted(path for path in files if "__pycache__" not in path.parts):
+        digest.update(hashlib.sha256(read_file(path, MOST_BYTES)).digest() + path.name.encode() + b"\n")
+    return Plugin(plugin.name, plugin.version, digest.hexdigest())
