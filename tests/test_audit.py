@@ -33,8 +33,8 @@ from evalkit.leaderboards.audit import (
 from evalkit.leaderboards.audit.finding import Finding, Interval, cut, rounded
 from evalkit.leaderboards.audit.report import CHECKS
 from evalkit.methods.registry import method_card
-from evalkit.protocols.schema import protocols
-from evalkit.protocols.table.published import PublishedRow, published_rows, read_rows
+from evalkit.protocols.schema import protocol, protocols, rows_of
+from evalkit.protocols.table.published import PublishedRow, read_rows
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -527,7 +527,7 @@ def test_what_the_papers_tables_hold() -> None:
 
 def test_no_check_knows_a_table_by_name() -> None:
     """The findings of a table do not change when it is called otherwise."""
-    rows = published_rows("tsjnet-table2")
+    rows = rows_of(protocol("tsjnet-table2"))
     renamed = [PublishedRow("other", *list(row.__dict__.values())[1:]) for row in rows]
     plain = [(f.check, f.where, f.sure) for f in audit_rows(rows)]
     assert plain == [(f.check, f.where, f.sure) for f in audit_rows(renamed)]

@@ -21,8 +21,7 @@ from evalkit.leaderboards.verify import verify
 from evalkit.metrics.saliency import saliency_dataset
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.plan import plan_methods
-from evalkit.protocols.schema import protocol
-from evalkit.protocols.table.published import published_rows
+from evalkit.protocols.schema import protocol, rows_of
 from evalkit.records.record import Record, load
 
 COLUMNS = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
@@ -328,7 +327,7 @@ def test_a_recipe_is_the_papers_by_what_it_says():
 def test_values_of_other_recipes_are_apart_on_the_site_as_in_the_table(data, maps, tmp_path):
     run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS"])
     record = load(tmp_path / "run/records/VT821__IRFS.json")
-    chosen, rows = protocol("smrnet-table2"), published_rows("smrnet-table2")
+    chosen, rows = protocol("smrnet-table2"), rows_of(protocol("smrnet-table2"))
     for recipe, status in (("", "differs"), ("paper", "differs"), ("small", "other data"), ("paper on samples", None)):
         method = record.method | ({"recipe": recipe} if recipe else {})
         dataset = record.dataset | {"pairs": 821, "expected": 821}

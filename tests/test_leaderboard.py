@@ -25,8 +25,7 @@ from evalkit.leaderboards.site.build import build
 from evalkit.leaderboards.site.entries import measured_folder, record_files, shipped_entries
 from evalkit.leaderboards.site.markup import data_script
 from evalkit.leaderboards.verify import verify
-from evalkit.protocols.schema import protocols
-from evalkit.protocols.table.published import published_rows
+from evalkit.protocols.schema import protocol, protocols, rows_of
 from evalkit.records.per_image import ImageRow, PerImage, parse_per_image, read_per_image
 from evalkit.records.record import load
 
@@ -335,7 +334,7 @@ def pages(site: Path) -> dict[str, Reader]:
 def test_every_published_number_and_every_record_is_on_the_site(site: Path) -> None:
     entries = shipped_entries()
     for name in protocols():
-        printed = [row.printed for row in published_rows(name) if row.printed]
+        printed = [row.printed for row in rows_of(protocol(name)) if row.printed]
         measured = [entry for entry in entries if entry.record.protocol["name"] == name]
         path = site / f"{name}.html"
         assert path.is_file() == bool(printed or measured)

@@ -28,11 +28,11 @@ from evalkit.metrics.card import CONVENTIONS
 from evalkit.protocols import tasks
 from evalkit.protocols.cost import PREFIX
 from evalkit.protocols.report import plan_report, report_text
-from evalkit.protocols.schema import parse, protocol, protocols, published_values
+from evalkit.protocols.schema import parse, protocol, protocols, published_values, rows_of
 from evalkit.protocols.table.blank import published_table
 from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.latex import _Grid, to_latex
-from evalkit.protocols.table.published import HEADER, decimals_of, published_rows, read_rows
+from evalkit.protocols.table.published import HEADER, decimals_of, read_rows
 from evalkit.protocols.table.table import Cell, Column, Table, read_table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -72,7 +72,7 @@ def test_protocol_names_what_evalkit_knows(name):
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_numbers_and_protocol_name_the_same_things(name):
-    chosen, rows = protocol(name), published_rows(name)
+    chosen, rows = protocol(name), rows_of(protocol(name))
     assert sum(bool(row.printed) for row in rows) == len(published_values(chosen)) > 0
     found = {
         "datasets": {row.dataset for row in rows} - {""},
@@ -109,7 +109,7 @@ def test_a_wrong_protocol_is_told_by_field():
         ("epoch: 3", "epoch"),
         ("layout: {rows: method, header: [method, metric]}", "once"),
         ("layout: {rows: method, header: dataset}", "must stand"),
-        ("published: other.csv", "mine.csv"),
+        ("published: ../other.csv", "beside"),
         ("draws: pie", "draws"),
     ]:
         with pytest.raises(DataError, match=message):
@@ -163,10 +163,10 @@ def test_damaged_files_are_told_by_line(text, message):
 
 
 def test_published_rows_of_unknown_and_silent_protocols():
-    assert published_rows("vifb") == []
-    assert published_rows("SMFNET-table1") == published_rows("smfnet-table1")
+    assert rows_of(protocol("vifb")) == []
+    assert rows_of(protocol("SMFNET-table1")) == rows_of(protocol("smfnet-table1"))
     with pytest.raises(EvalkitError, match="Did you mean 'smfnet-table1'"):
-        published_rows("smfnet-tabel1")
+        rows_of(protocol("smfnet-tabel1"))
 
 
 # --- plans
@@ -320,7 +320,7 @@ def test_a_plan_names_the_recipe_of_a_row():
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_printed_number_is_in_every_format(name):
     table = published_table(name)
-    printed = sorted(row.printed for row in published_rows(name) if row.printed)
+    printed = sorted(row.printed for row in rows_of(protocol(name)) if row.printed)
     texts = {form: export(table) for form, (_, export) in FORMATS.items()}
     assert sorted(r["published"] for r in csv.DictReader(io.StringIO(texts["csv"])) if r["published"]) == printed
     assert sorted(c["published"] for c in json.loads(texts["json"])["cells"] if c["published"]) == printed

@@ -15,8 +15,8 @@ import pytest
 
 from evalkit.data.card import load_card
 from evalkit.methods.networks import psfusion, smfnet
-from evalkit.protocols.schema import protocol
-from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows
+from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.table.published import PublishedRow, cells_by_key
 
 # printed numbers and missing cells
 COUNTS = {
@@ -94,13 +94,13 @@ UNSURE = {("MSRS · SegNeXt-Base", "U2Fusion"), ("MFNet · SegFormer-B4", "CMX-B
 
 
 def values(name: str) -> dict[tuple[str, str, str], float]:
-    return {key: float(row.printed) for key, row in cells_by_key(published_rows(name)).items()}
+    return {key: float(row.printed) for key, row in cells_by_key(rows_of(protocol(name))).items()}
 
 
 def by_row(name: str, metric: str) -> dict[tuple[str, str], dict[str, PublishedRow]]:
     """(block, method) -> class -> row."""
     rows: dict[tuple[str, str], dict[str, PublishedRow]] = {}
-    for row in published_rows(name):
+    for row in rows_of(protocol(name)):
         if row.metric == metric:
             rows.setdefault((row.block, row.method), {})[row.class_] = row
     return rows
@@ -108,7 +108,7 @@ def by_row(name: str, metric: str) -> dict[tuple[str, str], dict[str, PublishedR
 
 @pytest.mark.parametrize(("name", "counts"), COUNTS.items())
 def test_every_number_is_there(name: str, counts: tuple[int, int]):
-    rows = published_rows(name)
+    rows = rows_of(protocol(name))
     empty = [row for row in rows if not row.printed]
     assert (len(rows) - len(empty), len(empty)) == counts
     assert all(row.note for row in empty), "a missing cell says why"
@@ -119,7 +119,7 @@ def test_every_number_is_there(name: str, counts: tuple[int, int]):
 
 @pytest.mark.parametrize("name", [name for name, counts in COUNTS.items() if counts[0]])
 def test_rows_and_columns_are_the_protocols(name: str):
-    chosen, rows = protocol(name), published_rows(name)
+    chosen, rows = protocol(name), rows_of(protocol(name))
     assert list(dict.fromkeys(row.method for row in rows)) == list(chosen.methods)
     assert {row.variant for row in rows} - {""} == set(chosen.variants)
     assert {row.class_ for row in rows} - {"", "mean"} == set(chosen.classes)
@@ -149,7 +149,7 @@ def test_data_sets_and_set_up(name: str):
 @pytest.mark.parametrize("name", COUNTS)
 def test_claims_name_what_the_protocol_has(name: str):
     chosen = protocol(name)
-    blocks = {row.block for row in published_rows(name)}
+    blocks = {row.block for row in rows_of(protocol(name))}
     names = {*chosen.methods, "mean", "others", None}
     metrics = {*chosen.metrics, None}
     for claim in chosen.claims:
@@ -165,7 +165,7 @@ def test_claims_name_what_the_protocol_has(name: str):
 
 @pytest.mark.parametrize(("name", "block", "method", "column", "printed"), READ_BY_HAND)
 def test_cells_read_by_hand(name: str, block: str, method: str, column: str, printed: str):
-    assert cells_by_key(published_rows(name))[block, method, column].printed == printed
+    assert cells_by_key(rows_of(protocol(name)))[block, method, column].printed == printed
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -176,7 +176,7 @@ def test_the_lines_of_the_papers_text(shared: Path, name: str):
     fields = [[part for field in line.split("\t") for part in field.split(" ± ")] for line in text]
     in_text = [[part for part in line if re.fullmatch(r"\d+(\.\d+)?(e-\d)?", part)] for line in fields]
     lines: dict[tuple[str, ...], list[str]] = {}
-    for row in published_rows(name):
+    for row in rows_of(protocol(name)):
         lines.setdefault(tuple(getattr(row, axis) for axis in axes), []).append(row.printed)
     ours = [[printed for printed in line if printed] for line in lines.values()]
     if name == "psfusion-table2":
@@ -188,7 +188,7 @@ def test_the_lines_of_the_papers_text(shared: Path, name: str):
 
 def test_no_mark_is_guessed():
     """Red and blue did not survive in the texts."""
-    assert not any(row.mark for name in COUNTS for row in published_rows(name))
+    assert not any(row.mark for name in COUNTS for row in rows_of(protocol(name)))
 
 
 def test_every_mean_of_smfnets_detectors_follows():
@@ -263,7 +263,7 @@ def test_rows_that_two_tables_share():
     whole = [cell.printed for cell in table1["MSRS · SegNeXt-Base", "PSFusion"].values()]
     assert [cell.printed for cell in table4["MSRS · SegNeXt-Base", "PSFusion"].values()] == whole
     assert [cell.printed for cell in table5["MSRS", "PSFusion+SegNeXt"].values()] == whole
-    first, ablation = (cells_by_key(published_rows(f"smfnet-table{i}")) for i in (1, 6))
+    first, ablation = (cells_by_key(rows_of(protocol(f"smfnet-table{i}"))) for i in (1, 6))
     same = {
         m: first["RoadScene", "SMFNet", m].printed == ablation["RoadScene", "SMFNet", m].printed
         for m in protocol("smfnet-table6").metrics
@@ -307,7 +307,7 @@ def test_scales_tell_the_columns_apart():
     ranges = {"EN": (4.5, 8), "SD": (18, 60), "SF": (4.5, 35), "MI": (1, 4), "VIF": (0.2, 1.1), "Qabf": (0.15, 0.75)}
     ranges |= {"AG": (2, 10), "SSIM": (0.2, 1.8)}
     for name in ("smfnet-table1", "smfnet-table4"):
-        for row in published_rows(name):
+        for row in rows_of(protocol(name)):
             low, high = ranges[row.metric]
             assert low <= float(row.printed) <= high, row
     from scipy.stats import spearmanr

@@ -15,8 +15,8 @@ import pytest
 
 from evalkit.data.card import load_card
 from evalkit.methods.networks import s4fusion, smrnet, tsjnet
-from evalkit.protocols.schema import protocol
-from evalkit.protocols.table.published import cells_by_key, published_rows
+from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.table.published import cells_by_key
 
 # printed numbers and missing cells
 COUNTS = {
@@ -90,12 +90,12 @@ ROWS_OF_ABLATIONS: dict[str, Mapping[str, object]] = {
 
 
 def cells(name: str) -> dict[tuple[str, str, str], float]:
-    return {key: float(row.printed) for key, row in cells_by_key(published_rows(name)).items()}
+    return {key: float(row.printed) for key, row in cells_by_key(rows_of(protocol(name))).items()}
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_printed_number_is_there_and_missing_cells_stay_missing(name: str) -> None:
-    rows = published_rows(name)
+    rows = rows_of(protocol(name))
     assert (sum(bool(row.printed) for row in rows), sum(not row.printed for row in rows)) == COUNTS[name]
     assert all(row.note for row in rows if not row.printed)
 
@@ -107,17 +107,19 @@ def test_no_number_of_the_papers_text_is_lost_or_added(shared: Path, name: str) 
     lines = (shared / "papers" / f"{paper}.txt").read_text(encoding="utf-8").split("\n")[first - 1 : last]
     fields = [re.sub(r"<.*?>", "", field) for line in lines for field in line.split("\t")]
     in_text = Counter(field for field in fields if re.fullmatch(r"-?\d*\.\d+|7[59]", field))
-    assert in_text == Counter(row.printed for table in (name, *beside) for row in published_rows(table) if row.printed)
+    assert in_text == Counter(
+        row.printed for table in (name, *beside) for row in rows_of(protocol(table)) if row.printed
+    )
 
 
 @pytest.mark.parametrize(("name", "block", "method", "column", "printed"), READ_BY_HAND)
 def test_cells_read_by_hand(name: str, block: str, method: str, column: str, printed: str) -> None:
-    assert cells_by_key(published_rows(name))[block, method, column].printed == printed
+    assert cells_by_key(rows_of(protocol(name)))[block, method, column].printed == printed
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_protocol_and_numbers_name_the_same_rows_columns_and_data_sets(name: str) -> None:
-    chosen, rows = protocol(name), published_rows(name)
+    chosen, rows = protocol(name), rows_of(protocol(name))
     for dataset in chosen.datasets:
         assert load_card(dataset).name == dataset
     if not rows:
@@ -173,7 +175,9 @@ def test_means_over_classes(
     """The mean of the classes rounds to the printed mean, in all rows but those that the protocol's notes name."""
     off, noted = set(), set()
     for method in protocol(name).methods:
-        rows = [row for row in published_rows(name) if (row.block, row.method, row.metric) == (block, method, metric)]
+        rows = [
+            row for row in rows_of(protocol(name)) if (row.block, row.method, row.metric) == (block, method, metric)
+        ]
         classes = [float(row.printed) for row in rows if row.class_ != "mean"]
         (mean,) = (row for row in rows if row.class_ == "mean")
         if mean.note:
@@ -212,7 +216,7 @@ def test_percentages_in_smrnets_text_follow_from_its_table(metric: str, block: s
 
 def test_marks_that_survived() -> None:
     def marked(name: str, mark: str) -> set[tuple[str, str, str]]:
-        return {row.key for row in published_rows(name) if row.mark == mark}
+        return {row.key for row in rows_of(protocol(name)) if row.mark == mark}
 
     assert len(marked("s4fusion-table1", "second")) == 8
     assert ("RoadScene", "DATFuse", "MI") in marked("s4fusion-table1", "second")
@@ -223,7 +227,7 @@ def test_marks_that_survived() -> None:
         ("RoadScene", "IRFS"),
         ("MSRS", "SMR-Net"),
     }
-    unmarked = next(row for row in published_rows("smrnet-table2") if row.key == ("VT5000", "SMR-Net", "MAE"))
+    unmarked = next(row for row in rows_of(protocol("smrnet-table2")) if row.key == ("VT5000", "SMR-Net", "MAE"))
     assert (unmarked.printed, unmarked.mark) == (".030", "")
     assert "not bold" in unmarked.note
 

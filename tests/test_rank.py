@@ -20,7 +20,8 @@ from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.rank import rank_values
 from evalkit.leaderboards.run_values import rank_published
 from evalkit.metrics.registry import better_of
-from evalkit.protocols.table.published import published_rows, read_rows
+from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.table.published import read_rows
 from evalkit.protocols.table.table import Cell, Column, Table
 
 NAN = math.nan
@@ -236,9 +237,9 @@ def test_mistakes_are_named(tmp_path):
 
 
 def test_published_values_are_ranked_as_printed():
-    rankings = rank_published(published_rows("smfnet-table1"))
+    rankings = rank_published(rows_of(protocol("smfnet-table1")))
     tno = next(r for r in rankings if r.dataset == "TNO")
-    printed = {r.method: r.value for r in published_rows("smfnet-table1") if r.dataset == "TNO" and r.metric == "EN"}
+    printed = {r.method: r.value for r in rows_of(protocol("smfnet-table1")) if r.dataset == "TNO" and r.metric == "EN"}
     assert list(tno.ranks["EN"].sort_values().index) == sorted(printed, key=lambda m: -printed[m])
     assert tno.mean_rank["SMFNet"] == 2.625  # 2, 3, 1, 4, 1, 1, 1, 8
     code, out, _ = run("rank", "smfnet-table1", "--published", "--datasets", "TNO", "--json")
@@ -267,7 +268,7 @@ def test_a_readers_own_table(tmp_path):
 
 
 def test_protocols_are_not_ranked_together():
-    rows = published_rows("smfnet-table1") + published_rows("smfnet-table5")
+    rows = rows_of(protocol("smfnet-table1")) + rows_of(protocol("smfnet-table5"))
     with pytest.raises(DataError, match="one protocol"):
         rank_published(rows)
 

@@ -46,9 +46,9 @@ def rank(
     from evalkit.leaderboards.rank import rank as rank_runs
 
     if published:
-        from evalkit.leaderboards.run_values import rank_published, rows_of
+        from evalkit.leaderboards.run_values import printed_rows, rank_published
 
-        tables = [rows_of(name) for name in sources]
+        tables = [printed_rows(name) for name in sources]
         rankings = [r for rows in tables for r in rank_published(rows, datasets, methods, metrics, common)]
     else:
         rankings = rank_runs(*sources, datasets=datasets, methods=methods, metrics=metrics, common=common, alpha=alpha)

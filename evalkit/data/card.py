@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from functools import cache
+from collections.abc import Mapping
 from importlib import resources
 from typing import Annotated, Any, Literal
 
+import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.files.read import model_from_yaml, read_text
+from evalkit.registry import Registry
 
 Role = Literal["infrared", "visible"]
 ROLES: tuple[Role, Role] = ("infrared", "visible")
@@ -182,30 +184,49 @@ def _parse(text: str, where: str) -> Card:
     return model_from_yaml(Card, text, f"the card {where}")
 
 
-@cache
-def _cards() -> dict[str, Card]:
-    cards = {}
-    for file in resources.files("evalkit.data").joinpath("cards").iterdir():
-        if file.name.endswith(".yaml"):
-            card = _parse(file.read_text(encoding="utf-8"), file.name)
-            cards[card.name] = card
-    return dict(sorted(cards.items(), key=lambda item: item[0].casefold()))
+DATASETS: Registry[Card] = Registry("data set", "evalkit.data.card", read_card, "'evalkit list datasets' shows all.")
+
+
+def register_shipped() -> None:
+    """Register the cards that evalkit has: `data/cards/*.yaml`, by name."""
+    files = [
+        file for file in resources.files("evalkit.data").joinpath("cards").iterdir() if file.name.endswith(".yaml")
+    ]
+    cards = [_parse(file.read_text(encoding="utf-8"), file.name) for file in files]
+    for card in sorted(cards, key=lambda card: card.name.casefold()):
+        DATASETS.add(card.name, card, card.aliases)
+
+
+def register_dataset(card: Card | Mapping[str, Any] | str | os.PathLike[str]) -> Card:
+    """Register a data set: a card, its fields, or the path of its YAML file.
+
+    Raises:
+        DataError: the file cannot be read, or a field is missing, unknown or wrong.
+        EvalkitError: the name or an alias is taken.
+    """
+    if isinstance(card, Mapping):
+        made = _parse(yaml.safe_dump(dict(card), sort_keys=False), str(card.get("name", "data set")))
+    else:
+        made = card if isinstance(card, Card) else read_card(card)
+    DATASETS.add(made.name, made, made.aliases)
+    return made
 
 
 def load_cards() -> list[Card]:
-    """All built-in cards, sorted by name."""
-    return list(_cards().values())
+    """All registered cards: those that ship by name, then those that were added."""
+    return list(DATASETS.values())
 
 
 def card_names() -> list[str]:
-    """The names of all built-in cards, sorted."""
-    return list(_cards())
+    """The names of all registered cards, in the same order."""
+    return list(DATASETS)
 
 
 def load_card(name: str) -> Card:
-    """The built-in card of that name or alias, whatever the case. Raises UnknownNameError with the nearest names."""
-    wanted = name.casefold()
-    for card in load_cards():
-        if wanted in (n.casefold() for n in (card.name, *card.aliases)):
-            return card
-    raise UnknownNameError("data set", name, card_names(), "'evalkit list datasets' shows all.")
+    """The card of that name or alias, whatever the case, or of a YAML file.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        DataError: a file that cannot be read or is not a card.
+    """
+    return DATASETS.find(name)

@@ -15,8 +15,9 @@ from evalkit.files.read import read_text
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
 from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
 from evalkit.metrics.registry import better_of
+from evalkit.protocols.schema import protocol, rows_of
 from evalkit.protocols.table.latex import SPREAD
-from evalkit.protocols.table.published import PublishedRow, published_rows, read_rows
+from evalkit.protocols.table.published import PublishedRow, read_rows
 from evalkit.protocols.table.table import Column
 from evalkit.records.record import load
 
@@ -141,10 +142,10 @@ def _check_same_pairs(dataset: str, runs: list[RunScores]) -> None:
         )
 
 
-def rows_of(source: str) -> list[PublishedRow]:
+def printed_rows(source: str) -> list[PublishedRow]:
     """The printed numbers of a protocol, or of a reader's own CSV file. Raises DataError, UnknownNameError."""
     if not source.endswith(".csv"):
-        return published_rows(source)
+        return rows_of(protocol(source))
     path = Path(source)
     return read_rows(read_text(path), path.name)
 

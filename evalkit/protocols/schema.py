@@ -1,17 +1,23 @@
-"""A protocol: one published table or figure, what it measured on what and how. Read from `protocols/*.yaml`."""
+"""A protocol: what is measured on what and how: a published table or figure, or a reader's own benchmark, in YAML."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
+import os
+import re
+from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from evalkit.errors import UnknownNameError
-from evalkit.files.read import model_from_yaml
-from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows
+from evalkit.errors import DataError
+from evalkit.files.names import LONGEST, odd_character
+from evalkit.files.read import model_from_yaml, read_text
+from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, read_rows
+from evalkit.registry import Registry
 
 Task = Literal["fusion", "complexity", "detection", "segmentation", "saliency", "curves"]
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
@@ -77,13 +83,13 @@ class Claim(BaseModel):
 
 
 class Protocol(_Model):
-    """One published table or figure."""
+    """One published table or figure, or a benchmark of one's own."""
 
     name: str
     title: str
-    paper: str
-    table: str = Field(description='"Table III", "Figure 6"')
-    task: Task
+    paper: str = ""
+    table: str = Field(default="", description='"Table III", "Figure 6"')
+    task: Task = "fusion"
     convention: str
     metrics: Names
     datasets: dict[str, DatasetUse] = {}
@@ -104,12 +110,13 @@ class Protocol(_Model):
     draws: Literal["radar", "cumulative", "pr_curve", "scatter"] | None = Field(
         default=None, description="of a figure: the plot"
     )
-    published: str = Field(default="", description="the file of its numbers: <name>.csv, or nothing")
+    published: str = Field(default="", description="the file of its numbers, beside the protocol's own file")
     published_names: dict[str, str] = Field(
         default={}, description="metric names of `published_per_image` -> names here"
     )
-    citation: str
+    citation: str = ""
     notes: str = ""
+    _file: Path | None = PrivateAttr(None)  # that it was read from; none for what ships or was a mapping
 
     @property
     def hash(self) -> str:
@@ -124,42 +131,95 @@ class Protocol(_Model):
         return "saliency" if self.draws == "pr_curve" else "fusion"
 
     @model_validator(mode="after")
-    def _published_is_its_own(self) -> Protocol:
-        if self.published not in ("", f"{self.name}.csv"):
-            raise ValueError(f"published: is {self.published}, expected {self.name}.csv or nothing")
+    def _names_are_names(self) -> Protocol:
+        if not self.name or re.search(r"^\.|[/\\]", self.name) or len(self.name.encode(errors="replace")) > LONGEST:
+            raise ValueError(f"the name {self.name[:40]!r} is not a file's name")
+        if odd := odd_character(self.name):
+            raise ValueError(f"the name holds {odd}")
+        if self.published.startswith(("/", "~")) or ".." in self.published.split("/"):
+            raise ValueError(f"published: is {self.published!r}, expected a file beside the protocol's own")
         return self
 
+    @property
+    def source(self) -> str:
+        """Paper and table in words; the title of a benchmark of one's own."""
+        return f"{self.paper} {self.table}".strip() or self.title
 
-@cache
-def protocols() -> dict[str, Protocol]:
-    """All protocols by name."""
+
+def read_protocol(path: str | os.PathLike[str]) -> Protocol:
+    """A protocol from a YAML file; its name is the file's, its published numbers lie beside it.
+
+    Raises:
+        DataError: the file cannot be read, or a field is missing, unknown or wrong; names field and mistake.
+    """
+    path = Path(path)
+    read = parse(read_text(path), path.name, path)
+    shipped = PROTOCOLS.origin(read.name) if read.name in PROTOCOLS else None
+    if shipped is not None:
+        raise DataError(f"{path}: the protocol {read.name} is registered by {shipped}. Give the file another name.")
+    return read
+
+
+def register_protocol(source: str | os.PathLike[str] | Mapping[str, Any]) -> Protocol:
+    """Register a protocol: the path of a YAML file, or its fields with a name among them.
+
+    Raises:
+        DataError: the file cannot be read, or a field is missing, unknown or wrong.
+        EvalkitError: the name is taken.
+    """
+    if isinstance(source, Mapping):
+        fields = dict(source)
+        made = parse(yaml.safe_dump(fields, sort_keys=False), str(fields.get("name", "protocol")))
+    else:
+        path = Path(source)
+        made = parse(read_text(path), path.name, path)
+    PROTOCOLS.add(made.name, made)
+    return made
+
+
+PROTOCOLS: Registry[Protocol] = Registry(
+    "protocol", "evalkit.protocols.schema", read_protocol, "`evalkit list protocols` shows all."
+)
+
+
+def register_shipped() -> None:
+    """Register the protocols that evalkit has: `protocols/*.yaml`."""
     folder = resources.files("evalkit.protocols")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    return {(p := parse(f.read_text(encoding="utf-8"), f.name)).name: p for f in files}
+    for file in sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name):
+        shipped = parse(file.read_text(encoding="utf-8"), file.name)
+        PROTOCOLS.add(shipped.name, shipped)
+
+
+def protocols() -> Mapping[str, Protocol]:
+    """All registered protocols by name."""
+    return PROTOCOLS
 
 
 def protocol(name: str) -> Protocol:
-    """A protocol by name, whatever the case. Raises UnknownNameError."""
-    by_folded = {known.casefold(): p for known, p in protocols().items()}
-    try:
-        return by_folded[name.casefold()]
-    except KeyError:
-        raise UnknownNameError("protocol", name, protocols(), "`evalkit list protocols` shows all.") from None
+    """A protocol by name, whatever the case, or from the path of a YAML file. Raises UnknownNameError, DataError."""
+    return PROTOCOLS.find(name)
 
 
-def parse(text: str, where: str) -> Protocol:
+def parse(text: str, where: str, file: Path | None = None) -> Protocol:
     """A protocol from YAML text; its name defaults to the file's stem. Raises DataError naming field and mistake."""
-    return model_from_yaml(Protocol, text, f"the protocol {where}", {"name": where.removesuffix(".yaml")})
+    stem = where.removesuffix(".yaml").removesuffix(".yml")
+    made = model_from_yaml(Protocol, text, f"the protocol {where}", {"name": stem})
+    made._file = file
+    return made
 
 
 Published = dict[tuple[str, str, str], PublishedRow]
 
 
-def rows_of(chosen: Protocol) -> list[PublishedRow]:
+def rows_of(protocol: Protocol) -> list[PublishedRow]:
     """The protocol's printed numbers and empty cells, in file order; none where it prints none. Raises DataError."""
-    return published_rows(chosen.name) if chosen.published else []
+    if not protocol.published:
+        return []
+    if protocol._file is None:
+        return published_rows(protocol.name)
+    return read_rows(read_text(protocol._file.parent / protocol.published), f"{protocol.name}.csv")
 
 
-def published_values(chosen: Protocol) -> Published:
+def published_values(protocol: Protocol) -> Published:
     """(block, method, column) -> the printed number; a cell the paper leaves empty is missing. Raises DataError."""
-    return cells_by_key(rows_of(chosen))
+    return cells_by_key(rows_of(protocol))

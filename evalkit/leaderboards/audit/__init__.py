@@ -9,17 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError
 from evalkit.files.read import read_text
 from evalkit.leaderboards.audit import across, claims, duplicates, marks, means, parameters, psnr, ranges, relations
 from evalkit.leaderboards.audit.finding import SURE, Finding
 from evalkit.leaderboards.audit.report import Report, TableReport
-from evalkit.protocols.table.published import PublishedRow, published_rows, read_rows
-
-if TYPE_CHECKING:
-    from evalkit.protocols.schema import Protocol
+from evalkit.protocols.schema import Protocol, protocol, protocols, rows_of
+from evalkit.protocols.table.published import PublishedRow, read_rows
 
 CHECKS = (means.check, duplicates.check, psnr.check, ranges.check, relations.check, marks.check, parameters.check)
 
@@ -46,9 +43,7 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
         UnknownNameError: no such protocol.
         DataError: the file cannot be read.
     """
-    from evalkit.protocols.schema import protocols
-
-    shipped = {name: published_rows(name) for name in protocols()}
+    shipped = {name: rows_of(shipped) for name, shipped in protocols().items()}
     if source is None:
         chosen = shipped
     elif isinstance(source, str | os.PathLike):
@@ -56,8 +51,6 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
         if path.suffix.casefold() == ".csv" or path.is_file():
             chosen = {path.name: read_table_rows(path)}
         else:
-            from evalkit.protocols.schema import protocol
-
             name = protocol(str(source)).name
             chosen = {name: shipped[name]}
             if not any(row.printed for row in shipped[name]):
@@ -77,8 +70,6 @@ def read_table_rows(path: Path) -> list[PublishedRow]:
 
 
 def _report(chosen: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]]) -> Report:
-    from evalkit.protocols.schema import protocols
-
     known = protocols()
     sources = {
         name: across.Source(p.paper, {d: use.pairs for d, use in p.datasets.items()}) for name, p in known.items()
@@ -90,11 +81,11 @@ def _report(chosen: dict[str, list[PublishedRow]], shipped: dict[str, list[Publi
     ]
     tables = []
     for name, rows in chosen.items():
-        protocol = known.get(name)
+        own = known.get(name)
         found = audit_rows(rows)
-        if protocol is not None:
-            found += claims.check(rows, [claim.model_dump() for claim in protocol.claims], protocol.paper)
-        tables.append(_table(name, rows, protocol, _sorted(found)))
+        if own is not None:
+            found += claims.check(rows, [claim.model_dump() for claim in own.claims], own.paper)
+        tables.append(_table(name, rows, own, _sorted(found)))
     return Report(tables, _sorted(between))
 
 

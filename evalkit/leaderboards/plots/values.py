@@ -10,7 +10,7 @@ import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.rank import Better, chosen_names
-from evalkit.leaderboards.run_values import Block, join_runs, rows_of
+from evalkit.leaderboards.run_values import Block, join_runs, printed_rows
 from evalkit.metrics.registry import better_of
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -45,7 +45,7 @@ def blocks(
 
 
 def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterable[str] | None) -> list[Block]:
-    rows = rows_of(name)
+    rows = printed_rows(name)
     if not rows:
         raise DataError(f"{name} prints no numbers. `evalkit show {name}` says what it shows.")
     metrics = None if metrics is None else list(metrics)

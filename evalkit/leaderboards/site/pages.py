@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from evalkit.leaderboards.site.entries import Entry
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import better_of
-from evalkit.protocols.schema import Protocol, protocols
+from evalkit.protocols.schema import Protocol, protocols, rows_of
 from evalkit.protocols.table.blank import columns as table_columns
-from evalkit.protocols.table.published import PublishedRow, published_rows
+from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Status, agreement
 
 UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no card for"
@@ -106,7 +106,7 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
         by_protocol.setdefault(entry.record.protocol["name"], []).append(entry)
     found = []
     for name, protocol in sorted(protocols().items()):
-        rows, own = published_rows(name), by_protocol.get(name, [])
+        rows, own = rows_of(protocol), by_protocol.get(name, [])
         if rows or own:
             found.append(Page(protocol, blocks(protocol, rows, own)))
     return found

@@ -79,33 +79,20 @@ def decimals_of(printed: str) -> int:
     return max(0, len(match[1] or match[3] or "") - int(match[2] or 0))
 
 
-@cache
-def _names() -> dict[str, str]:
-    """Casefolded protocol name -> name, of the protocols that have a file."""
-    folder = resources.files("evalkit.protocols").joinpath("published")
-    stems = (file.name.removesuffix(".csv") for file in folder.iterdir() if file.name.endswith(".csv"))
-    return {stem.casefold(): stem for stem in sorted(stems)}
-
-
 def published_rows(name: str) -> list[PublishedRow]:
-    """The printed numbers of a protocol, in file order; none where its paper prints none.
+    """The printed numbers of a protocol that ships, in file order.
 
     Raises:
-        UnknownNameError: there is no such protocol.
-        DataError: the file is damaged.
+        DataError: there is no file of that name, or it is damaged.
     """
-    stem = _names().get(name.casefold())
-    if stem is None:
-        from evalkit.protocols.schema import protocol
-
-        protocol(name)  # a protocol without numbers, or a slip of the pen
-        return []
-    return list(_published_rows(stem))
+    return list(_published_rows(name))
 
 
 @cache
 def _published_rows(stem: str) -> tuple[PublishedRow, ...]:
     file = resources.files("evalkit.protocols").joinpath("published", f"{stem}.csv")
+    if not file.is_file():
+        raise DataError(f"there are no published numbers of {stem!r}. `evalkit list protocols` shows all tables.")
     text = file.read_text(encoding="utf-8")
     header = next(csv.reader([text.partition("\n")[0]]), [])
     if tuple(header) != HEADER:
