@@ -17,7 +17,7 @@ import evalkit
 from evalkit.data.images import write_png
 from evalkit.data.stems import Pattern, by_stem, hint, parse_pattern, suggest
 from evalkit.errors import DataError, EvalkitError, ImageError
-from evalkit.metrics.conventions import CONVENTIONS
+from evalkit.metrics.card import CONVENTIONS
 from evalkit.metrics.evaluate import evaluate, evaluate_folder
 from evalkit.metrics.registry import all_full_names
 
