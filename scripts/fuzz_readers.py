@@ -67,7 +67,7 @@ def recipes(_: Path) -> Reader:
 
     from evalkit.downstream.detection.recipe import detection_recipe
     from evalkit.downstream.segmentation.recipe import read_schedule, schedules
-    from evalkit.training.recipe import load_recipe
+    from evalkit.training.find_recipe import load_recipe
 
     data = resources.files("evalkit.training").joinpath("recipes", "SMFNet-small.yaml").read_bytes()
     small = json.dumps(schedules()["small"].model_dump(mode="json", exclude_defaults=True)).encode()
@@ -171,7 +171,7 @@ def golden(_: Path) -> Reader:
 
 def checkpoints(_: Path) -> Reader:
     from evalkit.methods.checkpoints import as_state, read_checkpoint
-    from evalkit.training.recipe import recipes as known
+    from evalkit.training.find_recipe import recipes as known
     from evalkit.training.state import read_recipe, read_resume
     from evalkit.training.trained import trained_method
 

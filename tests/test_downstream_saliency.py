@@ -314,7 +314,8 @@ def test_weights_of_a_training_fill_a_row_on_other_data(trained, data, tmp_path)
 
 
 def test_a_recipe_is_the_papers_by_what_it_says():
-    from evalkit.training.recipe import Recipe, label, load_recipe
+    from evalkit.training.find_recipe import label, load_recipe
+    from evalkit.training.recipe import Recipe
     from evalkit.training.trained import on_samples
 
     paper = load_recipe("SMR-Net", "paper", "BS")
@@ -401,8 +402,8 @@ def test_cost_is_counted_of_the_network_that_makes_the_maps():
     from torch.utils.flop_counter import FlopCounterMode
 
     from evalkit.methods.networks.smrnet_saliency import BPS
+    from evalkit.training.find_recipe import load_recipe
     from evalkit.training.papers.smrnet import detector_cost
-    from evalkit.training.recipe import load_recipe
 
     images = [torch.zeros(1, 3, 352, 352, device="meta")] * 3
     counter = FlopCounterMode(display=False)

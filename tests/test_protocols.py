@@ -303,7 +303,7 @@ def test_a_figure_of_fusion_metrics_is_measured_like_a_table(tmp_path):
 def test_ablations_are_variants_of_the_papers_network(name):
     pytest.importorskip("torch")
     card = method_card(protocol(name).paper)
-    variants = import_module(f"evalkit.methods.networks.{card.module}").ABLATIONS
+    variants = import_module(f"evalkit.training.papers.{card.module}").ABLATIONS
     assert set(protocol(name).ablations.values()) <= set(variants)
 
 

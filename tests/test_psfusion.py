@@ -25,7 +25,7 @@ from evalkit.methods.complexity import complexity  # noqa: E402
 from evalkit.methods.layers.colour import to_rgb, to_ycrcb  # noqa: E402
 from evalkit.methods.layers.gates import pointwise_pair  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.psfusion import ABLATIONS, METHODS, Outputs, PSFusion, load_backbone  # noqa: E402
+from evalkit.methods.networks.psfusion import METHODS, Outputs, PSFusion, load_backbone  # noqa: E402
 from evalkit.methods.networks.psfusion_modules import (  # noqa: E402
     CrossAttention,
     SemanticInjection,
@@ -33,7 +33,8 @@ from evalkit.methods.networks.psfusion_modules import (  # noqa: E402
     attend,
 )
 from evalkit.methods.registry import method_card  # noqa: E402
-from evalkit.training import losses_psfusion as losses  # noqa: E402
+from evalkit.training.papers import psfusion as losses  # noqa: E402
+from evalkit.training.papers.psfusion import ABLATIONS  # noqa: E402
 from evalkit.training.terms import hard_cross_entropy, sobel_derivatives, sobel_gradient  # noqa: E402
 
 METHOD = METHODS["PSFusion"]
@@ -701,7 +702,7 @@ def test_intensity_against_numpy(authors_order):
     assert losses.intensity_loss(fused, **arguments).item() == pytest.approx(expected, rel=1e-5)
     box_i, box_v = (ndimage.uniform_filter((f - x) ** 2, 9, mode="constant") for x in (i, v))
     expected = np.mean(np.where(m_ir + m > 0, box_i, box_v))
-    assert losses.chosen_intensity_loss(fused, **arguments).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.selected_intensity_loss(fused, **arguments).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_weights_of_the_intensity_loss():

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from evalkit.data.card import load_card
-from evalkit.methods.networks import psfusion, smfnet
 from evalkit.protocols.schema import protocol, rows_of
 from evalkit.protocols.table.published import PublishedRow, cells_by_key
+from evalkit.training.papers import psfusion, smfnet
 
 # printed numbers and missing cells
 COUNTS = {

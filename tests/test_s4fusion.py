@@ -23,9 +23,10 @@ from evalkit.methods.complexity import complexity  # noqa: E402
 from evalkit.methods.layers import cross_modal, selective_scan, state_space  # noqa: E402
 from evalkit.methods.network import NetworkMethod, count_parameters  # noqa: E402
 from evalkit.methods.networks import s4fusion  # noqa: E402
-from evalkit.methods.networks.s4fusion import ABLATIONS, CPU_OPTIONS, METHODS, Options, S4Fusion, padded  # noqa: E402
+from evalkit.methods.networks.s4fusion import CPU_OPTIONS, METHODS, Options, S4Fusion, padded  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
-from evalkit.training import losses_s4fusion as losses  # noqa: E402
+from evalkit.training.papers import s4fusion as losses  # noqa: E402
+from evalkit.training.papers.s4fusion import ABLATIONS  # noqa: E402
 
 METHOD = METHODS["S4Fusion"]
 TINY = Options(widths=(8, 16, 32), cmsa_blocks=2, states=3, cmsa_states=4)
@@ -879,7 +880,7 @@ def test_gradient_loss_by_hand():
     f, i, v = (noise(1, 1, 5, 6, seed=seed) for seed in range(3))
     s = [sobel_by_hand(x[0, 0].numpy()) for x in (f, i, v)]
     expected = np.abs(s[0] - np.maximum(s[1], s[2])).mean()
-    assert float(losses.gradient_loss(f, i, v)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.joint_gradient_loss(f, i, v)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_total_loss_is_equation_5():
@@ -892,7 +893,7 @@ def test_total_loss_is_equation_5():
     assert set(terms) == {"perception", "intensity", "structure", "gradient"}
     assert terms["intensity"].item() == pytest.approx(15 * losses.intensity_loss(f, i, v, weights).item())
     assert terms["structure"].item() == pytest.approx(15 * losses.structure_loss(f, i, v, weights).item())
-    assert terms["gradient"].item() == pytest.approx(15 * losses.gradient_loss(f, i, v).item())
+    assert terms["gradient"].item() == pytest.approx(15 * losses.joint_gradient_loss(f, i, v).item())
     total = losses.loss(f, i, v, weights, scores)
     assert total.item() == pytest.approx(sum(term.item() for term in terms.values()))
     for name, term in terms.items():

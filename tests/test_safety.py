@@ -262,7 +262,7 @@ def test_json_is_read_strictly(text: str) -> None:
 def test_a_recipe_that_wants_all_memory_is_refused(tmp_path: Path) -> None:
     from importlib import resources
 
-    from evalkit.training.recipe import parse, recipes
+    from evalkit.training.find_recipe import parse, recipes
 
     text = resources.files("evalkit.training").joinpath("recipes", "SMFNet-small.yaml").read_text()
     assert parse(text, "a.yaml").method == "SMFNet"
@@ -293,7 +293,7 @@ def test_a_printed_number_is_one_that_a_table_could_print(printed: str) -> None:
 def test_weights_whose_recipe_claims_another_size_get_no_memory(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from evalkit.methods.checkpoints import CheckpointError
-    from evalkit.training.recipe import recipes
+    from evalkit.training.find_recipe import recipes
     from evalkit.training.state import save_weights
     from evalkit.training.system import build_system
     from evalkit.training.trained import trained_method
@@ -315,7 +315,7 @@ def test_weights_whose_recipe_claims_another_size_get_no_memory(tmp_path: Path) 
 
 def test_every_trained_network_can_be_measured_before_it_is_built(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
-    from evalkit.training.recipe import recipes
+    from evalkit.training.find_recipe import recipes
     from evalkit.training.state import save_weights
     from evalkit.training.system import build_system
     from evalkit.training.trained import trained_method

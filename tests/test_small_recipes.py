@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from trained_tno import tno_means
 
+from evalkit.training.find_recipe import load_recipe
 from evalkit.training.loop import train
-from evalkit.training.recipe import load_recipe
 from evalkit.training.trained import training_scenes
 
 

@@ -23,10 +23,15 @@ from evalkit.methods.layers.graph import ConvGRU, CrossModalityEdges, GraphReaso
 from evalkit.methods.layers.invertible import ClampedCoupling, InvertibleNode  # noqa: E402
 from evalkit.methods.layers.restormer import TransposedAttention, channel_attention  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.smfnet import ABLATIONS, METHODS, SMALL, Options, SMFNet, convert, finish  # noqa: E402
+from evalkit.methods.networks.smfnet import METHODS, SMALL, Options, SMFNet, convert, finish  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
-from evalkit.training import losses_smfnet as losses  # noqa: E402
-from evalkit.training.losses_smfnet import AUTHORS, PAPER, LossOptions  # noqa: E402
+from evalkit.training.papers import smfnet as losses  # noqa: E402
+from evalkit.training.papers.smfnet import (  # noqa: E402
+    ABLATIONS,
+    AUTHORS,
+    PAPER,
+    LossOptions,
+)
 from evalkit.training.terms import correlation, sobel_gradient, structural_similarity  # noqa: E402
 
 KEYS = SHARED / "specs" / "keys_smfnet.txt"

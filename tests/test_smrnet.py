@@ -24,7 +24,6 @@ from evalkit.methods.layers.msgd import MSGD, Saliency  # noqa: E402
 from evalkit.methods.layers.resnet import RESNET18, ResNetEncoder, imagenet_state  # noqa: E402
 from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
 from evalkit.methods.networks.smrnet import (  # noqa: E402
-    ABLATIONS,
     METHODS,
     PCI,
     GlobalInteraction,
@@ -35,7 +34,8 @@ from evalkit.methods.networks.smrnet import (  # noqa: E402
 )
 from evalkit.methods.networks.smrnet_saliency import BPS, BitPlaneSlicing, DeformableEnhancement, reweighted  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
-from evalkit.training import losses_smrnet as losses  # noqa: E402
+from evalkit.training.papers import smrnet as losses  # noqa: E402
+from evalkit.training.papers.smrnet import ABLATIONS  # noqa: E402
 from evalkit.training.terms import structure_weight, weighted_bce, weighted_iou  # noqa: E402
 
 METHOD = METHODS["SMR-Net"]
@@ -65,6 +65,12 @@ def bps(seed: int = 0, **options) -> BPS:
     """A small detector in double precision: there no pixel flips its bit by the order of a sum."""
     torch.manual_seed(seed)
     return BPS(**(SMALL | options)).double().eval()
+
+
+def fusion_loss(fused, infrared, visible):
+    """L_int + L_texture, of a fusion network that learns alone."""
+    terms = (losses.intensity_loss, losses.joint_gradient_loss)
+    return sum(term(fused, infrared, visible) for term in terms)
 
 
 def images(batch: int = 1, size: int = 64, dtype=torch.float64):
@@ -321,7 +327,7 @@ def test_the_seed_decides_the_weights():
 def test_every_weight_of_the_fusion_network_learns():
     # with 16 channels the channel attention has two hidden units, which some seeds leave at 0 for good
     network, (infrared, visible) = pci(channels=64), pair(24, 32)
-    losses.fusion_loss(network(infrared, visible), infrared, visible).backward()
+    fusion_loss(network(infrared, visible), infrared, visible).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
 
 
@@ -573,7 +579,7 @@ def test_a_few_steps_lower_both_losses():
         history.append((losses.intensity_loss(out.fused, infrared, y).item(), sod.item()))
         fusion.zero_grad()
         detection.zero_grad()
-        losses.fusion_loss(out.fused, infrared, y, sod).backward()
+        (fusion_loss(out.fused, infrared, y) + sod).backward()
         fusion.step()
         detection.step()
     assert history[-1][0] < history[0][0]
@@ -664,21 +670,13 @@ def test_intensity_and_texture_by_hand():
     step = torch.zeros(1, 1, 5, 6)
     step[..., 3:] = 1
     flat = torch.zeros(1, 1, 5, 6)
-    assert losses.texture_loss(step, step, flat) == 0
-    assert losses.texture_loss(step, flat, step) == 0
+    assert losses.joint_gradient_loss(step, step, flat) == 0
+    assert losses.joint_gradient_loss(step, flat, step) == 0
     # interior rows: 4 at both columns of the step; the last column and the first and last rows see the zeros outside
     columns = [[0, 0, 3, 3, 0, 3], [0, 0, 4, 4, 0, 4]]
     vertical = [[0, 0, 1, 3, 4, 3], [0] * 6]
     total = 2 * (sum(columns[0]) + sum(vertical[0])) + 3 * sum(columns[1])
-    assert losses.texture_loss(flat, step, flat) == pytest.approx(total / 30)
-
-
-def test_fusion_loss_adds_its_terms():
-    fused, infrared, visible = (noise(2, 1, 9, 8, seed=seed) for seed in range(3))
-    intensity, texture = (f(fused, infrared, visible) for f in (losses.intensity_loss, losses.texture_loss))
-    torch.testing.assert_close(losses.fusion_loss(fused, infrared, visible), intensity + texture)
-    found = losses.fusion_loss(fused, infrared, visible, torch.tensor(0.7), alpha=3.0)
-    torch.testing.assert_close(found, intensity + 3 * texture + 0.7)
+    assert losses.joint_gradient_loss(flat, step, flat) == pytest.approx(total / 30)
 
 
 def test_structure_weight_by_hand():
@@ -736,7 +734,7 @@ def test_gradients_of_the_losses():
     weight = structure_weight(target)
     terms = {
         "intensity": lambda x: losses.intensity_loss(x, infrared, visible),
-        "texture": lambda x: losses.texture_loss(x, infrared, visible),
+        "texture": lambda x: losses.joint_gradient_loss(x, infrared, visible),
         "bce": lambda x: weighted_bce(x, target, weight),
         "iou": lambda x: weighted_iou(x, target, weight),
     }

@@ -23,8 +23,9 @@ from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import method_card
 from evalkit.training.data import Pairs, Place, Scene, as_tensors, augmented, is_flat, places
+from evalkit.training.find_recipe import load_recipe, parse, recipes
 from evalkit.training.loop import TrainingError, plan, train
-from evalkit.training.recipe import Augment, Optimiser, Recipe, Schedule, load_recipe, parse, recipes
+from evalkit.training.recipe import Augment, Optimiser, RateSchedule, Recipe
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import read_recipe
 from evalkit.training.trained import trained_method
@@ -61,20 +62,22 @@ def tiny(**changes: object) -> Recipe:
 
 
 def test_a_step_halves_every_so_many_epochs_down_to_the_floor() -> None:
-    settings = Optimiser(lr=1e-4, schedule=Schedule(kind="step", every=20, factor=0.5, floor=1e-6))
+    settings = Optimiser(lr=1e-4, schedule=RateSchedule(kind="step", every=20, factor=0.5, floor=1e-6))
     found = [rate(settings, 0, 1, epoch) for epoch in (0, 19, 20, 40, 400)]
     assert found == pytest.approx([1e-4, 1e-4, 5e-5, 2.5e-5, 1e-6])
 
 
 def test_warm_up_and_cosine_go_from_start_over_peak_to_final() -> None:
     # S4Fusion: 3e-4, 1.5e-3, 6e-4
-    settings = Optimiser(lr=1.5e-3, schedule=Schedule(kind="cosine", warmup=0.05, start=0.2, final=0.4))
+    settings = Optimiser(lr=1.5e-3, schedule=RateSchedule(kind="cosine", warmup=0.05, start=0.2, final=0.4))
     found = [rate(settings, step, 1000, 0) for step in (0, 25, 50, 525, 1000)]
     assert found == pytest.approx([3e-4, 9e-4, 1.5e-3, (1.5e-3 + 6e-4) / 2, 6e-4])
 
 
 def test_a_geometric_warm_up_multiplies_and_poly_ends_at_zero() -> None:
-    settings = Optimiser(lr=1e-3, schedule=Schedule(kind="poly", power=0.9, warmup=1000, start=1e-2, geometric=True))
+    settings = Optimiser(
+        lr=1e-3, schedule=RateSchedule(kind="poly", power=0.9, warmup=1000, start=1e-2, geometric=True)
+    )
     found = [rate(settings, step, 10_000, 0) for step in (0, 500, 5000, 10_000)]
     assert found == pytest.approx([1e-5, 1e-4, 1e-3 * 0.5**0.9, 0])
 

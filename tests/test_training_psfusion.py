@@ -20,12 +20,18 @@ from evalkit.methods.checkpoints import CheckpointError  # noqa: E402
 from evalkit.methods.fuse import make_fuser  # noqa: E402
 from evalkit.methods.layers.resnet import ResNetEncoder  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.psfusion import ABLATIONS, Outputs, PSFusion  # noqa: E402
+from evalkit.methods.networks.psfusion import Outputs, PSFusion  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
+from evalkit.training.find_recipe import load_recipe  # noqa: E402
 from evalkit.training.loop import train  # noqa: E402
-from evalkit.training.losses_psfusion import PAPER, correlation_loss, targets_of  # noqa: E402
-from evalkit.training.papers.psfusion import PSFusionSystem  # noqa: E402
-from evalkit.training.recipe import Recipe, load_recipe  # noqa: E402
+from evalkit.training.papers.psfusion import (  # noqa: E402
+    ABLATIONS,
+    PAPER,
+    PSFusionSystem,
+    correlation_loss,
+    targets_of,
+)
+from evalkit.training.recipe import Recipe  # noqa: E402
 from evalkit.training.schedule import rate  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
 from evalkit.training.trained import trained_method  # noqa: E402

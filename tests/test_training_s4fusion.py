@@ -14,14 +14,22 @@ from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import CheckpointError
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.network import count_parameters
-from evalkit.methods.networks.s4fusion import ABLATIONS, CPU_OPTIONS, Options, S4Fusion
+from evalkit.methods.networks.s4fusion import CPU_OPTIONS, Options, S4Fusion
 from evalkit.methods.registry import method_card
 from evalkit.training import critics
 from evalkit.training.critics import ResNet50, load_classifier
+from evalkit.training.find_recipe import load_recipe
 from evalkit.training.loop import Run, _fabric, gather, train
-from evalkit.training.losses_s4fusion import Critic, information, information_scale
-from evalkit.training.papers.s4fusion import S4FusionSystem, options_of, widened
-from evalkit.training.recipe import Recipe, load_recipe
+from evalkit.training.papers.s4fusion import (
+    ABLATIONS,
+    Critic,
+    S4FusionSystem,
+    information,
+    information_scale,
+    options_of,
+    widened,
+)
+from evalkit.training.recipe import Recipe
 from evalkit.training.schedule import rate
 from evalkit.training.system import Moment, build_system
 from evalkit.training.trained import trained_method

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from evalkit.methods.networks.smfnet import ABLATIONS
-from evalkit.training.recipe import Recipe, load_recipe
+from evalkit.training.find_recipe import load_recipe
+from evalkit.training.papers.smfnet import ABLATIONS
+from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, build_system
 
 SIZES = {"width": 8, "heads": 2, "base_blocks": 1, "bottleneck": 2, "dilations": [1, 2, 3]}

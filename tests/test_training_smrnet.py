@@ -22,13 +22,17 @@ from evalkit.methods.checkpoints import CheckpointError, load_strictly, read_che
 from evalkit.methods.fuse import make_fuser, read_pair  # noqa: E402
 from evalkit.methods.layers.resnet import ResNetEncoder  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.smrnet import ABLATIONS, PCI, SMRNet, salient_objects  # noqa: E402
+from evalkit.methods.networks.smrnet import PCI, SMRNet, salient_objects  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.metrics.saliency import saliency_dataset  # noqa: E402
 from evalkit.training.data import as_tensors, read_scene  # noqa: E402
+from evalkit.training.find_recipe import load_recipe  # noqa: E402
 from evalkit.training.loop import gather, plan, train  # noqa: E402
-from evalkit.training.papers.smrnet import SMRNetSystem  # noqa: E402
-from evalkit.training.recipe import Recipe, load_recipe  # noqa: E402
+from evalkit.training.papers.smrnet import (  # noqa: E402
+    ABLATIONS,
+    SMRNetSystem,
+)
+from evalkit.training.recipe import Recipe  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
 from evalkit.training.trained import trained_method, training_scenes  # noqa: E402
 

@@ -11,12 +11,20 @@ from torch import Tensor, nn
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import CheckpointError
-from evalkit.methods.networks.tsjnet import ABLATIONS, PUBLISHED
+from evalkit.methods.networks.tsjnet import PUBLISHED
 from evalkit.training.critics import MSRS_CLASSES, VOC_CLASSES, Detector, Segmenter, load_detector, load_segmenter
+from evalkit.training.find_recipe import load_recipe
 from evalkit.training.loop import train
-from evalkit.training.losses_tsjnet import DETECTOR_LOSSES, PRESETS, detector_loss, fusion_terms
-from evalkit.training.papers.tsjnet import TSJNetSystem, options_of
-from evalkit.training.recipe import Recipe, load_recipe
+from evalkit.training.papers.tsjnet import (
+    ABLATIONS,
+    DETECTOR_LOSSES,
+    PRESETS,
+    TSJNetSystem,
+    detector_loss,
+    fusion_terms,
+    options_of,
+)
+from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, build_system
 
 TINY = {

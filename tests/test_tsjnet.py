@@ -37,20 +37,11 @@ from evalkit.methods.layers.neighbourhood import (  # noqa: E402
 )
 from evalkit.methods.layers.resnest import Bottleneck, SplitAttention  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.tsjnet import (  # noqa: E402
-    ABLATIONS,
-    METHODS,
-    SMALL,
-    Ablation,
-    DetailSalience,
-    Outputs,
-    Sizes,
-    TSJNet,
-    padded,
-)
+from evalkit.methods.networks.tsjnet import METHODS, SMALL, DetailSalience, Outputs, Sizes, TSJNet, padded  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
-from evalkit.training import losses_tsjnet as losses  # noqa: E402
-from evalkit.training.terms import structural_similarity  # noqa: E402
+from evalkit.training.papers import tsjnet as losses  # noqa: E402
+from evalkit.training.papers.tsjnet import ABLATIONS, Ablation  # noqa: E402
+from evalkit.training.terms import check_labels, freeze, structural_similarity  # noqa: E402
 
 KEYS = Path(__file__).resolve().parents[2] / "shared" / "specs" / "keys_tsjnet.txt"
 PARTS = ("DIDF_Encoder", "DIDF_Decoder", "BaseFuseLayer", "DetailFuseLayer")
@@ -700,8 +691,8 @@ def test_intensity_gradient_and_reconstruction_by_hand():
     assert losses.reconstruction_loss(fused, visible).item() == pytest.approx(0.09)
     edge, flat = torch.zeros(1, 1, 5, 6), torch.zeros(1, 1, 5, 6)
     edge[..., 2, 3] = 1  # |Sobel| of a dot: four neighbours with 2, four corners with 1 + 1
-    assert losses.gradient_loss(flat, edge, flat).item() == pytest.approx(16 / 30)
-    assert losses.gradient_loss(edge, edge, flat).item() == 0
+    assert losses.joint_gradient_loss(flat, edge, flat).item() == pytest.approx(16 / 30)
+    assert losses.joint_gradient_loss(edge, edge, flat).item() == 0
     assert losses.gradient_shares(edge, flat).item() == pytest.approx(1, abs=1e-6)
     assert losses.gradient_shares(flat, flat).item() == pytest.approx(0.5)
     assert losses.gradient_shares(edge, 3 * edge).item() == pytest.approx(0.25)
@@ -733,7 +724,7 @@ def test_fusion_terms_follow_the_preset(preset):
         share = losses.gradient_shares(infrared, visible)
         plain["ssim"] = 10 * losses.ssim_loss(outputs.fused, infrared, visible, share)
         plain["intensity"] = 20 * losses.intensity_loss(outputs.fused, infrared, visible)
-        plain["gradient"] = 20 * losses.gradient_loss(outputs.fused, infrared, visible)
+        plain["gradient"] = 20 * losses.joint_gradient_loss(outputs.fused, infrared, visible)
     assert {k: v.item() for k, v in terms.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
 
 
@@ -770,7 +761,7 @@ class Critic(nn.Module):
 
 
 def test_detection_reaches_the_fused_image_only():
-    critic = losses.freeze(Critic(4).train())
+    critic = freeze(Critic(4).train())
     images = [noise(2, 1, 8, 8, seed=s) for s in range(2)]
     fused = noise(2, 1, 8, 8, seed=3).requires_grad_()
 
@@ -809,7 +800,7 @@ def test_segmentation_loss():
 
 def test_labels_read_as_an_image_are_refused():
     labels = torch.tensor([[[0, 8], [3, 1]]])
-    losses.check_labels(labels, 9)
+    check_labels(labels, 9)
     for wrong, message in (
         (labels / 255, "integers"),
         ((labels / 255).long(), "whole batch"),
@@ -817,13 +808,13 @@ def test_labels_read_as_an_image_are_refused():
         (labels - 1, "-1"),
     ):
         with pytest.raises(ValueError, match=message):
-            losses.check_labels(wrong, 8 if message == r"0\.\.7" else 9)
+            check_labels(wrong, 8 if message == r"0\.\.7" else 9)
 
 
 def test_frozen_critics_stay_as_they_are():
     torch.manual_seed(0)
     network, critic = TSJNet(TINY).train(), Critic(9).train()
-    losses.freeze(critic)
+    freeze(critic)
     assert critic.training  # a detector gives its losses in this mode only
     assert not critic.layers[1].training
     before = {k: v.clone() for k, v in critic.state_dict().items()}

@@ -55,7 +55,7 @@ def train(
 
     need_torch()
     from evalkit.protocols.plan import find_data_root
-    from evalkit.training.recipe import load_recipe
+    from evalkit.training.find_recipe import load_recipe
 
     recipe = load_recipe(method, name, variant)
     if show:

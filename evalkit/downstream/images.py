@@ -142,7 +142,7 @@ def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
     if row.method in SOURCES or isinstance(row.fuser, ClassicalFuser):
         return "none: nothing was learned"
     if row.filled_from == "trained":
-        from evalkit.training.recipe import load_recipe
+        from evalkit.training.find_recipe import load_recipe
 
         variant = job.chosen.ablations.get(row.method, "")
         data = load_recipe(job.chosen.paper if variant else row.method, job.settings.recipe, variant).data

@@ -161,7 +161,7 @@ def _extras(chosen: Protocol) -> list[str]:
 
 def _train(chosen: Protocol, method: str) -> str:
     """How a row could be trained instead: by the recipe of its network, or of the network it is an ablation of."""
-    from evalkit.training.recipe import trainable
+    from evalkit.training.find_recipe import trainable
 
     variant = chosen.ablations.get(method, "")
     network = chosen.paper if variant else method

@@ -29,7 +29,7 @@ def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
     """Whether the run was asked to train, and this row is a hole that training can fill."""
     if not (settings.train and row.hole and can_train()):
         return False
-    from evalkit.training.recipe import trainable
+    from evalkit.training.find_recipe import trainable
 
     return (chosen.paper if row.method in chosen.ablations else row.method) in trainable()
 
@@ -41,7 +41,7 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    from evalkit.training.recipe import label
+    from evalkit.training.find_recipe import label
     from evalkit.training.trained import trained_method
 
     found = train_network(row.method, chosen, settings, root, sample)
@@ -65,8 +65,8 @@ def train_network(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
+    from evalkit.training.find_recipe import load_recipe, recipes
     from evalkit.training.loop import train
-    from evalkit.training.recipe import load_recipe, recipes
     from evalkit.training.trained import on_samples, training_scenes
 
     if method in settings.trained:

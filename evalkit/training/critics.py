@@ -17,8 +17,7 @@ from torch.nn import functional
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.checkpoints import CheckpointError, as_state, load_strictly
-from evalkit.training.losses_s4fusion import IMAGENET_MEAN, IMAGENET_STD
-from evalkit.training.losses_tsjnet import check_labels, freeze
+from evalkit.training.terms import IMAGENET_MEAN, IMAGENET_STD, check_labels, freeze
 
 RESNET50 = (3, 4, 6, 3)
 MSRS_CLASSES = 9

@@ -28,7 +28,7 @@ def updated(options: Options, values: Mapping[str, Any], recipe: Recipe) -> Opti
     return replace(options, **plain)  # type: ignore[type-var]
 
 
-def chosen(ablations: Mapping[str, Row], recipe: Recipe) -> Row | None:
+def ablation_of(ablations: Mapping[str, Row], recipe: Recipe) -> Row | None:
     """The ablation that the recipe names, None for the full method. Raises UnknownNameError."""
     if not recipe.variant:
         return None

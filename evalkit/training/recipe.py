@@ -1,16 +1,11 @@
-"""A recipe: how a network is trained. Read from `recipes/<method>-<name>.yaml`, or from a file of the reader's."""
+"""A recipe: how a network is trained, as the fields of a YAML file (`find_recipe` reads it)."""
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-from evalkit.errors import DataError, UnknownNameError
-from evalkit.files.read import model_from_yaml, read_text
 
 LARGEST, MOST, LONGEST = 4096, 512, 10**7  # of a size in a network, of values that describe it, of a count of steps
 
@@ -71,7 +66,7 @@ class DataUse(Strict):
     labels: tuple[str, ...] = Field(default=(), description="kinds that every pair needs: classes, boxes, salient")
 
 
-class Schedule(Strict):
+class RateSchedule(Strict):
     """Learning rate over the epochs or steps in which a part is trained, as a factor of the base rate."""
 
     kind: Literal["constant", "step", "poly", "cosine", "plateau"] = "constant"
@@ -92,7 +87,7 @@ class Optimiser(Strict):
     weight_decay: float = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
     clip: float | None = Field(default=None, gt=0, description="largest norm of a part's gradient")
-    schedule: Schedule = Schedule()
+    schedule: RateSchedule = RateSchedule()
 
 
 class Stage(Strict):
@@ -140,70 +135,3 @@ class Recipe(Strict):
 
     def optimiser_of(self, part: str) -> Optimiser:
         return self.optimisers.get(part, self.optimiser)
-
-
-@cache
-def recipes() -> dict[str, Recipe]:
-    """The built-in recipes as "<method>-<name>"."""
-    folder = resources.files("evalkit.training").joinpath("recipes")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    found = [parse(f.read_text(encoding="utf-8"), f.name) for f in files]
-    return {f"{recipe.method}-{recipe.name}": recipe for recipe in found}
-
-
-def trainable() -> list[str]:
-    """Methods that have recipes."""
-    return sorted({recipe.method for recipe in recipes().values()}, key=str.casefold)
-
-
-def load_recipe(method: str, name: str = "small", variant: str = "") -> Recipe:
-    """A method's recipe by name (paper, small), or from a YAML file.
-
-    Args:
-        variant: a row of the paper's ablation.
-
-    Raises:
-        UnknownNameError: a method without recipes, a name that the method has no recipe of, an unknown variant.
-        DataError: a file that cannot be read or is no recipe of this method.
-    """
-    methods = {known.casefold(): known for known in trainable()}
-    if method.casefold() not in methods:
-        raise UnknownNameError("trainable method", method, methods.values())
-    method = methods[method.casefold()]
-    if name.endswith((".yaml", ".yml")):
-        try:
-            text = read_text(name)
-        except DataError as error:
-            raise DataError(f"cannot read the recipe {name}: {error}") from None
-        recipe = parse(text, name)
-        if recipe.method.casefold() != method.casefold():
-            raise DataError(f"{name} is a recipe for {recipe.method}, not for {method}.")
-        return _varied(recipe, variant)
-    own = {recipe.name: recipe for recipe in recipes().values() if recipe.method == method}
-    if name not in own:
-        raise UnknownNameError(f"recipe of {method}", name, own, "A file of your own ends in .yaml.")
-    return _varied(own[name], variant)
-
-
-def label(recipe: Recipe) -> str:
-    """How a record names a recipe: by its name only where it is the built-in one of that name."""
-    own = recipes().get(f"{recipe.method}-{recipe.name}")
-    same = own and _varied(own, recipe.variant)
-    if same and same.hash == recipe.hash:
-        return recipe.name
-    if same and same.model_copy(update={"data": recipe.data}).hash == recipe.hash:
-        return f"{recipe.name} on {', '.join(recipe.data.datasets)}"
-    return f"{recipe.name} of one's own ({recipe.hash[:8]})"
-
-
-def _varied(recipe: Recipe, variant: str) -> Recipe:
-    if not variant:
-        return recipe
-    from evalkit.training.system import system_class
-
-    return system_class(recipe.method).varied(recipe.model_copy(update={"variant": variant}))
-
-
-def parse(text: str, where: str) -> Recipe:
-    """A recipe from YAML text. Raises DataError naming field and mistake."""
-    return model_from_yaml(Recipe, text, f"the recipe {where}")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import State
 from evalkit.training.data import Batch
 from evalkit.training.recipe import Recipe
@@ -17,14 +19,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evalkit.methods.network import NetworkMethod
-
-SYSTEMS = {
-    "SMFNet": "smfnet",
-    "PSFusion": "psfusion",
-    "S4Fusion": "s4fusion",
-    "TSJNet": "tsjnet",
-    "SMR-Net": "smrnet",
-}
 
 
 @dataclass(frozen=True)
@@ -40,10 +34,12 @@ class System(nn.Module):
     """A network that can be trained by a recipe. A subclass has the method's losses.
 
     Attributes:
+        name: of the method, as its card and its recipes have it.
         network: what learns and what a checkpoint holds. Critics, which only judge, are other attributes.
-        noted: values of the last batch for the log that are no part of the loss.
+        noted: values of the last batch for the log that are not a part of the loss.
     """
 
+    name: ClassVar[str]
     network: nn.Module
 
     def __init__(self, recipe: Recipe) -> None:
@@ -90,10 +86,31 @@ class System(nn.Module):
         return state
 
 
+SYSTEMS: dict[str, type[System]] = {}  # method -> its system
+
+
+def register_system(system: type[System]) -> None:
+    """Make a network trainable: the method of the system's name. Raises EvalkitError where it is registered already."""
+    if system.name in SYSTEMS:
+        first = SYSTEMS[system.name].__module__
+        raise EvalkitError(
+            f"{system.__module__} registers the trainable network {system.name}, which {first} has registered. "
+            "Give it another name."
+        )
+    SYSTEMS[system.name] = system
+
+
+@cache
+def _shipped() -> None:
+    importlib.import_module("evalkit.training.papers").register_shipped()
+
+
 def system_class(method: str) -> type[System]:
-    """The System of a method that has recipes."""
-    module = importlib.import_module(f"evalkit.training.papers.{SYSTEMS[method]}")
-    return module.TRAINED
+    """The System of a method. Raises UnknownNameError with the nearest ones."""
+    _shipped()
+    if method not in SYSTEMS:
+        raise UnknownNameError("trainable network", method, SYSTEMS)
+    return SYSTEMS[method]
 
 
 def build_system(recipe: Recipe) -> System:

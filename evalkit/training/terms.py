@@ -1,13 +1,15 @@
-"""Terms that the losses of several fusion networks share: pure functions of tensors that give a scalar or a map."""
+"""What the losses of several fusion networks share: pure functions of tensors that give a scalar or a map; critics."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
 
@@ -44,6 +46,36 @@ def sobel_gradient(image: Tensor) -> Tensor:
         for kernel in (horizontal, horizontal.T)
     )
     return sum((d.abs() for d in derivatives), torch.zeros_like(image))
+
+
+def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Mean distance from the brighter source, |F - max(I, V)|.
+
+    SMFNet's Eq. 29, SMR-Net's L_int, and in TSJNet's code only.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+
+    Returns:
+        Scalar >= 0, the mean over pixels and batch.
+    """
+    return functional.l1_loss(fused, torch.maximum(infrared, visible))
+
+
+def joint_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Mean distance of the Sobel gradient from the stronger one, | |grad F| - max(|grad I|, |grad V|) |.
+
+    SMFNet's Eq. 30, L_grad of S4Fusion's Eq. 5, SMR-Net's L_texture (which leaves the operator open), and in TSJNet's
+    code only. The gradient is `sobel_gradient`. It has no gradient of its own where the fused image is constant.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+
+    Returns:
+        Scalar >= 0, the mean over pixels and batch.
+    """
+    strongest = torch.maximum(sobel_gradient(infrared), sobel_gradient(visible))
+    return functional.l1_loss(sobel_gradient(fused), strongest)
 
 
 def correlation(x: Tensor, y: Tensor, whole: bool = False) -> Tensor:
@@ -115,3 +147,34 @@ def weighted_iou(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     both = (weight * probability * target).sum(dim=(1, 2, 3))
     either = (weight * (probability + target)).sum(dim=(1, 2, 3)) - both
     return (1 - (both + 1) / (either + 1)).mean()
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Refuse segmentation labels that were read as an image.
+
+    The authors' code scales the label image by 1/255 and casts it, so that all labels are 0 and the term asks for
+    background everywhere.
+
+    Raises:
+        ValueError: labels that are not integers, lie outside 0..classes - 1, or are all background in the whole batch.
+    """
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"segmentation labels are {labels.dtype}, expected integers: they are not an image to scale")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(f"segmentation labels reach from {low} to {high}, expected 0..{classes - 1}")
+    if high == 0:
+        raise ValueError("segmentation labels are 0 in the whole batch: read them as integers, without scaling")
+
+
+def freeze(critic: nn.Module) -> nn.Module:
+    """A detector or segmenter that lets gradients through to its input and never changes itself.
+
+    Parameters get no gradient. Normalisation and dropout go to evaluation mode, because the authors' critics, left in
+    training mode, drift with every image; the rest keeps its mode, since detectors give their losses in training mode
+    only. Call it again after `critic.train()`.
+    """
+    for module in critic.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd):
+            module.eval()
+    return critic.requires_grad_(False)

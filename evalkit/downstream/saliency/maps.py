@@ -96,8 +96,8 @@ def plan_maps(
 
 def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
     """The row with the network whose weights lie there, or a hole: the file is damaged or of another network."""
+    from evalkit.training.find_recipe import label
     from evalkit.training.papers.smrnet import inside, saliency_method
-    from evalkit.training.recipe import label
     from evalkit.training.state import read_recipe
     from evalkit.training.trained import check_size
 

@@ -124,8 +124,8 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
         reason = row.hole
     if reason:
         return Cell(dataset, row.method, "FLOPs", None, None, 0, "hole", reason)
+    from evalkit.training.find_recipe import label, load_recipe
     from evalkit.training.papers.smrnet import detector_cost
-    from evalkit.training.recipe import label, load_recipe
     from evalkit.training.state import read_recipe
 
     recipe = load_recipe(job.chosen.paper, "paper", job.chosen.ablations.get(row.method, ""))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -165,29 +162,6 @@ def load_backbone(network: PSFusion, content: Any, path: Path) -> None:
     for encoder in (network.infrared, network.visible):
         own = {key: value for key, value in encoder.state_dict().items() if key.startswith("sfeb")}
         load_strictly(encoder, own | stages, str(path))
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A row of the paper's ablation tables.
-
-    Attributes:
-        build: the network.
-        loss: arguments of `evalkit.training.losses_psfusion.psfusion_loss`; terms of parts that the network does not
-            have are left out by themselves.
-    """
-
-    build: Callable[..., PSFusion] = PSFusion
-    loss: Mapping[str, str] = field(default_factory=dict)
-
-
-# Tables 3 and 4. Without S2P2 the S2PM stays and is still injected, but nothing teaches it segmentation.
-ABLATIONS: dict[str, Ablation] = {
-    "w/o Mask": Ablation(loss={"intensity": "unmasked"}),
-    "w/o SFP": Ablation(partial(PSFusion, scene_fidelity=False)),
-    "w/o S2P2": Ablation(partial(PSFusion, semantic_path=False)),
-    "w/o PSFM": Ablation(partial(PSFusion, profound_fusion=False)),
-}
 
 
 # The order matters: of two changes of one prefix the longer pattern comes first. Of the two reconstruction modules,

@@ -331,36 +331,6 @@ def _init_linear(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """A row of the paper's Table 3.
-
-    Attributes:
-        title: as in the table.
-        options: of the network.
-        perception: trained with the perception-enhanced loss.
-    """
-
-    title: str
-    options: Options = Options()
-    perception: bool = True
-
-    def build(self) -> S4Fusion:
-        return S4Fusion(self.options)
-
-
-# The replacements get as many parameters as CMSA by the width of their own hidden layers. ADD has none, so there the
-# paper (A.1) changes the channels of encoders and decoder instead.
-ABLATIONS: dict[str, Ablation] = {
-    "Exp.1": Ablation("CMSA→ADD", Options(fusion="ADD", widths=(75, 150, 300))),
-    "Exp.2": Ablation("CMSA→CNN", Options(fusion="CNN")),
-    "Exp.3": Ablation("CMSA→CA", Options(fusion="CA")),
-    "Exp.4": Ablation("CMSA→FSSM", Options(fusion="FSSM")),
-    "Exp.5": Ablation("w/o PM", Options(marks=False)),
-    "Exp.6": Ablation("w/o Per", perception=False),
-    "Exp.7": Ablation("S4Fusion"),
-}
-
 _SIDES = {"x": "infrared", "y": "visible"}
 _KEYS = {
     r"^vmunet\.": "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,7 +20,6 @@ from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.pixels import stretched
 from evalkit.methods.layers.restormer import PUBLISHED_KEYS, ChannelNorm
 from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray_pair
-from evalkit.training.losses_smfnet import LossOptions
 
 
 @dataclass(frozen=True)
@@ -271,28 +270,6 @@ class SMFNet(nn.Module):
         """
         names = ("encoder", "graph", "decoder", *(("fuse_base", "fuse_detail") if stage == 2 else ()))
         return {name: part for name, part in self.named_children() if name in names}
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A row of Table VI: what is built, what it learns from, and for how many epochs in stage I and stage II."""
-
-    title: str
-    network: Options = field(default_factory=Options)
-    loss: LossOptions = field(default_factory=LossOptions)
-    epochs: tuple[int, int] = (40, 80)
-
-
-ABLATIONS: dict[str, Ablation] = {
-    "AE1": Ablation("from CAI to INN block", network=Options(detail="inn")),
-    "AE2": Ablation("BFE w/o residual connections", network=Options(base_residual=False)),
-    "AE3": Ablation("w/o GNN", network=Options(graph=False)),
-    "AE4": Ablation("exchange detail and base fusion layer", network=Options(swap_fusion=True)),
-    "AE5": Ablation("w/o semantic loss in stage I", loss=LossOptions(semantic=0)),
-    "AE6": Ablation("both stages with CC of the graph features", loss=LossOptions(graph_in_stage_one=True)),
-    "AE7": Ablation("w/o two-stage training", epochs=(0, 120)),
-    "AE8": Ablation("SMFNet"),
-}
 
 
 _NODE_KEYS = {

@@ -6,8 +6,6 @@ the paper.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -202,21 +200,6 @@ class SalientObjects(nn.Module):
 
 
 # Tables 3 and 4 of the paper; "DC" is also the row of Table 4 without a plane, "BS+DC" its row of plane 4 alone
-ABLATIONS: dict[str, Callable[[], BPS]] = {
-    "none": partial(BPS, slicing=False, deformable=False),
-    "BS": partial(BPS, deformable=False),
-    "DC": partial(BPS, slicing=False),
-    "BS+DC": BPS,
-    "bit 1": partial(BPS, planes=(1,)),
-    "bit 2": partial(BPS, planes=(2,)),
-    "bit 3": partial(BPS, planes=(3,)),
-    "bit 4": partial(BPS, planes=(4,)),
-    "bits 1-2": partial(BPS, planes=(1, 2)),
-    "bits 1-3": partial(BPS, planes=(1, 2, 3)),
-    "bits 1-4": partial(BPS, planes=(1, 2, 3, 4)),
-}
-
-
 def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return merge_colour(rounded(output[0].numpy() * 255), visible)
 

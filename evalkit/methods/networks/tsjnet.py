@@ -255,32 +255,6 @@ def padded(image: Tensor, multiple: int) -> Tensor:
     return functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """One row of the paper's Table 3: which parts of the network and of the loss are there.
-
-    Attributes:
-        detail: the DSM, in the encoder and in the fusion. The paper does not say what takes its place; here nothing
-            does: the features pass unchanged, and the decoder stays as it is.
-        detection, segmentation: the terms of Eq. 7, for `evalkit.training.losses_tsjnet.total_loss`.
-    """
-
-    detail: bool = True
-    detection: bool = True
-    segmentation: bool = True
-
-    def build(self, sizes: Sizes = PUBLISHED) -> TSJNet:
-        return TSJNet(sizes, detail=self.detail)
-
-
-ABLATIONS: dict[str, Ablation] = {
-    "w/o DSM": Ablation(detail=False),
-    "w/o L_Det": Ablation(detection=False),
-    "w/o L_Seg": Ablation(segmentation=False),
-    "w/o L_Det, L_Seg": Ablation(detection=False, segmentation=False),
-}
-
-
 _BASE = r"^(encoder\.base|fuse_base)\."
 _DETAIL = r"^(encoder\.detail|fuse_detail)\."
 _TRUNK = r"^(encoder|decoder)\.ResNest\."

@@ -1,30 +1,87 @@
-"""SMR-Net: fusion network (PCI) and salient-object network (BPS) learn in turns (Xiao et al., AAAI 39(8), 2025)."""
+"""SMR-Net: its losses, its ablations, and how it is trained (Xiao et al., AAAI 39(8), 2025, section "Loss Function").
+
+Fusion network (PCI) and salient-object network (BPS) learn in turns, the fusion network by its own terms and, from the
+second round on, by `detection_loss` with the detector frozen; the detector by `detection_loss`. The paper's formulas
+have no numbers, and it writes the detector's loss for one map; decision: as in IRFS, whose decoder it takes, every map
+of the decoder is supervised with weight 1. Where the detector passes no gradient through the bit planes
+(`ste_slope="none"`), the coarse map is the only way from that loss to the fused image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from evalkit.errors import UnknownNameError
 from evalkit.methods.checkpoints import State, as_state, load_strictly
 from evalkit.methods.complexity import Complexity, complexity
 from evalkit.methods.layers.luminance import luminance
+from evalkit.methods.layers.msgd import Saliency
 from evalkit.methods.layers.resnet import imagenet_state
 from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray
-from evalkit.methods.networks.smrnet import ABLATIONS, METHODS, PCI, SALIENCY_SIZE, SalientObjects, SMRNet
+from evalkit.methods.networks.smrnet import METHODS, PCI, SALIENCY_SIZE, SalientObjects, SMRNet
 from evalkit.methods.networks.smrnet_saliency import BPS
 from evalkit.training.data import Batch
-from evalkit.training.losses_smrnet import detection_loss, intensity_loss, texture_loss
-from evalkit.training.options import built, chosen, updated
+from evalkit.training.options import ablation_of, built, updated
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
+from evalkit.training.terms import intensity_loss, joint_gradient_loss, structure_weight, weighted_bce, weighted_iou
+
+
+def saliency_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """L_sod = L_bce^w(M, GT) + L_iou^w(M, GT) of one map: logits and label (N, 1, H, W) -> scalar.
+
+    Decision: the weights, which the paper does not define, are those of F3Net, as in IRFS.
+    """
+    weight = structure_weight(target)
+    return weighted_bce(logits, target, weight) + weighted_iou(logits, target, weight)
+
+
+def detection_loss(saliency: Saliency, target: Tensor) -> Tensor:
+    """Sum of `saliency_loss` over the coarse maps of all three images, both sources, the joint map and the total.
+
+    Decision: for the coarse maps the label is averaged over the area of each of their pixels.
+
+    Args:
+        saliency: of N pairs.
+        target: label (N, 1, H, W) in [0, 1].
+    """
+    small = functional.interpolate(target, saliency.coarse.shape[-2:], mode="area").repeat(3, 1, 1, 1)
+    full = (saliency.visible, saliency.thermal, saliency.joint, saliency.total)
+    return saliency_loss(saliency.coarse, small) + sum(
+        (saliency_loss(logits, target) for logits in full), target.new_zeros(())
+    )
+
+
+# --- ablations
+
+
+ABLATIONS: dict[str, Callable[[], BPS]] = {
+    "none": partial(BPS, slicing=False, deformable=False),
+    "BS": partial(BPS, deformable=False),
+    "DC": partial(BPS, slicing=False),
+    "BS+DC": BPS,
+    "bit 1": partial(BPS, planes=(1,)),
+    "bit 2": partial(BPS, planes=(2,)),
+    "bit 3": partial(BPS, planes=(3,)),
+    "bit 4": partial(BPS, planes=(4,)),
+    "bits 1-2": partial(BPS, planes=(1, 2)),
+    "bits 1-3": partial(BPS, planes=(1, 2, 3)),
+    "bits 1-4": partial(BPS, planes=(1, 2, 3, 4)),
+}
+
+
+# --- training
+
 
 FUSION = "fusion."  # what a checkpoint's names of the fusion network begin with
 
@@ -47,7 +104,7 @@ def builders(recipe: Recipe) -> tuple[Callable[..., PCI], Callable[..., BPS]]:
     for name in recipe.network:
         if name not in ("fusion", "detection"):
             raise UnknownNameError(f"network in the recipe {recipe.name} of SMR-Net", name, ("fusion", "detection"))
-    detector = chosen(ABLATIONS, recipe) or BPS
+    detector = ablation_of(ABLATIONS, recipe) or BPS
     return (
         built(PCI, recipe.network.get("fusion", {}), recipe),
         built(detector, recipe.network.get("detection", {}), recipe),
@@ -61,6 +118,7 @@ class SMRNetSystem(System):
     detector gets the fused image without its graph.
     """
 
+    name = "SMR-Net"
     network: SMRNet
 
     def __init__(self, recipe: Recipe) -> None:
@@ -88,7 +146,7 @@ class SMRNetSystem(System):
         gray = luminance(visible)
         terms = {
             "intensity": intensity_loss(fused, infrared, gray),
-            "texture": self.loss.alpha * texture_loss(fused, infrared, gray),
+            "texture": self.loss.alpha * joint_gradient_loss(fused, infrared, gray),
         }
         if moment.round > 0:
             found = self.network.detection(visible, infrared.expand_as(visible), colour)
@@ -98,7 +156,7 @@ class SMRNetSystem(System):
     @classmethod
     def method(cls, recipe: Recipe) -> NetworkMethod:
         """The fusion network alone: the detector does not change what is fused."""
-        return replace(METHODS["SMR-Net"], build=builders(recipe)[0])
+        return replace(METHODS[cls.name], build=builders(recipe)[0])
 
     @classmethod
     def fusion_state(cls, state: State) -> State:
@@ -147,4 +205,4 @@ def detector_cost(recipe: Recipe) -> Complexity:
     return complexity(NetworkMethod(detection, three, _as_map), SALIENCY_SIZE, SALIENCY_SIZE)
 
 
-TRAINED = SMRNetSystem
+SYSTEM = SMRNetSystem
