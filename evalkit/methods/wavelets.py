@@ -7,6 +7,7 @@ and average the coarsest low-pass.
 from __future__ import annotations
 
 import math
+import warnings
 from functools import cache
 from typing import Any
 
@@ -36,16 +37,12 @@ def dwt(infrared: Gray, visible: Gray) -> Gray:
 
 def dwt_forward(image: Array) -> list[Any]:
     """The coarsest low-pass, then (horizontal, vertical, diagonal) details from coarse to fine."""
-    import pywt
-
-    return _quietly(pywt.wavedec2, image, WAVELET, mode="symmetric", level=LEVELS)
+    return _quietly(_pywt().wavedec2, image, WAVELET, mode="symmetric", level=LEVELS)
 
 
 def dwt_inverse(bands: list[Any], shape: tuple[int, ...]) -> Array:
     """The image of `dwt_forward`; odd sides come back one longer and are cut."""
-    import pywt
-
-    return pywt.waverec2(bands, WAVELET, mode="symmetric")[: shape[0], : shape[1]]
+    return _pywt().waverec2(bands, WAVELET, mode="symmetric")[: shape[0], : shape[1]]
 
 
 def _choose_consistently(a: Array, b: Array) -> Array:
@@ -96,8 +93,6 @@ def dtcwt_forward(image: Array) -> tuple[Array, list[Array]]:
         The low-pass, and for every level an array (6, H, W) of complex coefficients: two mirrored orientations for
         each of the horizontal, vertical and diagonal bands.
     """
-    import pywt
-
     step = 2**LEVELS
     rows, columns = (-size % step for size in image.shape)
     image = np.pad(image, ((0, rows), (0, columns)), mode="symmetric")
@@ -105,17 +100,15 @@ def dtcwt_forward(image: Array) -> tuple[Array, list[Array]]:
     details = [_fold(_filter(image, *kernels)) for kernels in ((LOW, HIGH), (HIGH, LOW), (HIGH, HIGH))]
     levels = [_to_complex(details)]
     for _ in range(1, LEVELS):
-        low, details = pywt.dwt2(low, _qshift(), mode="periodization")
+        low, details = _pywt().dwt2(low, _qshift(), mode="periodization")
         levels.append(_to_complex(details))
     return low, levels
 
 
 def dtcwt_inverse(low: Array, levels: list[Array], shape: tuple[int, ...]) -> Array:
     """The image of `dtcwt_forward`, of the given shape."""
-    import pywt
-
     for level in levels[:0:-1]:
-        low = pywt.idwt2((low, _from_complex(level)), _qshift(), mode="periodization")
+        low = _pywt().idwt2((low, _from_complex(level)), _qshift(), mode="periodization")
     horizontal, vertical, diagonal = (_unfold(band) for band in _from_complex(levels[0]))
     image = _filter(_unfold(low), LOW_BACK, LOW_BACK) + _filter(horizontal, LOW_BACK, HIGH_BACK)
     image += _filter(vertical, HIGH_BACK, LOW_BACK) + _filter(diagonal, HIGH_BACK, HIGH_BACK)
@@ -124,11 +117,9 @@ def dtcwt_inverse(low: Array, levels: list[Array], shape: tuple[int, ...]) -> Ar
 
 @cache
 def _qshift() -> Any:
-    import pywt
-
     low = np.array(QSHIFT)
     high = low[::-1] * (-1.0) ** np.arange(low.size)
-    return pywt.Wavelet("q-shift", filter_bank=(low, high, low[::-1], high[::-1]))
+    return _pywt().Wavelet("q-shift", filter_bank=(low, high, low[::-1], high[::-1]))
 
 
 def _filter(image: Array, along_rows: Array, along_columns: Array) -> Array:
@@ -180,8 +171,12 @@ def _trees(band: Array) -> tuple[Array, Array, Array, Array]:
 
 def _quietly(transform: Any, *args: Any, **keywords: Any) -> Any:
     """PyWavelets warns where small images meet many levels; reflection makes every level well defined."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return transform(*args, **keywords)
+
+
+def _pywt() -> Any:
+    import pywt  # a fifth of a second, which only these two methods need to wait for
+
+    return pywt

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
 from evalkit.files.write import write_bytes
 from evalkit.training.recipe import Recipe
 from evalkit.training.state import Log
@@ -12,9 +15,6 @@ from evalkit.training.state import Log
 
 def draw_curves(log: Log, recipe: Recipe, path: Path) -> None:
     """Training and validation loss over the epochs, one panel per stage, as PNG. Raises OutputError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     stages = list(dict.fromkeys(stage for _, stage, _ in log.series("train", "total")))
     figure = Figure(figsize=(4.2 * max(len(stages), 1), 3.2), layout="constrained")
     FigureCanvasAgg(figure)

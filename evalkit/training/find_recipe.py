@@ -15,8 +15,8 @@ def recipes() -> dict[str, Recipe]:
     """The built-in recipes as "<method>-<name>"."""
     folder = resources.files("evalkit.training").joinpath("recipes")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".yaml")), key=lambda f: f.name)
-    found = [parse(f.read_text(encoding="utf-8"), f.name) for f in files]
-    return {f"{recipe.method}-{recipe.name}": recipe for recipe in found}
+    built_in = [parse(f.read_text(encoding="utf-8"), f.name) for f in files]
+    return {f"{recipe.method}-{recipe.name}": recipe for recipe in built_in}
 
 
 def trainable() -> list[str]:
@@ -28,11 +28,13 @@ def load_recipe(method: str, name: str = "small", variant: str = "") -> Recipe:
     """A method's recipe by name (paper, small), or from a YAML file.
 
     Args:
+        method: in any case.
+        name: of a built-in recipe, or the path of a file that ends in .yaml or .yml.
         variant: a row of the paper's ablation.
 
     Raises:
         UnknownNameError: a method without recipes, a name that the method has no recipe of, an unknown variant.
-        DataError: a file that cannot be read or is no recipe of this method.
+        DataError: a file that cannot be read or is not a recipe of this method.
     """
     methods = {known.casefold(): known for known in trainable()}
     if method.casefold() not in methods:
@@ -67,7 +69,7 @@ def label(recipe: Recipe) -> str:
 def _varied(recipe: Recipe, variant: str) -> Recipe:
     if not variant:
         return recipe
-    from evalkit.training.system import system_class
+    from evalkit.training.system import system_class  # needs torch, without which recipes can be listed
 
     return system_class(recipe.method).varied(recipe.model_copy(update={"variant": variant}))
 

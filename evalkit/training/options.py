@@ -14,12 +14,21 @@ from evalkit.errors import UnknownNameError
 from evalkit.training.recipe import Recipe
 
 Options = TypeVar("Options")
-Row = TypeVar("Row")
+Ablation = TypeVar("Ablation")
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def updated(options: Options, values: Mapping[str, Any], recipe: Recipe) -> Options:
-    """Options with some values changed; lists become tuples. Raises UnknownNameError for a name they do not have."""
+    """Options with some values changed.
+
+    Args:
+        options: a dataclass.
+        values: name -> value, as a recipe has them; lists become tuples.
+        recipe: where they are from, for the message.
+
+    Raises:
+        UnknownNameError: a name that the options do not have.
+    """
     known = [field.name for field in fields(options)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
@@ -28,7 +37,7 @@ def updated(options: Options, values: Mapping[str, Any], recipe: Recipe) -> Opti
     return replace(options, **plain)  # type: ignore[type-var]
 
 
-def ablation_of(ablations: Mapping[str, Row], recipe: Recipe) -> Row | None:
+def ablation_of(ablations: Mapping[str, Ablation], recipe: Recipe) -> Ablation | None:
     """The ablation that the recipe names, None for the full method. Raises UnknownNameError."""
     if not recipe.variant:
         return None
@@ -38,7 +47,16 @@ def ablation_of(ablations: Mapping[str, Row], recipe: Recipe) -> Row | None:
 
 
 def built(build: Callable[..., Network], values: Mapping[str, Any], recipe: Recipe) -> Callable[..., Network]:
-    """A network's constructor with some arguments set; lists become tuples. Raises UnknownNameError."""
+    """A network's constructor with some arguments set.
+
+    Args:
+        build: the constructor.
+        values: argument -> value, as a recipe has them; lists become tuples.
+        recipe: where they are from, for the message.
+
+    Raises:
+        UnknownNameError: a name that is not one of its arguments.
+    """
     known = list(signature(build).parameters)
     for name in values:
         if name not in known:
