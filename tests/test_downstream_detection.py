@@ -22,7 +22,7 @@ from evalkit.downstream import environment
 from evalkit.downstream.detection import train as detection
 from evalkit.downstream.detection.recipe import detection_recipe
 from evalkit.downstream.detection.weights import find_weights, pretrained, read_weights
-from evalkit.downstream.splits import PARTS, Split
+from evalkit.downstream.splits import PARTS, Division
 from evalkit.errors import DataError
 from evalkit.metrics.detection import Boxes, detection_scores
 from evalkit.protocols.table.table import read_table
@@ -379,7 +379,7 @@ def test_data_set_is_laid_out_for_yolo(tmp_path):
         label.write_text(f"<a><size><width>80</width><height>60</height></size>{box if stem != 'c' else ''}</a>")
         pairs[stem] = ImagePair(stem, images[stem], images[stem], {"boxes": label})
     before = files(source)
-    data = detection.prepare_data(tmp_path / "out", pairs, images, Split(("a",), ("b",), ("c",)), load_card("M3FD"))
+    data = detection.prepare_data(tmp_path / "out", pairs, images, Division(("a",), ("b",), ("c",)), load_card("M3FD"))
     content = yaml.safe_load(data.read_text())
     assert content["names"][3] == "lamp"
     assert (data.parent / "labels/train/a.txt").read_text() == "3 0.200000 0.250000 0.200000 0.100000\n"

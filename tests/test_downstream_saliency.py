@@ -231,7 +231,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 from safetensors import safe_open  # noqa: E402
 
-from evalkit.training.loop import Trained  # noqa: E402
+from evalkit.training.loop import TrainingResult  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +364,7 @@ def test_a_network_is_trained_once_for_all_data_sets(data, tmp_path, monkeypatch
 
     def failing(recipe, root, out, **options):
         calls.append(out)
-        return Trained(out, out / "best.safetensors", [], 0, 0, 0)
+        return TrainingResult(out, out / "best.safetensors", [], 0, 0, 0)
 
     monkeypatch.setattr(evalkit.training.loop, "train", failing)
     shutil.copytree(data / "VT821", data / "VT1000")

@@ -29,9 +29,9 @@ from evalkit.downstream.segmentation.networks import (  # noqa: E402
     parameters,
     segmenter,
 )
-from evalkit.downstream.segmentation.recipe import Schedule, read_schedule, schedules  # noqa: E402
-from evalkit.downstream.segmentation.run import Found, Variant, mean_iou_of  # noqa: E402
-from evalkit.downstream.segmentation.train import Scene, Training, channel_statistics, train_segmenter  # noqa: E402
+from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules  # noqa: E402
+from evalkit.downstream.segmentation.run import SegmentationResult, Variant, mean_iou_of  # noqa: E402
+from evalkit.downstream.segmentation.train import LabelledImage, Training, channel_statistics, train_segmenter  # noqa: E402
 from evalkit.downstream.segmentation.two_streams import NETWORKS, MFNet, TwoStreamResNet  # noqa: E402
 from evalkit.metrics.segmentation import segmentation_scores  # noqa: E402
 from evalkit.protocols.plan import Settings  # noqa: E402
@@ -78,13 +78,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scenes(tmp_path_factory.mktemp("scenes"), 8, 3, 96, 64)
 
 
-def scene(root: Path, stem: str, two_streams: bool = False) -> Scene:
+def scene(root: Path, stem: str, two_streams: bool = False) -> LabelledImage:
     infrared = root / "ir" / f"{stem}.png" if two_streams else None
-    return Scene(stem, root / "vi" / f"{stem}.png", root / "Segmentation_labels" / f"{stem}.png", infrared)
+    return LabelledImage(stem, root / "vi" / f"{stem}.png", root / "Segmentation_labels" / f"{stem}.png", infrared)
 
 
 def tiny_training(root: Path, out: Path, network: str, **changes: object) -> Training:
-    schedule = Schedule.model_validate(
+    schedule = SegmentationSchedule.model_validate(
         schedules()["small"].model_dump(exclude_defaults=True) | TINY | changes
     ).model_copy(update={"network": network})
     stems = sorted(path.stem for path in (root / "vi").iterdir())
@@ -319,7 +319,7 @@ def test_small_results_are_never_set_against_published_ones() -> None:
         protocol("psfusion-table1"), {}, ["Visible"], {row.key: row}, None, False,
         quiet_settings(),
     )  # fmt: skip
-    found = Found(seeds={0: {"car IoU": float(row.printed) / 100}})
+    found = SegmentationResult(seeds={0: {"car IoU": float(row.printed) / 100}})
     (cell,) = segmentation_table.cells_of(job, row.block, small, "Visible", found, {"car": "Car"}, 16)
     assert (cell.status, cell.value) == ("other data", pytest.approx(float(row.printed)))
     assert cell.difference is None

@@ -22,7 +22,7 @@ from evalkit.errors import DataError, UnknownNameError
 from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import method_card
-from evalkit.training.data import Pairs, Place, Scene, as_tensors, augmented, is_flat, places
+from evalkit.training.data import Pairs, SamplePlace, TrainingPair, as_tensors, augmented, is_flat, places
 from evalkit.training.find_recipe import load_recipe, parse, recipes
 from evalkit.training.loop import TrainingError, plan, train
 from evalkit.training.recipe import Augment, Optimiser, RateSchedule, Recipe
@@ -96,12 +96,12 @@ def test_plateaus_agree_with_pytorch() -> None:
 # --- samples
 
 
-def drawn(height: int = 40, width: int = 56) -> Scene:
+def drawn(height: int = 40, width: int = 56) -> TrainingPair:
     random = np.random.default_rng(3)
     infrared = random.integers(0, 256, (height, width), dtype=np.uint8)
     labels = (infrared > 128).astype(np.uint8)
     box = np.array([[1, 10, 5, 20, 30]], np.float32)
-    return Scene(infrared, np.repeat(infrared[..., None], 3, axis=2), {"classes": labels}, box)
+    return TrainingPair(infrared, np.repeat(infrared[..., None], 3, axis=2), {"classes": labels}, box)
 
 
 CHANGES = {
@@ -153,11 +153,11 @@ def test_a_sample_does_not_depend_on_what_was_read_before(scenes: Path) -> None:
     pairs = find_pairs(load_card("samples"), scenes).pairs
     augment = Augment(crop=24, flip_horizontal=True)
     one, other = (Pairs(pairs, augment, seed=1) for _ in range(2))
-    wanted = Place(3, 5, 2)
+    wanted = SamplePlace(3, 5, 2)
     for _ in range(3):
-        other[Place(0, 0, 0)]
+        other[SamplePlace(0, 0, 0)]
     assert torch.equal(one[wanted]["infrared"], other[wanted]["infrared"])
-    assert not torch.equal(one[wanted]["infrared"], one[Place(4, 5, 2)]["infrared"])
+    assert not torch.equal(one[wanted]["infrared"], one[SamplePlace(4, 5, 2)]["infrared"])
 
 
 def test_an_epoch_sees_every_item_once() -> None:
@@ -189,9 +189,9 @@ def test_images_smaller_than_the_square_are_passed_over(tmp_path: Path) -> None:
         for role in ("ir", "vi"):
             write_png(tmp_path / f"{name}-{role}.png", np.full((side, side), side, np.uint8))
     pairs = [ImagePair(n, tmp_path / f"{n}-ir.png", tmp_path / f"{n}-vi.png") for n in ("small", "large")]
-    assert Pairs(pairs, Augment(crop=32))[Place(0, 0, 0)]["stem"] == "large"
+    assert Pairs(pairs, Augment(crop=32))[SamplePlace(0, 0, 0)]["stem"] == "large"
     with pytest.raises(DataError, match="no pair is as large"):
-        Pairs(pairs[:1], Augment(crop=32))[Place(0, 0, 0)]
+        Pairs(pairs[:1], Augment(crop=32))[SamplePlace(0, 0, 0)]
 
 
 # --- recipes

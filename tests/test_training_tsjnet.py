@@ -12,7 +12,14 @@ from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import CheckpointError
 from evalkit.methods.networks.tsjnet import PUBLISHED
-from evalkit.training.critics import MSRS_CLASSES, VOC_CLASSES, Detector, Segmenter, load_detector, load_segmenter
+from evalkit.training.critics import (
+    MSRS_CLASSES,
+    VOC_CLASSES,
+    DetectionCritic,
+    SegmentationCritic,
+    load_detector,
+    load_segmenter,
+)
 from evalkit.training.find_recipe import load_recipe
 from evalkit.training.loop import train
 from evalkit.training.papers.tsjnet import (
@@ -101,7 +108,10 @@ def judged(variant: str = "", **changes: object) -> TSJNetSystem:
     torch.manual_seed(0)
     system = build_system(tiny(JUDGED, variant=variant, **changes))
     torch.manual_seed(5)
-    detector, segmenter = Detector(StandInDetector()), Segmenter(StandInSegmenter(MSRS_CLASSES), MSRS_CLASSES)
+    detector, segmenter = (
+        DetectionCritic(StandInDetector()),
+        SegmentationCritic(StandInSegmenter(MSRS_CLASSES), MSRS_CLASSES),
+    )
     if system.loss.detection:
         system.detector = detector
     if system.loss.segmentation:
@@ -157,8 +167,8 @@ def test_critics_do_not_drift_over_a_run(tmp_path: Path, monkeypatch) -> None:
     made = []
 
     def load(self: TSJNetSystem, weights: Path | None) -> None:
-        self.detector = Detector(StandInDetector())
-        self.segmenter = Segmenter(StandInSegmenter(VOC_CLASSES), VOC_CLASSES)
+        self.detector = DetectionCritic(StandInDetector())
+        self.segmenter = SegmentationCritic(StandInSegmenter(VOC_CLASSES), VOC_CLASSES)
         made.extend((critic, states(critic)) for critic in (self.detector, self.segmenter))
 
     monkeypatch.setattr(TSJNetSystem, "load_critics", load)
@@ -194,7 +204,7 @@ def torch_keys(path: Path) -> list[str]:
 
 def test_the_detector_sees_three_channels_and_coco_numbers() -> None:
     network = StandInDetector()
-    detector = Detector(network)
+    detector = DetectionCritic(network)
     image, sample = torch.rand(2, 1, 32, 32), batch()
     losses = detector.eval()(image, sample["boxes"])
     images, targets = network.shown
@@ -209,7 +219,7 @@ def test_the_detector_sees_three_channels_and_coco_numbers() -> None:
 
 def test_the_segmenter_sees_imagenets_normalisation() -> None:
     network = StandInSegmenter(9)
-    segmenter = Segmenter(network, 9).train()
+    segmenter = SegmentationCritic(network, 9).train()
     assert not network.training
     segmenter(torch.full((1, 1, 8, 8), 0.485))
     expected = [0, (0.485 - 0.456) / 0.224, (0.485 - 0.406) / 0.225]
@@ -218,7 +228,7 @@ def test_the_segmenter_sees_imagenets_normalisation() -> None:
 
 def test_labels_are_integers_of_the_segmenters_classes() -> None:
     labels = torch.arange(9)[None, None]
-    own, voc = (Segmenter(StandInSegmenter(n), n) for n in (MSRS_CLASSES, VOC_CLASSES))
+    own, voc = (SegmentationCritic(StandInSegmenter(n), n) for n in (MSRS_CLASSES, VOC_CLASSES))
     assert torch.equal(own.labels(labels), labels)
     # VOC: 2 bicycle, 7 car, 15 person
     assert voc.labels(labels).flatten().tolist() == [0, 7, 15, 2, 0, 0, 0, 0, 0]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from evalkit.data.card import Card, LabelKind, load_card
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, find_pairs
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
-from evalkit.downstream.splits import Split
+from evalkit.downstream.splits import Division
 from evalkit.errors import EvalkitError, OutputError
 from evalkit.files.names import file_name
 from evalkit.methods.fuse import ClassicalFuser
@@ -43,7 +43,7 @@ class Images:
             (pair.stem, self.hashes[pair.infrared], self.hashes[pair.visible]) for pair in self.pairs.pairs
         )
 
-    def dataset_fields(self, split: Split, how: str) -> dict[str, Any]:
+    def dataset_fields(self, split: Division, how: str) -> dict[str, Any]:
         """What a record says of the data set and of the lists, which were drawn in the way named."""
         return {
             "name": self.pairs.dataset,
@@ -57,7 +57,7 @@ class Images:
             "parts": split.counts,
         }
 
-    def method_fields(self, row: Row, job: Job, split: Split, hole: str) -> dict[str, Any]:
+    def method_fields(self, row: Row, job: Job, split: Division, hole: str) -> dict[str, Any]:
         """What a record says of a row's images, which a hole has none of."""
         return {
             "name": row.method,

@@ -29,7 +29,7 @@ BLOCK = 20  # frames that stay together
 
 
 @dataclass(frozen=True)
-class Split:
+class Division:
     """Stems of the three parts, each in natural order."""
 
     train: tuple[str, ...]
@@ -67,7 +67,7 @@ def divide(
     seed: int = 0,
     strata: Mapping[str, str] | None = None,
     block: int = BLOCK,
-) -> Split:
+) -> Division:
     """Fixed lists for training, validation and test.
 
     Args:
@@ -102,7 +102,7 @@ def divide(
         raise EvalkitError(
             f"{len(ordered)} pairs divided {ratio} ({kind}) leave nothing for {' and '.join(empty)}: more are needed."
         )
-    return Split(*(tuple(sorted(parts[part], key=natural_key)) for part in PARTS))
+    return Division(*(tuple(sorted(parts[part], key=natural_key)) for part in PARTS))
 
 
 def _shares(ratio: str) -> tuple[int, ...]:

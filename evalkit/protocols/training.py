@@ -16,7 +16,7 @@ from evalkit.protocols.schema import Protocol
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
-    from evalkit.training.loop import Trained
+    from evalkit.training.loop import TrainingResult
     from evalkit.training.recipe import Recipe
 
 
@@ -55,7 +55,7 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
 
 def train_network(
     method: str, chosen: Protocol, settings: Settings, root: Path, sample: bool
-) -> tuple[Recipe, Trained] | str:
+) -> tuple[Recipe, TrainingResult] | str:
     """The row's network, trained, or the reason why it cannot be.
 
     It is trained once for all data sets of the run, in OUT/training/<method>; an interrupted training goes on. In a
@@ -113,6 +113,6 @@ def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings
     return NetworkFuser(name, method, hashes, [weights], device, settings.workers, settings.recolour, settings.device)
 
 
-def _train_there(learn: Callable[..., Trained], unit: tuple[Recipe, Path, Path]) -> Trained:
+def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, Path, Path]) -> TrainingResult:
     """A training as a unit of work: one that another worker began goes on."""
     return learn(*unit)

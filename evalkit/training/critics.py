@@ -90,7 +90,7 @@ def load_classifier(content: Any, path: Path) -> ResNet50:
     return network
 
 
-class Detector(nn.Module):
+class DetectionCritic(nn.Module):
     """A Faster R-CNN's losses for gray images. It never changes.
 
     It is always in training mode, the only one in which torchvision gives losses, but for normalisation and dropout.
@@ -105,7 +105,7 @@ class Detector(nn.Module):
         self.network, self.ids = network, tuple(ids)
         self.train()
 
-    def train(self, mode: bool = True) -> Detector:
+    def train(self, mode: bool = True) -> DetectionCritic:
         super().train(True)
         freeze(self.network)
         return self
@@ -129,7 +129,7 @@ class Detector(nn.Module):
         return self.network(list(image.repeat(1, 3, 1, 1)), targets)
 
 
-class Segmenter(nn.Module):
+class SegmentationCritic(nn.Module):
     """A segmenter's answer to gray images, and the labels it was trained on. It never changes.
 
     Args:
@@ -151,7 +151,7 @@ class Segmenter(nn.Module):
         freeze(self)
         self.train(False)
 
-    def train(self, mode: bool = True) -> Segmenter:
+    def train(self, mode: bool = True) -> SegmentationCritic:
         return super().train(False)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -168,7 +168,7 @@ class Segmenter(nn.Module):
         return self.numbers[classes]
 
 
-def load_detector(content: Any, path: Path) -> Detector:
+def load_detector(content: Any, path: Path) -> DetectionCritic:
     """Faster R-CNN with a ResNet-50 and an FPN, with torchvision's COCO weights or others of 91 classes.
 
     Its box head is the trained one: a new one would measure noise.
@@ -185,10 +185,10 @@ def load_detector(content: Any, path: Path) -> Detector:
         if isinstance(module, norm):
             module.eps = 0.0  # as those weights were made
     load_strictly(network, as_state(content, path), str(path))
-    return Detector(network)
+    return DetectionCritic(network)
 
 
-def load_segmenter(content: Any, path: Path) -> Segmenter:
+def load_segmenter(content: Any, path: Path) -> SegmentationCritic:
     """DeepLabV3 with a ResNet-101: torchvision's weights with the 21 classes of VOC, or fine-tuned ones with MSRS' 9.
 
     Raises:
@@ -204,7 +204,7 @@ def load_segmenter(content: Any, path: Path) -> Segmenter:
     auxiliary = any(key.startswith("aux_classifier.") for key in state)
     network = build(weights=None, weights_backbone=None, num_classes=len(last), aux_loss=auxiliary)
     load_strictly(network, state, str(path))
-    return Segmenter(network, len(last))
+    return SegmentationCritic(network, len(last))
 
 
 def _torchvision(module: str) -> Any:

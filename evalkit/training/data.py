@@ -28,7 +28,7 @@ Batch = dict[str, Any]
 salient (N, 1, H, W) in [0, 1], boxes, a list of (K, 5): class, left, top, right, bottom in pixels."""
 
 
-class Place(NamedTuple):
+class SamplePlace(NamedTuple):
     """Which sample: epoch and position in it draw the random numbers; `item` is a pair, or a square of one."""
 
     epoch: int
@@ -37,7 +37,7 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Scene:
+class TrainingPair:
     """One pair in memory."""
 
     infrared: NDArray[np.uint8]  # (H, W)
@@ -50,7 +50,7 @@ class Scene:
         maps = sum(m.nbytes for m in self.maps.values())
         return self.infrared.nbytes + self.visible.nbytes + maps
 
-    def cut(self, top: int, left: int, height: int, width: int) -> Scene:
+    def cut(self, top: int, left: int, height: int, width: int) -> TrainingPair:
         part = np.s_[top : top + height, left : left + width]
         boxes = None
         if self.boxes is not None:
@@ -58,9 +58,9 @@ class Scene:
             boxes[:, 1::2] = boxes[:, 1::2].clip(0, width)
             boxes[:, 2::2] = boxes[:, 2::2].clip(0, height)
             boxes = boxes[(boxes[:, 3] - boxes[:, 1] >= 2) & (boxes[:, 4] - boxes[:, 2] >= 2)]
-        return Scene(self.infrared[part], self.visible[part], {k: m[part] for k, m in self.maps.items()}, boxes)
+        return TrainingPair(self.infrared[part], self.visible[part], {k: m[part] for k, m in self.maps.items()}, boxes)
 
-    def resized(self, side: int) -> Scene:
+    def resized(self, side: int) -> TrainingPair:
         height, width = self.infrared.shape
         shrinks = side < min(height, width)
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -72,9 +72,9 @@ class Scene:
         if boxes is not None:
             boxes = boxes * np.array([1, side / width, side / height, side / width, side / height], np.float32)
         infrared, visible = (cv2.resize(i, (side, side), interpolation=how) for i in (self.infrared, self.visible))
-        return Scene(infrared, visible, maps, boxes)
+        return TrainingPair(infrared, visible, maps, boxes)
 
-    def flipped(self, axis: int) -> Scene:
+    def flipped(self, axis: int) -> TrainingPair:
         boxes = self.boxes
         if boxes is not None:
             boxes, side = boxes.copy(), self.infrared.shape[axis]
@@ -82,13 +82,13 @@ class Scene:
             boxes[:, low], boxes[:, high] = side - self.boxes[:, high], side - self.boxes[:, low]  # type: ignore[index]
         return self._mapped(lambda image: np.flip(image, axis), boxes)
 
-    def toned(self, infrared: float, visible: float) -> Scene:
+    def toned(self, infrared: float, visible: float) -> TrainingPair:
         """Gray levels in [0, 1] to these powers, so that either image may be the brighter one."""
         levels = np.arange(256) / 255
         of_infrared, of_visible = (np.rint(255 * levels**power).astype(np.uint8) for power in (infrared, visible))
-        return Scene(of_infrared[self.infrared], of_visible[self.visible], self.maps, self.boxes)
+        return TrainingPair(of_infrared[self.infrared], of_visible[self.visible], self.maps, self.boxes)
 
-    def turned(self, quarters: int) -> Scene:
+    def turned(self, quarters: int) -> TrainingPair:
         """By a multiple of 90 degrees, counter-clockwise."""
         boxes = self.boxes
         if boxes is not None:
@@ -99,16 +99,16 @@ class Scene:
                 )
         return self._mapped(lambda image: np.rot90(image, quarters), boxes)
 
-    def _mapped(self, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], boxes: NDArray | None) -> Scene:
+    def _mapped(self, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], boxes: NDArray | None) -> TrainingPair:
         maps = {kind: change(m) for kind, m in self.maps.items()}
-        return Scene(change(self.infrared), change(self.visible), maps, boxes)
+        return TrainingPair(change(self.infrared), change(self.visible), maps, boxes)
 
 
-def read_scene(pair: ImagePair, labels: Sequence[str], classes: Sequence[LabelClass] = ()) -> Scene:
+def read_scene(pair: ImagePair, labels: Sequence[str], classes: Sequence[LabelClass] = ()) -> TrainingPair:
     """A pair with its labels. Raises DataError for what cannot be read or is missing."""
     infrared, visible = read_pair(pair)
     colour = visible if visible.ndim == 3 else np.repeat(visible[..., None], 3, axis=2)
-    scene = Scene(to_gray(infrared), colour)
+    scene = TrainingPair(to_gray(infrared), colour)
     height, width = scene.infrared.shape
     for kind in labels:
         path = pair.labels.get(kind)
@@ -127,7 +127,7 @@ def read_scene(pair: ImagePair, labels: Sequence[str], classes: Sequence[LabelCl
     return scene
 
 
-def augmented(scene: Scene, augment: Augment, random: np.random.Generator | None) -> Scene:
+def augmented(scene: TrainingPair, augment: Augment, random: np.random.Generator | None) -> TrainingPair:
     """One random view of a scene; without random numbers the middle of it, neither flipped nor turned."""
     height, width = scene.infrared.shape
     if augment.resize:
@@ -154,7 +154,7 @@ def augmented(scene: Scene, augment: Augment, random: np.random.Generator | None
     return scene
 
 
-def _random_part(scene: Scene, area: tuple[float, float], random: np.random.Generator) -> Scene:
+def _random_part(scene: TrainingPair, area: tuple[float, float], random: np.random.Generator) -> TrainingPair:
     """A part with a share of the area within these bounds and sides in a relation from 3:4 to 4:3."""
     height, width = scene.infrared.shape
     share = random.uniform(*area)
@@ -165,7 +165,7 @@ def _random_part(scene: Scene, area: tuple[float, float], random: np.random.Gene
 
 
 class Pairs(Dataset):
-    """Samples by `Place`, as float tensors; decoded images are kept up to CACHE bytes."""
+    """Samples by `SamplePlace`, as float tensors; decoded images are kept up to CACHE bytes."""
 
     def __init__(
         self,
@@ -178,14 +178,14 @@ class Pairs(Dataset):
     ) -> None:
         self.pairs, self.augment, self.labels, self.classes = list(pairs), augment, tuple(labels), list(classes)
         self.seed, self.random = seed, random
-        self.kept: dict[int, Scene] = {}
+        self.kept: dict[int, TrainingPair] = {}
         self.kept_bytes = 0
         self.squares = self._grid() if augment.stride else None
 
     def __len__(self) -> int:
         return len(self.pairs if self.squares is None else self.squares)
 
-    def scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> TrainingPair:
         if index not in self.kept:
             scene = read_scene(self.pairs[index], self.labels, self.classes)
             if self.kept_bytes + scene.size > CACHE:
@@ -193,7 +193,7 @@ class Pairs(Dataset):
             self.kept[index], self.kept_bytes = scene, self.kept_bytes + scene.size
         return self.kept[index]
 
-    def __getitem__(self, place: Place) -> Batch:
+    def __getitem__(self, place: SamplePlace) -> Batch:
         random = np.random.default_rng((self.seed, place.epoch, place.position)) if self.random else None
         if self.squares is not None:
             index, top, left = self.squares[place.item]
@@ -205,7 +205,7 @@ class Pairs(Dataset):
             scene = augmented(scene, self.augment, random)
         return as_tensors(scene, self.pairs[index].stem)
 
-    def _large_enough(self, index: int) -> tuple[int, Scene]:
+    def _large_enough(self, index: int) -> tuple[int, TrainingPair]:
         """The pair, or the next one that the square fits into."""
         side = self.augment.crop or 0
         for offset in range(len(self.pairs)):
@@ -240,7 +240,7 @@ def is_flat(image: NDArray, least: float) -> bool:
     return bool(high == 0 or (high - low) / high < least)
 
 
-def as_tensors(scene: Scene, stem: str) -> Batch:
+def as_tensors(scene: TrainingPair, stem: str) -> Batch:
     """A scene as a sample."""
     sample: Batch = {
         "infrared": torch.from_numpy(scene.infrared.astype(np.float32) / 255)[None],
@@ -272,7 +272,7 @@ def collate(samples: Sequence[Batch]) -> Batch:
     return batch
 
 
-def places(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> list[list[Place]]:
+def places(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> list[list[SamplePlace]]:
     """The batches of one epoch: all items in random order, what does not fill a batch left out.
 
     With `steps` there are that many batches, going through the items as often as it takes.
@@ -287,10 +287,10 @@ def places(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> 
     order: list[int] = []
     while len(order) < steps * batch:
         order += random.permutation(count).tolist()
-    samples = [Place(epoch, position, item) for position, item in enumerate(order)]
+    samples = [SamplePlace(epoch, position, item) for position, item in enumerate(order)]
     return [samples[i * batch : (i + 1) * batch] for i in range(steps)]
 
 
-def batches(data: Pairs, wanted: list[list[Place]], workers: int) -> Iterator[Batch]:
+def batches(data: Pairs, wanted: list[list[SamplePlace]], workers: int) -> Iterator[Batch]:
     """The batches, read ahead by worker processes where there are any."""
     return iter(DataLoader(data, batch_sampler=wanted, collate_fn=collate, num_workers=workers))

@@ -29,7 +29,7 @@ from evalkit.methods.checkpoints import load_strictly
 from evalkit.methods.fuse import choose_device
 from evalkit.provenance import version
 from evalkit.training.curves import draw_curves
-from evalkit.training.data import Batch, Pairs, Place, batches, collate, places
+from evalkit.training.data import Batch, Pairs, SamplePlace, batches, collate, places
 from evalkit.training.recipe import Augment, Optimiser, Recipe, Stage
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import (
@@ -53,7 +53,7 @@ class TrainingError(EvalkitError):
 
 
 @dataclass
-class Trained:
+class TrainingResult:
     """What a run gave.
 
     Attributes:
@@ -144,7 +144,7 @@ def make_optimiser(part: nn.Module, settings: Optimiser, no_decay: Sequence[Tens
     return (Adam if settings.kind == "adam" else AdamW)(groups, lr=settings.lr)
 
 
-class Run:
+class TrainingRun:
     """A training run; `train` makes and runs it."""
 
     def __init__(self, recipe: Recipe, fabric: Fabric, data_root: Path, out: Path, weights: Path | None, workers: int):
@@ -225,7 +225,7 @@ class Run:
         """This process's share of the epoch's batches, from one step on."""
         data, world = self.data_for(leg.stage), self.fabric.world_size
         wanted = places(len(data), self.recipe.batch * world, self.recipe.steps, self.recipe.seed, epoch)[start:]
-        own: list[list[Place]] = [batch[self.fabric.global_rank :: world] for batch in wanted]
+        own: list[list[SamplePlace]] = [batch[self.fabric.global_rank :: world] for batch in wanted]
         return batches(data, own, self.workers)
 
     # --- learning
@@ -308,7 +308,7 @@ class Run:
             self.system.network.load_state_dict(self.weights())
         self.system.eval()
         sums: dict[str, float] = {}
-        wanted = [Place(0, i, i) for i in range(len(data.pairs))]
+        wanted = [SamplePlace(0, i, i) for i in range(len(data.pairs))]
         groups = [wanted[i : i + self.recipe.batch] for i in range(0, len(wanted), self.recipe.batch)]
         for group in groups:
             batch = self.fabric.to_device(collate([data[place] for place in group]))
@@ -383,7 +383,7 @@ def train(
     existing: str = "reuse",
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
     tell: Callable[[str], None] = lambda text: None,
-) -> Trained:
+) -> TrainingResult:
     """Train a network by its recipe, or finish what an interrupted run in the same folder began.
 
     Args:
@@ -414,14 +414,14 @@ def train(
     if workers is None:
         workers = 0 if chosen == "cpu" else 4
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    run = Run(recipe, fabric, Path(data_root), Path(out), weights, workers)
+    run = TrainingRun(recipe, fabric, Path(data_root), Path(out), weights, workers)
     start, resumed = time.monotonic(), run.progress.epoch
     left = sum(run.steps_of(leg.stage) for leg in run.legs[resumed:]) - run.progress.step
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(fabric.device)
     made = sum(1 for _ in progress(run.steps(tell), left, f"train {recipe.title}"))
     seconds = time.monotonic() - start
-    return Trained(
+    return TrainingResult(
         folder=Path(out),
         weights=Path(out) / BEST,
         losses=run.losses,

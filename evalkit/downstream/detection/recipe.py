@@ -12,7 +12,7 @@ from evalkit.errors import DataError, UnknownNameError
 from evalkit.files.read import model_from_yaml, read_text
 
 
-class Scenes(BaseModel):
+class SampleScenes(BaseModel):
     """The generated scenes that a sample run learns from and is tested on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +50,7 @@ class DetectionRecipe(BaseModel):
     options: dict[str, Annotated[int | float, Field(ge=0)]] = Field(
         default={}, description="further ones of ultralytics"
     )
-    scenes: Scenes
+    scenes: SampleScenes
 
     @property
     def hash(self) -> str:

@@ -24,7 +24,7 @@ from evalkit.downstream.detection.train import (
 )
 from evalkit.downstream.detection.weights import find_weights
 from evalkit.downstream.images import Images, attempted, conditions, folder, fused_images, pairs_by_stem, sample_root
-from evalkit.downstream.splits import Split, divide
+from evalkit.downstream.splits import Division, divide
 from evalkit.downstream.spread import Score, mean_and_spread, paired_bootstrap, remembered
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
@@ -44,7 +44,7 @@ BASELINE = "Visible"  # the row that differences are taken to
 
 
 @dataclass
-class Found:
+class DetectionResult:
     """What was measured of one row: column -> value per seed, and columns -> why there is none."""
 
     seeds: dict[int, dict[str, float]] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Found:
     hole: str = ""
 
 
-class Run:
+class DetectionRun:
     """One data set: its lists, its rows' images, and the detectors."""
 
     def __init__(self, job: Job, dataset: str, use: DatasetUse, recipe: DetectionRecipe, variant: str) -> None:
@@ -66,18 +66,18 @@ class Run:
         self.images: Images = fused_images(job, dataset, use, "boxes", root)
         stems = tuple(pair.stem for pair in self.images.pairs.pairs)
         self.strata = conditions(dataset, stems)
-        self.split: Split = divide(stems, recipe.ratio, recipe.split, recipe.split_seed, self.strata)
+        self.split: Division = divide(stems, recipe.ratio, recipe.split, recipe.split_seed, self.strata)
         self.conditions = list(dict.fromkeys(filter(None, self.strata.values())))
         self.out = folder(job.settings.out, "detection", dataset, variant)
         self.split.write(self.out / "split.csv")
         self.names = [label.name for label in self.images.card.detection]
         self.device = choose_device(job.settings.device)
 
-    def measure(self) -> dict[str, Found]:
+    def measure(self) -> dict[str, DetectionResult]:
         """Method -> what was found; trains what is not trained yet."""
         settings = self.job.settings
         rows = [row for row in self.images.rows if not row.hole]
-        results = {row.method: Found(hole=row.hole) for row in self.images.rows}
+        results = {row.method: DetectionResult(hole=row.hole) for row in self.images.rows}
         pairs = pairs_by_stem(self.images)
         jobs = {}
         places = {row.method: self.out / file_name(row.method) for row in rows}
@@ -147,7 +147,7 @@ class Run:
                 holes[f"mean ({condition})"] = part["holes"][f"m{AP50}"]
         return {name: value for name, value in scores.items() if name not in holes}, holes
 
-    def differences(self, results: Mapping[str, Found]) -> None:
+    def differences(self, results: Mapping[str, DetectionResult]) -> None:
         """differences.json: mAP50 of each method minus that of Visible, with the interval of a paired bootstrap."""
         if BASELINE not in results or results[BASELINE].hole or "mean" in results[BASELINE].holes:
             return
@@ -164,13 +164,13 @@ class Run:
         text = {"of": f"mean {AP50}", "minus": BASELINE, "images": len(stems), "recipe": self.recipe.summary}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
 
-    def drawn(self, stems: list[str], found: Found) -> Score:
+    def drawn(self, stems: list[str], found: DetectionResult) -> Score:
         """Mean AP50 over the seeds on drawn images; a repeated image counts as another one."""
         truth = [self.truth[stem] for stem in stems]
         seeds = [DrawnAP50([boxes[stem] for stem in stems], truth, len(self.names)) for boxes in found.boxes.values()]
         return lambda draw: float(np.mean([one(draw) for one in seeds]))
 
-    def record(self, row: Row, found: Found, started: str) -> Record:
+    def record(self, row: Row, found: DetectionResult, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on."""
         hole = found.hole
         columns = [*self.names, "mean", *(f"mean ({c})" for c in self.conditions)]

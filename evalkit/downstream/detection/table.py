@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from evalkit.data.card import load_card
 from evalkit.downstream.detection.recipe import DetectionRecipe, detection_recipe
-from evalkit.downstream.detection.run import AP50, Found, Run
+from evalkit.downstream.detection.run import AP50, DetectionResult, DetectionRun
 from evalkit.downstream.environment import missing
 from evalkit.downstream.images import printed_classes
 from evalkit.downstream.spread import mean_and_spread
@@ -44,13 +44,13 @@ def fill(job: Job, table: Table) -> None:
         try:
             if reason := missing("detection"):
                 raise EvalkitError(reason)
-            run = Run(job, dataset, use, recipe, variant)
+            run = DetectionRun(job, dataset, use, recipe, variant)
         except (OutputError, UnknownNameError):
             raise
         except EvalkitError as error:
             for method in job.methods:
                 table.cells += cells_of(
-                    job, block, method, Found(hole=job.settings.named(str(error))), printed, recipe, 0
+                    job, block, method, DetectionResult(hole=job.settings.named(str(error))), printed, recipe, 0
                 )
             continue
         table.pairs[block] = len(run.images.pairs.pairs)
@@ -94,7 +94,7 @@ def cells_of(
     job: Job,
     block: str,
     method: str,
-    found: Found,
+    found: DetectionResult,
     printed: Mapping[str, str],
     recipe: DetectionRecipe,
     images: int,

@@ -24,7 +24,7 @@ from evalkit.data.pairs import ImagePair
 from evalkit.downstream.detection.recipe import DetectionRecipe
 from evalkit.downstream.detection.weights import pretrained
 from evalkit.downstream.environment import calm, ultralytics
-from evalkit.downstream.splits import PARTS, Split
+from evalkit.downstream.splits import PARTS, Division
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_text
 from evalkit.methods.fuse import digest
@@ -51,7 +51,7 @@ class TrainJob:
 
 
 def prepare_data(
-    folder: Path, pairs: Mapping[str, ImagePair], images: Mapping[str, Path], split: Split, card: Card
+    folder: Path, pairs: Mapping[str, ImagePair], images: Mapping[str, Path], split: Division, card: Card
 ) -> Path:
     """A data set in the layout of YOLO packages: images/<part>/<stem>.png, labels/<part>/<stem>.txt, data.yaml.
 
@@ -95,7 +95,9 @@ def _place_image(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def job_key(recipe: DetectionRecipe, seed: int, split: Split, images_hash: str, labels_hash: str, weights: str) -> str:
+def job_key(
+    recipe: DetectionRecipe, seed: int, split: Division, images_hash: str, labels_hash: str, weights: str
+) -> str:
     """What a trained detector depends on."""
     package = ultralytics().__version__
     return digest(REVISION, package, recipe.hash, seed, split.hash, images_hash, labels_hash, weights)

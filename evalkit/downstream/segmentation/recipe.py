@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from evalkit.downstream.detection.recipe import Scenes
+from evalkit.downstream.detection.recipe import SampleScenes
 from evalkit.downstream.segmentation.networks import segmenter
 from evalkit.files.read import model_from_yaml, read_text
 
 
-class Schedule(BaseModel):
+class SegmentationSchedule(BaseModel):
     """How a network is trained. Sizes are (width, height)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,11 +39,11 @@ class Schedule(BaseModel):
     class_weights: tuple[float, ...] = Field(default=(), description="of the cross-entropy; equal when not given")
     seeds: int = Field(default=3, ge=1)
     lists: str = Field(default="10:2:6", description="training:validation:test where a data set is divided here")
-    scenes: Scenes = Scenes(count=72, seed=0, width=320, height=240)
+    scenes: SampleScenes = SampleScenes(count=72, seed=0, width=320, height=240)
     open: str = ""
 
     @model_validator(mode="after")
-    def _one_length(self) -> Schedule:
+    def _one_length(self) -> SegmentationSchedule:
         if (self.epochs is None) == (self.iterations is None):
             raise ValueError("epochs or iterations, one of the two")
         if self.iterations and self.warm_up >= self.iterations:
@@ -71,17 +71,17 @@ def schedules() -> dict[str, Any]:
     text = resources.files("evalkit.downstream").joinpath("recipes", "segmentation.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     return {
-        "small": Schedule.model_validate(content["small"]),
+        "small": SegmentationSchedule.model_validate(content["small"]),
         "paper": {
-            name: {variant: Schedule.model_validate(fields) for variant, fields in variants.items()}
+            name: {variant: SegmentationSchedule.model_validate(fields) for variant, fields in variants.items()}
             for name, variants in content["paper"].items()
         },
     }
 
 
-def read_schedule(path: Path) -> Schedule:
+def read_schedule(path: Path) -> SegmentationSchedule:
     """A schedule from a reader's own YAML file: the fields of `small`, or some of them. Raises DataError."""
     small = schedules()["small"].model_dump(exclude_defaults=True)
-    schedule = model_from_yaml(Schedule, read_text(path), f"the recipe {path}", small, "segmentation")
+    schedule = model_from_yaml(SegmentationSchedule, read_text(path), f"the recipe {path}", small, "segmentation")
     segmenter(schedule.network)
     return schedule

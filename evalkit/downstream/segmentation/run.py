@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from evalkit.data.pairs import file_hash
 from evalkit.downstream.images import attempted, folder
 from evalkit.downstream.segmentation.networks import find_weights, segmenter
-from evalkit.downstream.segmentation.recipe import Schedule
-from evalkit.downstream.segmentation.scenes import Scenes
-from evalkit.downstream.segmentation.train import REVISION, Trained, Training, finished, train_segmenter
+from evalkit.downstream.segmentation.recipe import SegmentationSchedule
+from evalkit.downstream.segmentation.scenes import SegmentationScenes
+from evalkit.downstream.segmentation.train import REVISION, TrainedSegmenter, Training, finished, train_segmenter
 from evalkit.downstream.spread import mean_and_spread, paired_bootstrap
 from evalkit.errors import EvalkitError
 from evalkit.files.write import write_text
@@ -41,24 +41,24 @@ class Variant:
     """A network as a block of the table."""
 
     name: str  # "SegNeXt-Base", or "SegNeXt-T, recipe small"
-    schedule: Schedule
+    schedule: SegmentationSchedule
     published: bool
 
 
 @dataclass
-class Found:
+class SegmentationResult:
     """What was measured of one row: per seed, column -> value; column -> why it has none; or why the row has none."""
 
     seeds: dict[int, dict[str, float]] = field(default_factory=dict)
-    trained: dict[int, Trained] = field(default_factory=dict)
+    trained: dict[int, TrainedSegmenter] = field(default_factory=dict)
     holes: dict[str, str] = field(default_factory=dict)
     hole: str = ""
 
 
-class Run:
+class SegmentationRun:
     """A network on these methods' images of a data set; one of two streams on the sources."""
 
-    def __init__(self, job: Job, scenes: Scenes, variant: Variant, methods: Collection[str]) -> None:
+    def __init__(self, job: Job, scenes: SegmentationScenes, variant: Variant, methods: Collection[str]) -> None:
         self.job, self.scenes, self.variant, self.schedule = job, scenes, variant, variant.schedule
         self.two_streams = segmenter(self.schedule.network).streams == 2
         self.rows = [row for row in scenes.images.rows if row.method in methods]
@@ -87,10 +87,10 @@ class Run:
         scenes = self.scenes.of(row, self.two_streams)
         return Training(self.schedule, scenes, self.scenes.names, place, seed, key, self.weights, self.device)
 
-    def measure(self) -> dict[str, Found]:
+    def measure(self) -> dict[str, SegmentationResult]:
         """Method -> what was found; trains what is not trained yet."""
         settings = self.job.settings
-        results = {row.method: Found(hole=row.hole) for row in self.rows}
+        results = {row.method: SegmentationResult(hole=row.hole) for row in self.rows}
         jobs = {
             (row.method, seed): self.training(row, seed)
             for seed in range(self.schedule.seeds)  # all rows with one seed first: what is stopped early compares
@@ -146,7 +146,7 @@ class Run:
             scores |= {column: value for column, value in values.items() if not reasons[column]}
         return scores, holes
 
-    def differences(self, results: dict[str, Found]) -> None:
+    def differences(self, results: dict[str, SegmentationResult]) -> None:
         """differences.json: mIoU of each method minus that of Visible, with the interval of a paired bootstrap."""
         base = results.get(BASELINE)
         if base is None or base.hole or not base.trained:
@@ -164,7 +164,7 @@ class Run:
         text = {"of": OF, "minus": BASELINE, "images": len(stems), "network": self.variant.name}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
 
-    def record(self, row: Row, found: Found, recipe: str, started: str) -> Record:
+    def record(self, row: Row, found: SegmentationResult, recipe: str, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on."""
         scenes, images = self.scenes, self.scenes.images
         scores, spread, holes = {}, {}, {}
@@ -207,7 +207,7 @@ class Run:
         )
 
 
-def stacked(trained: Iterable[Trained], stems: Sequence[str]) -> NDArray[np.int64]:
+def stacked(trained: Iterable[TrainedSegmenter], stems: Sequence[str]) -> NDArray[np.int64]:
     """(seeds, images, C, C) pixel counts."""
     return np.stack([np.stack([one.counts[stem] for stem in stems]) for one in trained])
 

@@ -10,9 +10,9 @@ import numpy as np
 from evalkit.data.check import read_mask
 from evalkit.data.pairs import PairSet, combine_hashes
 from evalkit.downstream.images import Images, conditions, fused_images, pairs_by_stem, sample_root
-from evalkit.downstream.segmentation.recipe import Schedule
-from evalkit.downstream.segmentation.train import PARTS, Scene
-from evalkit.downstream.splits import Kind, Split, divide
+from evalkit.downstream.segmentation.recipe import SegmentationSchedule
+from evalkit.downstream.segmentation.train import PARTS, LabelledImage
+from evalkit.downstream.splits import Division, Kind, divide
 from evalkit.errors import DataError, EvalkitError
 from evalkit.protocols.plan import Row
 from evalkit.protocols.schema import DatasetUse
@@ -21,10 +21,10 @@ from evalkit.protocols.tasks import Job
 LONG = 200  # pairs from which on the held-out ones are runs of neighbours
 
 
-class Scenes:
+class SegmentationScenes:
     """The labelled pairs of a data set in their parts, and the images of every row."""
 
-    def __init__(self, job: Job, dataset: str, use: DatasetUse, schedule: Schedule, small: bool) -> None:
+    def __init__(self, job: Job, dataset: str, use: DatasetUse, schedule: SegmentationSchedule, small: bool) -> None:
         self.job = job
         if job.sample:
             drawn = schedule.scenes
@@ -47,7 +47,9 @@ class Scenes:
             seen[np.unique(read_mask(masks[stem]))] = True
         return [i for i in range(len(self.names)) if seen[i]]
 
-    def _parts(self, dataset: str, use: DatasetUse, schedule: Schedule, small: bool) -> tuple[Images, Split, str]:
+    def _parts(
+        self, dataset: str, use: DatasetUse, schedule: SegmentationSchedule, small: bool
+    ) -> tuple[Images, Division, str]:
         job = self.job
         assert job.root is not None
 
@@ -66,25 +68,25 @@ class Scenes:
             return divided, split, how + f"divided {schedule.lists} within day and night"
         if "val" in names:
             val = images("val")
-            split = Split(*(tuple(p.stem for p in part.pairs.pairs) for part in (train, val, test)))
+            split = Division(*(tuple(p.stem for p in part.pairs.pairs) for part in (train, val, test)))
             return merged([train, val, test]), split, "the data set's own train, val and test lists"
         stems = [pair.stem for pair in train.pairs.pairs]
         kind: Kind = "sequence" if len(stems) >= LONG else "random"
         held = divide(stems, "8:1:1", kind, strata=conditions(dataset, tuple(stems))).val
         kept = tuple(stem for stem in stems if stem not in set(held))
-        split = Split(kept, held, tuple(pair.stem for pair in test.pairs.pairs))
+        split = Division(kept, held, tuple(pair.stem for pair in test.pairs.pairs))
         return merged([train, test]), split, f"a tenth of the training split held out ({kind})"
 
-    def _divided(self, images: Images, lists: str) -> tuple[Images, Split]:
+    def _divided(self, images: Images, lists: str) -> tuple[Images, Division]:
         stems = tuple(pair.stem for pair in images.pairs.pairs)
         return images, divide(stems, lists, strata=conditions(images.pairs.dataset, stems))
 
-    def of(self, row: Row, two_streams: bool) -> dict[str, list[Scene]]:
+    def of(self, row: Row, two_streams: bool) -> dict[str, list[LabelledImage]]:
         """The scenes of each part as a network sees them."""
         pairs = pairs_by_stem(self.images)
         return {
             part: [
-                Scene(
+                LabelledImage(
                     s,
                     row.fused[s].absolute(),
                     pairs[s].labels["classes"].absolute(),

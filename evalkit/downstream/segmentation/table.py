@@ -7,8 +7,16 @@ from pathlib import Path
 from evalkit.data.card import load_card
 from evalkit.downstream.environment import missing
 from evalkit.downstream.segmentation.networks import segmenter
-from evalkit.downstream.segmentation.recipe import Schedule, read_schedule, schedules
-from evalkit.downstream.segmentation.run import FEATURE_LEVEL, MEASURES, SHOWN, Found, Run, Scenes, Variant
+from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules
+from evalkit.downstream.segmentation.run import (
+    FEATURE_LEVEL,
+    MEASURES,
+    SHOWN,
+    SegmentationResult,
+    SegmentationRun,
+    SegmentationScenes,
+    Variant,
+)
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.protocols.plan import file_name, use_of
@@ -42,11 +50,11 @@ def fill(job: Job, table: Table) -> None:
         card = load_card(dataset)
         if not card.segmentation or use.split == "detection":
             continue
-        scenes: Scenes | None = None
+        scenes: SegmentationScenes | None = None
         reason = missing("segmentation")
         try:
             if not reason:
-                scenes = Scenes(job, dataset, use, variants[0].schedule, small)
+                scenes = SegmentationScenes(job, dataset, use, variants[0].schedule, small)
         except (OutputError, UnknownNameError):
             raise
         except EvalkitError as error:
@@ -95,7 +103,7 @@ def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
         schedule, label = schedules()["small"], "recipe small"
     else:
         raise UnknownNameError("segmentation recipe", name, ["small", "paper"], "A file of your own ends in .yaml.")
-    wanted: list[Schedule] = []
+    wanted: list[SegmentationSchedule] = []
     if any(method not in FEATURE_LEVEL for method in job.methods):
         wanted.append(schedule)
     if segmenter(schedule.network).streams == 1:
@@ -105,7 +113,13 @@ def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
 
 
 def fill_block(
-    job: Job, table: Table, block: str, variant: Variant, methods: list[str], scenes: Scenes | None, reason: str
+    job: Job,
+    table: Table,
+    block: str,
+    variant: Variant,
+    methods: list[str],
+    scenes: SegmentationScenes | None,
+    reason: str,
 ) -> None:
     """The cells and records of one network on one data set; holes where there are no scenes, for the reason."""
     names = [label.name for label in load_card(table.blocks[block][0]).segmentation]
@@ -114,9 +128,9 @@ def fill_block(
     if scenes is None:
         add_columns(table, job, printed)
         for method in methods:
-            table.cells += cells_of(job, block, variant, method, Found(hole=reason), printed, 0)
+            table.cells += cells_of(job, block, variant, method, SegmentationResult(hole=reason), printed, 0)
         return
-    run = Run(job, scenes, variant, methods)
+    run = SegmentationRun(job, scenes, variant, methods)
     table.pairs[block] = len(scenes.images.pairs.pairs)
     results = run.measure()
     if not variant.published:
@@ -155,7 +169,7 @@ def add_columns(table: Table, job: Job, printed: dict[str, str]) -> None:
 
 
 def cells_of(
-    job: Job, block: str, variant: Variant, method: str, found: Found, printed: dict[str, str], images: int
+    job: Job, block: str, variant: Variant, method: str, found: SegmentationResult, printed: dict[str, str], images: int
 ) -> list[Cell]:
     """A row's cells: the mean over the seeds of the networks chosen on held-out images."""
     of_paper = {row.column for row in rows_of(job.chosen) if row.block == block}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from evalkit.downstream.environment import calm, set_variables
 from evalkit.downstream.segmentation.history import read_counts, read_history
 from evalkit.downstream.segmentation.networks import build, load_encoder, model_config, segmenter
-from evalkit.downstream.segmentation.recipe import Schedule
+from evalkit.downstream.segmentation.recipe import SegmentationSchedule
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_text
 
@@ -30,7 +30,7 @@ PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelledImage:
     """One image that a network sees, and its label."""
 
     stem: str
@@ -43,8 +43,8 @@ class Scene:
 class Training:
     """One network, one method, one seed."""
 
-    schedule: Schedule
-    scenes: Mapping[str, Sequence[Scene]]  # train, val, test
+    schedule: SegmentationSchedule
+    scenes: Mapping[str, Sequence[LabelledImage]]  # train, val, test
     classes: tuple[str, ...]
     out: Path
     seed: int
@@ -54,7 +54,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedSegmenter:
     """What a training gave.
 
     Attributes:
@@ -73,7 +73,7 @@ class Trained:
     statistics: dict[str, list[float]]
 
 
-def channel_statistics(scenes: Sequence[Scene]) -> tuple[list[float], list[float]]:
+def channel_statistics(scenes: Sequence[LabelledImage]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel over all pixels of the images, on the scale 0..255."""
     from evalkit.downstream.segmentation.mmseg_parts import read_sample
 
@@ -92,7 +92,7 @@ def channel_statistics(scenes: Sequence[Scene]) -> tuple[list[float], list[float
     return mean.round(3).tolist(), std.round(3).tolist()
 
 
-def pipelines(schedule: Schedule) -> tuple[list[dict], list[dict]]:
+def pipelines(schedule: SegmentationSchedule) -> tuple[list[dict], list[dict]]:
     """Transforms of training and of test, as PSFusion's configuration has them; test is one scale, the whole image."""
     from evalkit.downstream.segmentation.mmseg_parts import META
 
@@ -169,7 +169,7 @@ def runner_config(training: Training, mean: list[float], std: list[float]) -> di
     }  # fmt: skip
 
 
-def train_segmenter(training: Training) -> Trained:
+def train_segmenter(training: Training) -> TrainedSegmenter:
     """Train a network, or read what an earlier run trained from the same images in the same way.
 
     An interrupted training goes on from its last validation. Written to `training.out`: history.json (mIoU of every
@@ -226,14 +226,14 @@ def _run(training: Training, config: dict[str, Any]) -> None:
         raise EvalkitError(f"the training of {training.schedule.network} in {training.out} failed: {first}") from error
 
 
-def _result(folder: Path) -> Trained:
+def _result(folder: Path) -> TrainedSegmenter:
     facts = _read_json(folder / "done.json")
     history = read_history(folder)
     best = max(history, key=lambda line: line["val"])  # the first of equals, as the counts were kept
     statistics = {"mean": facts["mean"], "std": facts["std"]}
     highest = max(line["test"] for line in history)
     counts = read_counts(folder / "counts.csv")
-    return Trained(counts, int(best["iteration"]), best["val"], best["test"], highest, statistics)
+    return TrainedSegmenter(counts, int(best["iteration"]), best["val"], best["test"], highest, statistics)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.methods.layers.luminance import luminance
 from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.tsjnet import METHODS, PUBLISHED, Outputs, Sizes, TSJNet, padded
-from evalkit.training.critics import Detector, Segmenter, load_detector, load_segmenter
+from evalkit.training.critics import DetectionCritic, SegmentationCritic, load_detector, load_segmenter
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
 from evalkit.training.pretrained import pretrained
@@ -265,8 +265,8 @@ class TSJNetSystem(System):
         super().__init__(recipe)
         sizes, ablation, self.loss = options_of(recipe)
         self.network = TSJNet(sizes, detail=ablation.detail, pad_small=True)
-        self.detector: Detector | None = None
-        self.segmenter: Segmenter | None = None
+        self.detector: DetectionCritic | None = None
+        self.segmenter: SegmentationCritic | None = None
 
     def load_critics(self, weights: Path | None) -> None:
         if self.loss.detection and (found := pretrained(self.recipe, "detector", weights, DETECTOR)):
