@@ -34,7 +34,12 @@ class Complexity:
 
 
 def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) -> Complexity:
-    """Count without computing: shapes alone run through the network, on PyTorch's meta device."""
+    """Count without computing: shapes alone run through the network, on PyTorch's meta device.
+
+    Args:
+        method: the network, whose weights do not matter.
+        height, width: of the pair, in pixels.
+    """
     gray = np.zeros((height, width), np.uint8)
     inputs = [tensor[None].to("meta") for tensor in method.prepare(gray, gray)]
     network = method.build().to("meta").eval()
@@ -66,6 +71,13 @@ def seconds_per_image(
     """Median seconds of the network alone (no reading, no writing) for one pair, after one run to warm up.
 
     The weights are random: they do not change the time.
+
+    Args:
+        method: the network.
+        device: cpu, cuda or cuda:N.
+        threads: of the CPU.
+        repeats: runs that are timed.
+        height, width: of the pair, in pixels.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -8,7 +8,13 @@ from evalkit.errors import EvalkitError
 
 
 def need(package: str, what: str, extra: str) -> None:
-    """Raises EvalkitError where a package that an extra brings is not installed."""
+    """Raises EvalkitError where a package that an extra brings is not installed.
+
+    Args:
+        package: as it is imported.
+        what: what needs it, for the message.
+        extra: of evalkit, which brings it.
+    """
     if importlib.util.find_spec(package) is None:
         raise EvalkitError(f"{what} needs {package}: pip install 'evalkit[{extra}]'")
 

@@ -55,7 +55,13 @@ def _weight_of_first(a: Array, b: Array, winner: Array, radius: int, eps: float)
 
 
 def guided_filter(guide: Array, image: Array, radius: int, eps: float) -> Array:
-    """Guided filter (He, Sun and Tang 2013, doi:10.1109/TPAMI.2012.213); windows end at the border."""
+    """Guided filter (He, Sun and Tang 2013, doi:10.1109/TPAMI.2012.213); windows end at the border.
+
+    Args:
+        guide, image: (H, W) float64.
+        radius: of a window, in pixels; its sides are 2 radius + 1.
+        eps: what counts as a small variance of the guide, in its squared units.
+    """
     size = (2 * radius + 1, 2 * radius + 1)
 
     def total(values: Array) -> Array:

@@ -299,7 +299,13 @@ def fuse_unit(fuser: Fuser, jobs: Sequence[FuseJob]) -> list[str]:
 
 
 def fuse_jobs(fuser: Fuser, jobs: Sequence[FuseJob], engine: Engine) -> Iterator[tuple[FuseJob, str]]:
-    """Each job, done, with `fuse_unit`'s text. Images stay where they are made: memory does not grow with the jobs."""
+    """Each job, done, with `fuse_unit`'s text. Images stay where they are made: memory does not grow with the jobs.
+
+    Args:
+        fuser: the method.
+        jobs: pairs, and where their fused images go.
+        engine: where the work is done.
+    """
     # where nothing travels and no GPU takes several at once, pair by pair: a slow network's progress is seen
     units = chunks(jobs, BATCH if engine.remote or getattr(fuser, "device", "cpu") != "cpu" else 1)
     results = engine.map(functools.partial(fuse_unit, fuser), units, gpu=fuser.gpu)

@@ -15,6 +15,10 @@ def find_outputs(
 
     Looks for <method>/<dataset>/<split> first, then <method>/<dataset>, whatever the case of the names.
 
+    Args:
+        outputs: the user's folder; None where there is none.
+        method, dataset, split: names; None for a data set without splits.
+
     Raises:
         DataError: two files there have one stem.
     """

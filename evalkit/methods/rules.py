@@ -28,5 +28,9 @@ def choose(a: Array, b: Array, lead: NDArray) -> Array:
     """`a` where `lead` is positive, `b` where it is negative, the mean of the two where it is zero.
 
     The mean keeps the rule symmetric: which source is called `a` never matters.
+
+    Args:
+        a, b: coefficients of the two sources, of one shape.
+        lead: by how much `a` is ahead of `b`, of the same shape.
     """
     return np.where(lead > 0, a, np.where(lead < 0, b, (a + b) / 2))

@@ -106,7 +106,12 @@ def dtcwt_forward(image: Array) -> tuple[Array, list[Array]]:
 
 
 def dtcwt_inverse(low: Array, levels: list[Array], shape: tuple[int, ...]) -> Array:
-    """The image of `dtcwt_forward`, of the given shape."""
+    """The image of `dtcwt_forward`, of the given shape.
+
+    Args:
+        low, levels: as `dtcwt_forward` gives them, levels from fine to coarse.
+        shape: (H, W) of the image.
+    """
     for level in levels[:0:-1]:
         low = _pywt().idwt2((low, _from_complex(level)), _qshift(), mode="periodization")
     horizontal, vertical, diagonal = (_unfold(band) for band in _from_complex(levels[0]))

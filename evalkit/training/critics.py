@@ -17,7 +17,8 @@ from torch.nn import functional
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.checkpoints import CheckpointError, as_state, load_strictly
-from evalkit.training.terms import IMAGENET_MEAN, IMAGENET_STD, check_labels, freeze
+from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
+from evalkit.training.terms import check_labels, freeze
 
 RESNET50 = (3, 4, 6, 3)
 MSRS_CLASSES = 9
@@ -117,15 +118,15 @@ class DetectionCritic(nn.Module):
             DataError: a class that is not one of `ids`.
         """
         targets = []
-        for found in boxes:
-            classes = found[:, 0].long()
+        for rows in boxes:
+            classes = rows[:, 0].long()
             if len(classes) and not 0 <= int(classes.min()) <= int(classes.max()) < len(self.ids):
                 raise DataError(
                     f"box classes reach from {int(classes.min())} to {int(classes.max())}, the detector was told of "
                     f"0..{len(self.ids) - 1}."
                 )
-            ids = torch.tensor(self.ids, device=found.device)[classes]
-            targets.append({"boxes": found[:, 1:], "labels": ids})
+            ids = torch.tensor(self.ids, device=rows.device)[classes]
+            targets.append({"boxes": rows[:, 1:], "labels": ids})
         return self.network(list(image.repeat(1, 3, 1, 1)), targets)
 
 

@@ -14,7 +14,13 @@ from evalkit.training.state import Log
 
 
 def draw_curves(log: Log, recipe: Recipe, path: Path) -> None:
-    """Training and validation loss over the epochs, one panel per stage, as PNG. Raises OutputError."""
+    """Training and validation loss over the epochs, one panel per stage, as PNG. Raises OutputError.
+
+    Args:
+        log: of the run.
+        recipe: for the title.
+        path: of the PNG file.
+    """
     stages = list(dict.fromkeys(stage for _, stage, _ in log.series("train", "total")))
     figure = Figure(figsize=(4.2 * max(len(stages), 1), 3.2), layout="constrained")
     FigureCanvasAgg(figure)

@@ -51,6 +51,11 @@ class TrainingPair:
         return self.infrared.nbytes + self.visible.nbytes + maps
 
     def cut(self, top: int, left: int, height: int, width: int) -> TrainingPair:
+        """The part of the pair, with what is left of its labels; boxes of less than two pixels go.
+
+        Args:
+            top, left, height, width: of the part, in pixels.
+        """
         part = np.s_[top : top + height, left : left + width]
         boxes = None
         if self.boxes is not None:
@@ -105,7 +110,16 @@ class TrainingPair:
 
 
 def read_scene(pair: ImagePair, labels: Sequence[str], classes: Sequence[LabelClass] = ()) -> TrainingPair:
-    """A pair with its labels. Raises DataError for what cannot be read or is missing."""
+    """A pair with its labels. Raises DataError for what cannot be read or is missing.
+
+    Args:
+        pair: the files.
+        labels: kinds that are read: classes, boxes, salient.
+        classes: of the boxes.
+
+    Raises:
+        DataError: a file that cannot be read, a label that is missing or of another size.
+    """
     infrared, visible = read_pair(pair)
     colour = visible if visible.ndim == 3 else np.repeat(visible[..., None], 3, axis=2)
     scene = TrainingPair(to_gray(infrared), colour)
@@ -128,7 +142,13 @@ def read_scene(pair: ImagePair, labels: Sequence[str], classes: Sequence[LabelCl
 
 
 def augmented(scene: TrainingPair, augment: Augment, random: np.random.Generator | None) -> TrainingPair:
-    """One random view of a scene; without random numbers the middle of it, neither flipped nor turned."""
+    """One random view of a scene; without random numbers the middle of it, neither flipped nor turned.
+
+    Args:
+        scene: the pair.
+        augment: what becomes of it.
+        random: where the choices are drawn from.
+    """
     height, width = scene.infrared.shape
     if augment.resize:
         scene = scene.resized(augment.resize)
@@ -146,8 +166,8 @@ def augmented(scene: TrainingPair, augment: Augment, random: np.random.Generator
         low, high = np.log(augment.gamma)
         of_infrared, of_visible = np.exp(random.uniform(low, high, 2))
         scene = scene.toned(of_infrared, of_visible)
-    for axis, wanted in ((1, augment.flip_horizontal), (0, augment.flip_vertical)):
-        if wanted and random.random() < 0.5:
+    for axis, flip in ((1, augment.flip_horizontal), (0, augment.flip_vertical)):
+        if flip and random.random() < 0.5:
             scene = scene.flipped(axis)
     if augment.rotate and (quarters := int(random.integers(4))):
         scene = scene.turned(quarters)
@@ -209,16 +229,16 @@ class Pairs(Dataset):
         """The pair, or the next one that the square fits into."""
         side = self.augment.crop or 0
         for offset in range(len(self.pairs)):
-            found = (index + offset) % len(self.pairs)
-            scene = self.scene(found)
+            candidate = (index + offset) % len(self.pairs)
+            scene = self.scene(candidate)
             if self.augment.area or min(scene.infrared.shape) >= side:
-                return found, scene
+                return candidate, scene
         raise DataError(f"no pair is as large as the {side}x{side} pixels that this recipe cuts out.")
 
     def _grid(self) -> list[tuple[int, int, int]]:
         """(pair, top, left) of every square on the grid that is not flat in one of its images."""
         side, stride = self.augment.crop or 0, self.augment.stride or 1
-        found = []
+        squares = []
         for index in range(len(self.pairs)):
             scene = self.scene(index)
             height, width = scene.infrared.shape
@@ -228,10 +248,10 @@ class Pairs(Dataset):
                     if not self.augment.drop_flat or not any(
                         is_flat(image, self.augment.drop_flat) for image in (part.infrared, to_gray(part.visible))
                     ):
-                        found.append((index, top, left))
-        if not found:
+                        squares.append((index, top, left))
+        if not squares:
             raise DataError(f"no square of {side}x{side} pixels is left to learn from: images too small or too flat.")
-        return found
+        return squares
 
 
 def is_flat(image: NDArray, least: float) -> bool:
@@ -276,6 +296,15 @@ def places(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> 
     """The batches of one epoch: all items in random order, what does not fill a batch left out.
 
     With `steps` there are that many batches, going through the items as often as it takes.
+
+    Args:
+        count: items.
+        batch: samples of a batch.
+        steps: batches; as many as the items fill when None.
+        seed, epoch: what the order depends on.
+
+    Raises:
+        DataError: fewer items than a batch takes, and no `steps`.
     """
     if steps is None:
         steps = count // batch
@@ -291,6 +320,12 @@ def places(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> 
     return [samples[i * batch : (i + 1) * batch] for i in range(steps)]
 
 
-def batches(data: Pairs, wanted: list[list[SamplePlace]], workers: int) -> Iterator[Batch]:
-    """The batches, read ahead by worker processes where there are any."""
-    return iter(DataLoader(data, batch_sampler=wanted, collate_fn=collate, num_workers=workers))
+def batches(data: Pairs, places: list[list[SamplePlace]], workers: int) -> Iterator[Batch]:
+    """The batches, read ahead by worker processes where there are any.
+
+    Args:
+        data: the samples.
+        places: which ones each batch has.
+        workers: processes that read; none for 0.
+    """
+    return iter(DataLoader(data, batch_sampler=places, collate_fn=collate, num_workers=workers))

@@ -114,12 +114,12 @@ def gather(recipe: Recipe, data_root: Path) -> tuple[list[ImagePair], list[Image
     hashes, classes = [], []
     for name, split in recipe.data.datasets.items():
         card = load_card(name)
-        found = find_pairs(card, data_root, split)
+        available = find_pairs(card, data_root, split)
         random = torch.Generator().manual_seed(recipe.seed)
-        count = max(1, round(recipe.data.shares.get(name, 1) * len(found.pairs)))
-        drawn = torch.randperm(len(found.pairs), generator=random)[:count].tolist()
-        pairs += [found.pairs[i] for i in sorted(drawn)]
-        hashes.append(f"{name} {found.content_hash()}")
+        count = max(1, round(recipe.data.shares.get(name, 1) * len(available.pairs)))
+        drawn = torch.randperm(len(available.pairs), generator=random)[:count].tolist()
+        pairs += [available.pairs[i] for i in sorted(drawn)]
+        hashes.append(f"{name} {available.content_hash()}")
         classes = list(card.detection)
     holdout = recipe.data.holdout
     if len(pairs) <= holdout:
@@ -127,12 +127,18 @@ def gather(recipe: Recipe, data_root: Path) -> tuple[list[ImagePair], list[Image
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(recipe.seed)).tolist()
     held = set(order[:holdout])
     digest = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    chosen = [pair for i, pair in enumerate(pairs) if i not in held]
-    return chosen, [pairs[i] for i in sorted(held)], classes, digest
+    learned_from = [pair for i, pair in enumerate(pairs) if i not in held]
+    return learned_from, [pairs[i] for i in sorted(held)], classes, digest
 
 
 def make_optimiser(part: nn.Module, settings: Optimiser, no_decay: Sequence[Tensor]) -> Optimizer:
-    """The optimiser of one part; parameters in `no_decay` have no weight decay."""
+    """The optimiser of one part; parameters in `no_decay` have no weight decay.
+
+    Args:
+        part: what learns.
+        settings: kind, rate, decay.
+        no_decay: parameters that have no weight decay.
+    """
     kept = {id(p) for p in no_decay}
     groups = [
         {"params": [p for p in part.parameters() if id(p) not in kept], "weight_decay": settings.weight_decay},
@@ -222,10 +228,16 @@ class TrainingRun:
         return self.recipe.steps or len(places(len(self.data_for(stage)), share, None, 0, 0))
 
     def batches(self, leg: Leg, epoch: int, start: int) -> Iterator[Batch]:
-        """This process's share of the epoch's batches, from one step on."""
+        """This process's share of the epoch's batches, from one step on.
+
+        Args:
+            leg: the epoch.
+            epoch: its number in the run.
+            start: step to begin with.
+        """
         data, world = self.data_for(leg.stage), self.fabric.world_size
-        wanted = places(len(data), self.recipe.batch * world, self.recipe.steps, self.recipe.seed, epoch)[start:]
-        own: list[list[SamplePlace]] = [batch[self.fabric.global_rank :: world] for batch in wanted]
+        order = places(len(data), self.recipe.batch * world, self.recipe.steps, self.recipe.seed, epoch)[start:]
+        own: list[list[SamplePlace]] = [batch[self.fabric.global_rank :: world] for batch in order]
         return batches(data, own, self.workers)
 
     # --- learning
@@ -247,14 +259,23 @@ class TrainingRun:
 
     def totals(self) -> dict[str, int]:
         """Steps that each part will have made in the end."""
-        found = dict.fromkeys(self.parts, 0)
+        totals = dict.fromkeys(self.parts, 0)
         for leg in self.legs:
             for name in self.active(leg.stage):
-                found[name] += self.steps_of(leg.stage)
-        return found
+                totals[name] += self.steps_of(leg.stage)
+        return totals
 
     def learn(self, leg: Leg, batch: Batch, totals: dict[str, int]) -> dict[str, float]:
-        """One step. Raises TrainingError where the loss is not finite."""
+        """One step. Raises TrainingError where the loss is not finite.
+
+        Args:
+            leg: the epoch.
+            batch: on the device.
+            totals: steps that each part will have made in the end.
+
+        Returns:
+            The terms of the loss and their total.
+        """
         progress, active = self.progress, self.active(leg.stage)
         # dropout and the like draw from here
         place = (self.recipe.seed, progress.epoch, progress.step, self.fabric.global_rank)
@@ -286,6 +307,14 @@ class TrainingRun:
         return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in logged.items()}}
 
     def refuse_nan(self, terms: dict[str, Tensor], total: Tensor, batch: Batch, leg: Leg) -> None:
+        """Raise TrainingError where the loss is not finite, with the batch that caused it in a file.
+
+        Args:
+            terms: of the loss, by name.
+            total: their sum.
+            batch: which gave them; it is written beside the run.
+            leg: the epoch.
+        """
         if torch.isfinite(total):
             return
         path = self.out / "not-finite.pt"
@@ -308,8 +337,8 @@ class TrainingRun:
             self.system.network.load_state_dict(self.weights())
         self.system.eval()
         sums: dict[str, float] = {}
-        wanted = [SamplePlace(0, i, i) for i in range(len(data.pairs))]
-        groups = [wanted[i : i + self.recipe.batch] for i in range(0, len(wanted), self.recipe.batch)]
+        order = [SamplePlace(0, i, i) for i in range(len(data.pairs))]
+        groups = [order[i : i + self.recipe.batch] for i in range(0, len(order), self.recipe.batch)]
         for group in groups:
             batch = self.fabric.to_device(collate([data[place] for place in group]))
             terms = self.model(batch, Moment(leg.stage.name, leg.round, leg.epoch))
@@ -318,7 +347,7 @@ class TrainingRun:
                 sums[name] = sums.get(name, 0.0) + float(value) * len(group)
         if own is not None:
             self.system.network.load_state_dict(own)
-        return {name: value / len(wanted) for name, value in sums.items()}
+        return {name: value / len(order) for name, value in sums.items()}
 
     def steps(self, tell: Callable[[str], None]) -> Iterator[None]:
         """Run what is left of the plan, one item per step."""
@@ -404,15 +433,15 @@ def train(
         TrainingError: a loss that is not finite, with the batch that caused it.
         OutputError: the folder cannot be written.
     """
-    chosen = choose_device(device)
+    device = choose_device(device)
     if existing == "fail" and (out / RESUME).exists():
         raise DataError(f"{out} holds a training run. Use --existing reuse or replace, or choose another --out.")
     if existing == "replace":
         for name in (RESUME, LAST, BEST, LOG, "curves.png", "not-finite.pt"):
             (out / name).unlink(missing_ok=True)
-    fabric = _fabric(chosen, devices, recipe.precision)
+    fabric = _fabric(device, devices, recipe.precision)
     if workers is None:
-        workers = 0 if chosen == "cpu" else 4
+        workers = 0 if device == "cpu" else 4
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
     run = TrainingRun(recipe, fabric, Path(data_root), Path(out), weights, workers)
     start, resumed = time.monotonic(), run.progress.epoch

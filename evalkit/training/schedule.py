@@ -41,6 +41,11 @@ def plateaus(losses: list[float], patience: int, threshold: float = 1e-4) -> int
     """How often the loss stayed without progress for more than `patience` epochs in a row.
 
     Progress is a loss below the best one by more than `threshold` of it; after a plateau the count begins anew.
+
+    Args:
+        losses: of one epoch each.
+        patience: epochs.
+        threshold: share of the best loss by which one has to be lower.
     """
     best, waiting, count = math.inf, 0, 0
     for loss in losses:

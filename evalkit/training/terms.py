@@ -8,8 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1]
-IMAGENET_STD = (0.229, 0.224, 0.225)
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
 
@@ -17,6 +15,11 @@ def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1
     """Mean SSIM of two batches (N, C, H, W) in [0, 1] -> scalar in [-1, 1], 1 where they are equal.
 
     Gaussian window of `size`, mirrored at the border (sides of more than size // 2), constants .01² and .03².
+
+    Args:
+        x, y: (N, C, H, W) in [0, 1].
+        size: of the window, odd, in pixels.
+        sigma: of the Gaussian, in pixels.
     """
     offsets = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
     window = (-(offsets**2) / (2 * sigma**2)).exp()
@@ -83,6 +86,10 @@ def correlation(x: Tensor, y: Tensor, whole: bool = False) -> Tensor:
 
     One per image and channel over the pixels, then their mean; a constant map correlates with nothing (0). With
     `whole`, one over all values of the batch.
+
+    Args:
+        x, y: (N, C, H, W).
+        whole: one correlation over all values of the batch.
     """
     x, y = (v.flatten()[None] if whole else v.flatten(2) for v in (x, y))
     x, y = (v - v.mean(dim=-1, keepdim=True) for v in (x, y))
@@ -125,6 +132,11 @@ def structure_weight(target: Tensor, size: int = 31, gain: float = 5.0) -> Tenso
     """Weight of each pixel of a saliency label: 1, and up to 1 + gain near its edges (F3Net, Wei et al. 2020).
 
     1 + gain |mean of the size x size window - label|; zeros outside the image count in the mean. (N, 1, H, W) -> same.
+
+    Args:
+        target: label (N, 1, H, W) in [0, 1].
+        size: of the window, odd, in pixels.
+        gain: of the weight.
     """
     # rows, then columns: the same mean in a fifteenth of the time
     around = functional.avg_pool2d(target, (size, 1), stride=1, padding=(size // 2, 0))
@@ -136,13 +148,24 @@ def weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Binary cross-entropy averaged with weights within each image, then over the batch: three (N, 1, H, W) -> scalar.
 
     Widespread code passes a flag that averages the cross-entropy before the weights see it, and so cancels them.
+
+    Args:
+        logits: (N, 1, H, W).
+        target: label (N, 1, H, W) in [0, 1].
+        weight: of each pixel, (N, 1, H, W), `structure_weight`.
     """
     losses = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return ((weight * losses).sum(dim=(1, 2, 3)) / weight.sum(dim=(1, 2, 3))).mean()
 
 
 def weighted_iou(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """1 - weighted intersection over union, of each image, 1 added to both; mean over the batch -> scalar in [0, 1)."""
+    """1 - weighted intersection over union, of each image, 1 added to both; mean over the batch -> scalar in [0, 1).
+
+    Args:
+        logits: (N, 1, H, W).
+        target: label (N, 1, H, W) in [0, 1].
+        weight: of each pixel, (N, 1, H, W), `structure_weight`.
+    """
     probability = torch.sigmoid(logits)
     both = (weight * probability * target).sum(dim=(1, 2, 3))
     either = (weight * (probability + target)).sum(dim=(1, 2, 3)) - both

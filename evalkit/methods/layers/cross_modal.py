@@ -22,6 +22,11 @@ def hidden_for(budget: int, build: Callable[[int], nn.Module], multiple: int = 1
     """The hidden width, a multiple of `multiple`, at which `build(width)` comes closest to so many parameters.
 
     Each further channel must cost the same.
+
+    Args:
+        budget: trainable values.
+        build: hidden width -> module.
+        multiple: of the width.
     """
     with torch.device("meta"):  # counted without memory and without a random number
         few, many = (count_parameters(build(factor * multiple)) for factor in (1, 2))

@@ -15,7 +15,12 @@ EdgeLayout = Literal["block", "interleaved"]
 
 
 def conv_norm_relu(channels_in: int, channels_out: int, dilation: int = 1) -> nn.Sequential:
-    """3x3 convolution without bias, batch normalisation, ReLU: (N, C, H, W) -> (N, C', H, W)."""
+    """3x3 convolution without bias, batch normalisation, ReLU: (N, C, H, W) -> (N, C', H, W).
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        dilation: of the kernel, in pixels.
+    """
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=dilation, dilation=dilation, bias=False),
         nn.BatchNorm2d(channels_out),

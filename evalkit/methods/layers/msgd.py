@@ -31,7 +31,13 @@ class Saliency(NamedTuple):
 
 
 def conv_bn(channels_in: int, channels_out: int, size: int | tuple[int, int], dilation: int = 1) -> nn.Sequential:
-    """Convolution without bias that keeps the size, batch normalisation, no activation."""
+    """Convolution without bias that keeps the size, batch normalisation, no activation.
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        size: of the kernel, odd; or (rows, columns).
+        dilation: of the kernel, in pixels.
+    """
     rows, columns = (size, size) if isinstance(size, int) else size
     padding = (rows // 2 * dilation, columns // 2 * dilation)
     return nn.Sequential(
@@ -91,7 +97,14 @@ class Aggregation(nn.Module):
         self.map = nn.Conv2d(c, 1, 1)
 
     def forward(self, fine: Tensor, middle: Tensor, deep: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H/8, W/8), .../16, .../32 -> features (N, channels, H/8, W/8), logits (N, 1, H/8, W/8)."""
+        """(N, C, H/8, W/8), .../16, .../32 -> features (N, channels, H/8, W/8), logits (N, 1, H/8, W/8).
+
+        Args:
+            fine, middle, deep: (N, C, H, W) at 1/8, 1/16 and 1/32 of the image's sides.
+
+        Returns:
+            Features (N, channels, H/8, W/8) and logits (N, 1, H/8, W/8).
+        """
         fine, middle, deep = (narrow(x) for narrow, x in zip(self.narrow, (fine, middle, deep), strict=True))
         deep_2 = enlarged(deep, 2)
         product = self.deep_times_fine(enlarged(deep, 4)) * self.middle_times_fine(enlarged(middle, 2)) * fine

@@ -43,6 +43,12 @@ def conv_current_norm(
 
     The norm subtracts whatever the convolution's bias adds, so that bias has no effect. It stays because the authors'
     networks have it.
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        size: of the kernel.
+        padding: zeros around the features, in pixels.
+        affine: the norm has a factor and a summand per channel.
     """
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, size, padding=padding),

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from evalkit.methods.network import Pixels
 
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1]
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 def pillow_gray(image: Pixels) -> Pixels:
     """Gray as Pillow's mode "L": the usual weights in 16-bit integers, which rounds a few colours another way."""

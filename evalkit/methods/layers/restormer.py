@@ -113,7 +113,13 @@ class TransformerBlock(nn.Module):
 
 
 def restormer_block(channels: int, heads: int, expansion: float = 2.0) -> TransformerBlock:
-    """Restormer's block: depthwise attention, and a gated feed-forward part of `expansion` times the width."""
+    """Restormer's block: depthwise attention, and a gated feed-forward part of `expansion` times the width.
+
+    Args:
+        channels: C of the features (N, C, H, W), a multiple of `heads`.
+        heads: of the attention.
+        expansion: hidden width of the feed-forward part, as a factor of C.
+    """
     return TransformerBlock(
         channels, TransposedAttention(channels, heads), GatedFeedForward(channels, int(expansion * channels))
     )
@@ -123,6 +129,11 @@ def lite_transformer_block(channels: int, heads: int, padding_mode: PaddingMode 
     """The block of CDDFuse's base branch and EMMA: all channels meet before the attention, no expansion behind it.
 
     `padding_mode` is that of the feed-forward part; the attention pads with zeros in both networks.
+
+    Args:
+        channels: C of the features (N, C, H, W), a multiple of `heads`.
+        heads: of the attention.
+        padding_mode: of the feed-forward part; the attention pads with zeros in both networks.
     """
     return TransformerBlock(
         channels,

@@ -31,7 +31,12 @@ def saved(values: NDArray) -> Pixels:
 
 
 def save_gray(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
-    """A fused image (1, H, W) as the scripts save it: `saved`, gray whatever the visible image was."""
+    """A fused image (1, H, W) as the scripts save it: `saved`, gray whatever the visible image was.
+
+    Args:
+        output: (1, H, W).
+        infrared, visible: what was fused; not looked at.
+    """
     return saved(output[0].numpy())
 
 

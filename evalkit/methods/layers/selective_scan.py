@@ -63,7 +63,14 @@ def selective_scan(
 
 
 def scan_flops(batch: int, length: int, channels: int, states: int) -> int:
-    """Cost of a scan by the convention of the Mamba literature: 9 operations per time, channel and state."""
+    """Cost of a scan by the convention of the Mamba literature: 9 operations per time, channel and state.
+
+    Args:
+        batch: sequences.
+        length: times of a sequence.
+        channels: of a sequence.
+        states: values of the state per channel.
+    """
     return 9 * batch * length * channels * states
 
 

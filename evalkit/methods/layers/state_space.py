@@ -26,7 +26,12 @@ def to_sequences(x: Tensor) -> Tensor:
 
 
 def from_sequences(sequences: Tensor, height: int, width: int) -> Tensor:
-    """Every value back at its place, the four directions summed: (N, 4, D, H*W) -> (N, D, H, W)."""
+    """Every value back at its place, the four directions summed: (N, 4, D, H*W) -> (N, D, H, W).
+
+    Args:
+        sequences: (N, 4, D, H*W), as `to_sequences` gives them.
+        height, width: H and W of the map.
+    """
     rows, columns = (sequences[:, :2] + sequences[:, 2:].flip(-1)).unbind(1)
     return rows.unflatten(-1, (height, width)) + columns.unflatten(-1, (width, height)).transpose(2, 3)
 
@@ -72,13 +77,24 @@ class DirectionalScan(nn.Module):
     def find(
         self, sequences: Tensor, projection: Tensor, dt_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Step before bias and softplus (N, 4, D, L), B and C (N, 4, n, L) of sequences (N, 4, D, L)."""
+        """Step before bias and softplus (N, 4, D, L), B and C (N, 4, n, L) of sequences (N, 4, D, L).
+
+        Args:
+            sequences: (N, 4, D, L).
+            projection: `new_projection`, (4, r + 2n, D).
+            dt_weight: (4, D, r), in place of the scan's own.
+        """
         low, B, C = torch.einsum("nkdl,kcd->nkcl", sequences, projection).split(self.sizes, dim=2)
         step = torch.einsum("nkrl,kdr->nkdl", low, self.dt_weight if dt_weight is None else dt_weight)
         return step, B, C
 
     def forward(self, sequences: Tensor, step: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        """(N, 4, D, L) -> the same shape, scanned in float32."""
+        """(N, 4, D, L) -> the same shape, scanned in float32.
+
+        Args:
+            sequences: (N, 4, D, L).
+            step, B, C: as `find` gives them.
+        """
         A = -self.A_log.exp()
         y = selective_scan(sequences.flatten(1, 2), step.flatten(1, 2), A, B, C, self.D, self.dt_bias.flatten())
         return y.view_as(sequences)

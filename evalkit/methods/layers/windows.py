@@ -23,7 +23,13 @@ def to_windows(x: Tensor, side: int) -> Tensor:
 
 
 def from_windows(windows: Tensor, side: int, height: int, width: int) -> Tensor:
-    """The inverse of `to_windows`: (N * windows, side², C) -> (N, height, width, C)."""
+    """The inverse of `to_windows`: (N * windows, side², C) -> (N, height, width, C).
+
+    Args:
+        windows: as `to_windows` gives them.
+        side: of a window, in elements.
+        height, width: of the map, multiples of the side.
+    """
     tiles = windows.reshape(-1, height // side, width // side, side, side, windows.shape[-1])
     return tiles.transpose(2, 3).reshape(-1, height, width, windows.shape[-1])
 
@@ -42,6 +48,11 @@ def shift_mask(height: int, width: int, side: int, shift: int) -> Tensor:
     """Which elements share a window only because shifting wraps around the image: (windows, side², side²) float32.
 
     0 where two elements may attend to each other, `APART` where they come from opposite ends.
+
+    Args:
+        height, width: of the map, multiples of the side.
+        side: of a window, in elements.
+        shift: of the windows, in elements.
     """
 
     def regions(length: int) -> Tensor:
@@ -144,5 +155,13 @@ class SwinBlock(nn.Module):
 
 
 def swin_blocks(depth: int, channels: int, heads: int, side: int, hidden: int) -> nn.Sequential:
-    """`depth` Swin blocks, every second one shifted by half a window."""
+    """`depth` Swin blocks, every second one shifted by half a window.
+
+    Args:
+        depth: how many.
+        channels: length of an element, a multiple of `heads`.
+        heads: of the attention.
+        side: of a window, in elements.
+        hidden: width of the feed-forward part.
+    """
     return nn.Sequential(*(SwinBlock(channels, heads, side, i % 2 * (side // 2), hidden) for i in range(depth)))

@@ -22,7 +22,13 @@ STEP = 32  # the authors fuse images whose sides are multiples of it
 
 
 def conv(channels_in: int, channels_out: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    """3x3 convolution with reflected border."""
+    """3x3 convolution with reflected border.
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        stride: of the kernel, in pixels.
+        bias: with a summand per channel.
+    """
     return nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, padding_mode="reflect", bias=bias)
 
 
@@ -92,7 +98,7 @@ class EMMA(nn.Module):
 
     Two gray images (N, 1, H, W) in [0, 1], any size -> fused (N, 1, H, W) in (0, 1).
 
-    As by the authors' script, an image whose sides are no multiples of 32 is fused up to four times, cropped to
+    As by the authors' script, an image whose sides are not multiples of 32 is fused up to four times, cropped to
     multiples at each corner, and what the crops at the right and bottom have more is set beside the first one, without
     a transition. Sides below 32, at which that script fails, are here continued to 32 by their last row and column and
     cut off again.

@@ -19,7 +19,13 @@ WIDTH = 64
 
 
 def conv(channels_in: int, channels_out: int, size: int = 3, bias: bool = False) -> nn.Conv2d:
-    """Convolution that keeps the size, zeros around the border."""
+    """Convolution that keeps the size, zeros around the border.
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        size: of the kernel, odd.
+        bias: with a summand per channel.
+    """
     return nn.Conv2d(channels_in, channels_out, size, padding=size // 2, bias=bias)
 
 

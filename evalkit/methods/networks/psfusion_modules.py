@@ -60,7 +60,13 @@ class FReLU(nn.Module):
 
 
 def residual_stage(channels_in: int, channels_out: int, blocks: int, stride: int = 1) -> nn.Sequential:
-    """A ResNet's blocks of one size, the first with the stride: (N, C, H, W) -> (N, C', H / stride, W / stride)."""
+    """A ResNet's blocks of one size, the first with the stride: (N, C, H, W) -> (N, C', H / stride, W / stride).
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        blocks: how many.
+        stride: of the first block, in pixels.
+    """
     first = BasicBlock(channels_in, channels_out, stride)
     return nn.Sequential(first, *(BasicBlock(channels_out, channels_out) for _ in range(blocks - 1)))
 

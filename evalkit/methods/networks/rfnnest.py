@@ -22,7 +22,12 @@ LARGEST = 512  # the authors cut an image with a longer side into four parts
 
 
 def conv(channels_in: int, channels_out: int, size: int = 3) -> nn.Sequential:
-    """Convolution with reflected border, ReLU: (N, C, H, W) -> (N, C', H, W)."""
+    """Convolution with reflected border, ReLU: (N, C, H, W) -> (N, C', H, W).
+
+    Args:
+        channels_in, channels_out: C and C' of the features.
+        size: of the kernel, odd.
+    """
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, size, padding=size // 2, padding_mode="reflect"), nn.ReLU()
     )

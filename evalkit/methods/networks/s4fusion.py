@@ -227,7 +227,13 @@ class Encoder(nn.Module):
 
 
 def vss_blocks(options: Options, width: int, depth: int) -> nn.Sequential:
-    """VSS blocks one after the other: (N, H, W, d) -> the same shape."""
+    """VSS blocks one after the other: (N, H, W, d) -> the same shape.
+
+    Args:
+        options: sizes of the network.
+        width: d, length of an element.
+        depth: how many.
+    """
     return nn.Sequential(*(VSSBlock(width, options.inner(width), options.states) for _ in range(depth)))
 
 

@@ -343,7 +343,16 @@ _BLOCK_KEYS = _NODE_KEYS | _GRADIENT_KEYS | _ENHANCED_KEYS | PUBLISHED_KEYS
 
 
 def convert(content: Any, path: Path, dead_layers: bool = False) -> State:
-    """The authors' checkpoint as the state of a `SMFNet`, with or without the layers that it never runs."""
+    """The authors' checkpoint as the state of a `SMFNet`, with or without the layers that it never runs.
+
+    Args:
+        content: what the file holds.
+        path: of the file, for messages.
+        dead_layers: keep the layers that are never run.
+
+    Raises:
+        CheckpointError: the file is of another network.
+    """
     state: State = {}
     for part, names in _PARTS.items():
         # DataParallel, in which the authors wrap every part, puts a name before all others
@@ -359,6 +368,11 @@ def finish(output: Tensor, infrared: Pixels, visible: Pixels, minmax: bool = Tru
     """Fused luminance, stretched to 0..255 with `minmax` as in the published results, with the visible image's chroma.
 
     Without `minmax` the sigmoid's 0..1 becomes 0..255.
+
+    Args:
+        output: (1, H, W), in 0..1.
+        infrared, visible: the pair as stored.
+        minmax: stretch the luminance to 0..255.
     """
     values = output[0].numpy()
     return merge_colour(rounded((stretched(values) if minmax else values) * 255), visible)

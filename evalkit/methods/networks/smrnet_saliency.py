@@ -15,11 +15,11 @@ from torch.nn import functional
 from evalkit.methods.layers.bitplanes import Slope, bit_planes, min_max
 from evalkit.methods.layers.deform import DeformableConv2d
 from evalkit.methods.layers.msgd import MSGD, Saliency
+from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
 from evalkit.methods.layers.resnet import RESNET34, ResNetEncoder
 
 Reweighting = Literal["residual", "mul"]
 STRIDE = 32  # sides must be multiples of it
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class BitPlaneSlicing(nn.Module):
@@ -67,6 +67,10 @@ def reweighted(source: Tensor, guide: Tensor, how: Reweighting = "residual") -> 
 
     "mul" is the paper's sentence. As a sigmoid starts near one half, it halves the input of the next pretrained stage
     four times over; "residual" adds the weighted features to the unweighted ones, as IRFS does.
+
+    Args:
+        source, guide: features (N, C, H, W).
+        how: "mul" or "residual".
     """
     weighted = source * torch.sigmoid(guide)
     return source + weighted if how == "residual" else weighted
@@ -122,6 +126,9 @@ class BPS(nn.Module):
 
     def forward(self, visible: Tensor, thermal: Tensor, fused: Tensor) -> Saliency:
         """Three images (N, 3, H, W) in [0, 1], sides multiples of 32 -> `Saliency`.
+
+        Args:
+            visible, thermal, fused: (N, 3, H, W) in [0, 1].
 
         Raises:
             ValueError: other sides.

@@ -207,7 +207,7 @@ class Outputs(NamedTuple):
 class TSJNet(nn.Module):
     """Jie et al., TSJNet: A Multi-modality Target and Semantic Awareness Joint-driven Image Fusion Network.
 
-    arXiv:2402.01212. Two gray images (N, 1, H, W) in [0, 1] -> fused (N, 1, H, W) in (0, 1). Sides that are no
+    arXiv:2402.01212. Two gray images (N, 1, H, W) in [0, 1] -> fused (N, 1, H, W) in (0, 1). Sides that are not
     multiples of 32 are padded by repeating the last row and column, and the result is cut to size.
 
     Args:

@@ -27,10 +27,10 @@ class ResidualDenseBlock(nn.Module):
         self.reduce = nn.Conv2d(4 * WIDTH, WIDTH, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = x
+        features = x
         for layer in self.dense:
-            found = torch.cat((found, torch.relu(layer(found))), dim=1)
-        return x + self.reduce(found)
+            features = torch.cat((features, torch.relu(layer(features))), dim=1)
+        return x + self.reduce(features)
 
 
 def _path() -> nn.Sequential:

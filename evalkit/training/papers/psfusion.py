@@ -130,6 +130,11 @@ def intensity_loss(
     """Mean distance from both sources, weighted by contrast and targets, Eq. 17: four (N, 1, H, W) -> scalar.
 
     The weights are sigmoids of 0, 1 or 2: .5, .73 or .88, so neither source is ever left out.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+        salient: (N, 1, H, W), 1 in thermal targets, else 0.
+        authors_order: exchange the roles of the sources.
     """
     if authors_order:
         infrared, visible = visible, infrared
@@ -145,6 +150,9 @@ def selected_intensity_loss(
     """Eq. 17 as the code has it: squared distance, averaged over 9x9, from one source per pixel -> scalar.
 
     That is infrared where it varies more or a target is, visible elsewhere.
+
+    Args:
+        fused, infrared, visible, salient, authors_order: as for `intensity_loss`.
     """
     if authors_order:
         infrared, visible = visible, infrared
@@ -155,7 +163,11 @@ def selected_intensity_loss(
 
 
 def unmasked_intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Mean distance from both sources, Eq. 23: three (N, 1, H, W) -> scalar."""
+    """Mean distance from both sources, Eq. 23: three (N, 1, H, W) -> scalar.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+    """
     return functional.l1_loss(fused, infrared) + functional.l1_loss(fused, visible)
 
 
@@ -164,6 +176,10 @@ def texture_loss(fused: Tensor, infrared: Tensor, visible: Tensor, joint: bool =
 
     Horizontal and vertical derivatives each have their maximum and their mean, which are added; with `joint` their sum
     is compared.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+        joint: compare |horizontal| + |vertical|.
     """
     gradient = sobel_gradient if joint else sobel_derivatives
     strongest = torch.maximum(gradient(infrared), gradient(visible))
@@ -206,7 +222,12 @@ def second_derivatives(image: Tensor) -> Tensor:
 
 
 def fidelity_loss(rebuilt: Tensor, source: Tensor, gradient: Literal["sobel", "second"] = "sobel") -> Tensor:
-    """Mean distance of a reconstruction and of its gradients, Eq. 21: two (N, 1, H, W) -> scalar."""
+    """Mean distance of a reconstruction and of its gradients, Eq. 21: two (N, 1, H, W) -> scalar.
+
+    Args:
+        rebuilt, source: (N, 1, H, W) in [0, 1].
+        gradient: "sobel" (paper) or "second" order (code).
+    """
     slope = sobel_derivatives if gradient == "sobel" else second_derivatives
     return functional.l1_loss(rebuilt, source) + _mean_of_sums(slope(rebuilt) - slope(source))
 
@@ -226,16 +247,28 @@ def binary_loss(
 
     "bce" takes each channel for a logit of its own and weights what it should find; "ce" takes both for one softmax
     and weights the classes, as the paper says.
+
+    Args:
+        logits: (N, 2, H, W).
+        target: 0 or 1, (N, H, W) integers.
+        kind: "bce" (code) or "ce" (paper).
+        weights: of 0 and of 1.
     """
     per_class = logits.new_tensor(weights)
     if kind == "ce":
         return functional.cross_entropy(logits, target, weight=per_class)
-    wanted = functional.one_hot(target, 2).movedim(-1, 1).to(logits)
-    return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=per_class[:, None, None])
+    channels = functional.one_hot(target, 2).movedim(-1, 1).to(logits)
+    return functional.binary_cross_entropy_with_logits(logits, channels, pos_weight=per_class[:, None, None])
 
 
 def semantic_loss(logits: Tensor, labels: Tensor, share: float = 1 / 16) -> Tensor:
-    """L_se: cross-entropy of the hard pixels, at least `share` of all: (N, classes, H, W), (N, H, W) -> scalar."""
+    """L_se: cross-entropy of the hard pixels, at least `share` of all: (N, classes, H, W), (N, H, W) -> scalar.
+
+    Args:
+        logits: (N, classes, H, W).
+        labels: (N, H, W) integers, 255 where unknown.
+        share: of the pixels, that count at least.
+    """
     return hard_cross_entropy(logits, labels, minimum=int(labels.numel() * share))
 
 
@@ -287,7 +320,11 @@ def psfusion_terms(
 def psfusion_loss(
     outputs: Outputs, infrared: Tensor, visible: Tensor, targets: Targets, options: LossOptions | None = None
 ) -> Tensor:
-    """Eq. 22: the sum of `psfusion_terms` -> scalar."""
+    """Eq. 22: the sum of `psfusion_terms` -> scalar.
+
+    Args:
+        outputs, infrared, visible, targets, options: as for `psfusion_terms`.
+    """
     return torch.stack(list(psfusion_terms(outputs, infrared, visible, targets, options).values())).sum()
 
 
@@ -340,9 +377,9 @@ class PSFusionSystem(System):
         self.network = build()
 
     def prepare(self, weights: Path | None) -> None:
-        found = pretrained(self.recipe, "backbone", weights, "torchvision's ImageNet weights of ResNet-34")
-        if found is not None:
-            load_backbone(self.network, *found)
+        file = pretrained(self.recipe, "backbone", weights, "torchvision's ImageNet weights of ResNet-34")
+        if file is not None:
+            load_backbone(self.network, *file)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         infrared, visible = batch["infrared"], batch["visible"]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from evalkit.errors import EvalkitError
 from evalkit.methods.layers.luminance import luminance
+from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
 from evalkit.methods.network import NetworkMethod, count_parameters
 from evalkit.methods.networks.s4fusion import METHODS, Options, S4Fusion
 from evalkit.training.critics import load_classifier
@@ -32,8 +33,6 @@ from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
 from evalkit.training.terms import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     joint_gradient_loss,
     sobel_gradient,
     structural_similarity,
@@ -119,6 +118,10 @@ def information_weights(infrared: Tensor, visible: Tensor, scale: float | Tensor
     """omega1 and omega2 (below Eq. 5): the information of both sources (N,) -> weights (N,) that add up to 1.
 
     A softmax; large `scale` makes them one half each. They carry no gradient.
+
+    Args:
+        infrared, visible: `information` of both sources, (N,).
+        scale: what divides it, > 0.
     """
     both = torch.stack((infrared, visible)).detach() / scale
     first, second = both.softmax(dim=0).unbind()
@@ -126,7 +129,12 @@ def information_weights(infrared: Tensor, visible: Tensor, scale: float | Tensor
 
 
 def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-    """L_L1 of Eq. 5: weighted mean distance from both sources: three (N, 1, H, W), two (N,) -> scalar."""
+    """L_L1 of Eq. 5: weighted mean distance from both sources: three (N, 1, H, W), two (N,) -> scalar.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+        weights: `information_weights`, two (N,).
+    """
     pairs = zip((infrared, visible), weights, strict=True)
     distances = [weight * (fused - source).abs().mean(dim=(1, 2, 3)) for source, weight in pairs]
     return torch.stack(distances).sum(dim=0).mean()
@@ -136,6 +144,10 @@ def structure_loss(fused: Tensor, infrared: Tensor, visible: Tensor, weights: tu
     """L_ssim of Eq. 5: weighted (1 - SSIM) / 2 of both sources: three (N, 1, H, W), two (N,) -> scalar in [0, 1].
 
     The code clamps to [0, 1], where the values are anyway.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+        weights: `information_weights`, two (N,).
     """
     losses = []
     for source, weight in zip((infrared, visible), weights, strict=True):
@@ -191,7 +203,11 @@ def loss(
     scores: Tensor | None = None,
     options: LossOptions | None = None,
 ) -> Tensor:
-    """Eq. 5, arguments as for `loss_terms` -> scalar."""
+    """Eq. 5, arguments as for `loss_terms` -> scalar.
+
+    Args:
+        fused, infrared, visible, weights, scores, options: as for `loss_terms`.
+    """
     return torch.stack(list(loss_terms(fused, infrared, visible, weights, scores, options).values())).sum()
 
 
@@ -277,9 +293,9 @@ def widened(full: Options) -> tuple[int, int, int]:
     def added(width: int) -> int:
         return parameters(replace(full, fusion="ADD", widths=(width, 2 * width, 4 * width)))
 
-    wanted, candidates = parameters(full), range(full.widths[0], 4 * full.widths[0])
-    first = bisect(candidates, wanted, key=added)  # the first one that is larger
-    width = min(candidates[first - 1 : first + 1], key=lambda w: abs(added(w) - wanted))
+    target, candidates = parameters(full), range(full.widths[0], 4 * full.widths[0])
+    first = bisect(candidates, target, key=added)  # the first one that is larger
+    width = min(candidates[first - 1 : first + 1], key=lambda w: abs(added(w) - target))
     return width, 2 * width, 4 * width
 
 
@@ -296,9 +312,9 @@ class S4FusionSystem(System):
         self.critic: Critic | None = None
 
     def load_critics(self, weights: Path | None) -> None:
-        found = pretrained(self.recipe, "critic", weights, CRITIC)
-        if found is not None:
-            self.critic = Critic(load_classifier(*found), self.loss.normalised)
+        file = pretrained(self.recipe, "critic", weights, CRITIC)
+        if file is not None:
+            self.critic = Critic(load_classifier(*file), self.loss.normalised)
 
     def no_decay(self) -> set[str]:
         return self.network.no_weight_decay()

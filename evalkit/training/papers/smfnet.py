@@ -72,7 +72,12 @@ AUTHORS = LossOptions(spatial_gradient=5, authors_decomposition=True)
 
 
 def structural_loss(image: Tensor, rebuilt: Tensor, halved: bool = True) -> Tensor:
-    """1 - SSIM, or half of it (below Eq. 24): two (N, 1, H, W) in [0, 1], sides of at least 6 -> scalar."""
+    """1 - SSIM, or half of it (below Eq. 24): two (N, 1, H, W) in [0, 1], sides of at least 6 -> scalar.
+
+    Args:
+        image, rebuilt: (N, 1, H, W) in [0, 1], sides of at least 6.
+        halved: (1 - SSIM) / 2.
+    """
     return (1 - structural_similarity(image, rebuilt)) / (2 if halved else 1)
 
 
@@ -103,6 +108,10 @@ def semantic_loss(image: Tensor, rebuilt: Tensor, features: Callable[[Tensor], T
 
     The Gram matrix of a gray image is one number, its mean square: as published, this term matches the energy of two
     images and nothing else. `features` (of a classifier, say) taken first make it what its name promises.
+
+    Args:
+        image, rebuilt: (N, 1, H, W) in [0, 1].
+        features: image -> (N, C, H', W').
     """
     if features is not None:
         image, rebuilt = features(image), features(rebuilt)
@@ -114,6 +123,11 @@ def decomposition_loss(low: list[tuple[Tensor, Tensor]], high: tuple[Tensor, Ten
 
     Eq. 27 with `low` = [detail], Eq. 31 with `low` = [detail, graph]; `high` = base; each pair is that of infrared and
     visible, (N, C, H, W) -> scalar >= 0.
+
+    Args:
+        low: pairs of infrared and visible features (N, C, H, W) that should differ.
+        high: a pair that should agree.
+        delta: keeps the denominator positive.
     """
     return _ratio([correlation(*pair) for pair in low], correlation(*high), delta)
 
@@ -121,7 +135,11 @@ def decomposition_loss(low: list[tuple[Tensor, Tensor]], high: tuple[Tensor, Ten
 def authors_decomposition_loss(
     low: list[tuple[Tensor, Tensor]], high: tuple[Tensor, Tensor], delta: float = 1.01
 ) -> Tensor:
-    """The same with one correlation over the batch, and without any gradient: a constant to the training."""
+    """The same with one correlation over the batch, and without any gradient: a constant to the training.
+
+    Args:
+        low, high, delta: as for `decomposition_loss`.
+    """
     with torch.no_grad():
         return _ratio([correlation(*pair, whole=True) for pair in low], correlation(*high, whole=True), delta)
 
@@ -133,7 +151,13 @@ def _ratio(low: list[Tensor], high: Tensor, delta: float) -> Tensor:
 def stage_one_terms(
     output: Reconstruction, infrared: Tensor, visible: Tensor, options: LossOptions | None = None
 ) -> dict[str, Tensor]:
-    """The weighted terms of Eq. 23, by name; their sum is the loss. Terms of weight 0 are not there."""
+    """The weighted terms of Eq. 23, by name; their sum is the loss. Terms of weight 0 are not there.
+
+    Args:
+        output: of `SMFNet.reconstruct`.
+        infrared, visible: what went in, (N, 1, H, W) in [0, 1].
+        options: weights of the terms; those of the code when None.
+    """
     options = options or LossOptions()
     pairs = {"visible": (visible, output.visible), "infrared": (infrared, output.infrared)}
     terms: dict[str, Tensor] = {}
@@ -151,7 +175,13 @@ def stage_one_terms(
 def stage_two_terms(
     output: Fusion, infrared: Tensor, visible: Tensor, options: LossOptions | None = None
 ) -> dict[str, Tensor]:
-    """The weighted terms of Eq. 28, by name; their sum is the loss."""
+    """The weighted terms of Eq. 28, by name; their sum is the loss.
+
+    Args:
+        output: of `SMFNet.fuse`.
+        infrared, visible: what went in, (N, 1, H, W) in [0, 1].
+        options: weights of the terms; those of the code when None.
+    """
     options = options or LossOptions()
     return {
         "intensity": intensity_loss(output.fused, infrared, visible),
@@ -174,12 +204,20 @@ def _decomposition(output: Reconstruction | Fusion, options: LossOptions, graph:
 def stage_one_loss(
     output: Reconstruction, infrared: Tensor, visible: Tensor, options: LossOptions | None = None
 ) -> Tensor:
-    """Eq. 23: output of `SMFNet.reconstruct` and its inputs -> scalar."""
+    """Eq. 23: output of `SMFNet.reconstruct` and its inputs -> scalar.
+
+    Args:
+        output, infrared, visible, options: as for `stage_one_terms`.
+    """
     return torch.stack(list(stage_one_terms(output, infrared, visible, options).values())).sum()
 
 
 def stage_two_loss(output: Fusion, infrared: Tensor, visible: Tensor, options: LossOptions | None = None) -> Tensor:
-    """Eq. 28: output of `SMFNet.fuse` and its inputs -> scalar."""
+    """Eq. 28: output of `SMFNet.fuse` and its inputs -> scalar.
+
+    Args:
+        output, infrared, visible, options: as for `stage_two_terms`.
+    """
     return torch.stack(list(stage_two_terms(output, infrared, visible, options).values())).sum()
 
 

@@ -131,17 +131,17 @@ class SMRNetSystem(System):
         return {"fusion": self.network.fusion, "detection": self.network.detection}
 
     def prepare(self, weights: Path | None) -> None:
-        found = pretrained(self.recipe, "encoder", weights, "torchvision's ImageNet weights of ResNet-34")
-        if found is not None:
-            load_strictly(self.network.detection.encoder, imagenet_state(*found), str(found[1]))
+        file = pretrained(self.recipe, "encoder", weights, "torchvision's ImageNet weights of ResNet-34")
+        if file is not None:
+            load_strictly(self.network.detection.encoder, imagenet_state(*file), str(file[1]))
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         infrared, visible = batch["infrared"], batch["visible"]
         if moment.stage == "detect":
             with torch.no_grad():
                 _, colour = self.network.fuse(infrared, visible)
-            found = self.network.detection(visible, infrared.expand_as(visible), colour)
-            return {"saliency": detection_loss(found, batch["salient"])}
+            saliency = self.network.detection(visible, infrared.expand_as(visible), colour)
+            return {"saliency": detection_loss(saliency, batch["salient"])}
         fused, colour = self.network.fuse(infrared, visible)
         gray = luminance(visible)
         terms = {
@@ -149,8 +149,8 @@ class SMRNetSystem(System):
             "texture": self.loss.alpha * joint_gradient_loss(fused, infrared, gray),
         }
         if moment.round > 0:
-            found = self.network.detection(visible, infrared.expand_as(visible), colour)
-            terms["saliency"] = self.loss.saliency * detection_loss(found, batch["salient"])
+            saliency = self.network.detection(visible, infrared.expand_as(visible), colour)
+            terms["saliency"] = self.loss.saliency * detection_loss(saliency, batch["salient"])
         return terms
 
     @classmethod

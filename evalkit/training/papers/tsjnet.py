@@ -73,7 +73,12 @@ PRESETS = {
 
 
 def ssim_loss(fused: Tensor, infrared: Tensor, visible: Tensor, share: Tensor | float = 0.5) -> Tensor:
-    """Eq. 8: share (1 - SSIM(F, I)) + (1 - share) (1 - SSIM(F, V)), images (N, 1, H, W) in [0, 1] -> scalar >= 0."""
+    """Eq. 8: share (1 - SSIM(F, I)) + (1 - share) (1 - SSIM(F, V)), images (N, 1, H, W) in [0, 1] -> scalar >= 0.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
+        share: of the infrared image, in [0, 1].
+    """
     similar = share * structural_similarity(fused, infrared) + (1 - share) * structural_similarity(fused, visible)
     return 1 - similar
 
@@ -149,6 +154,9 @@ def detection_loss(infrared: Tensor, visible: Tensor, fused: Tensor) -> Tensor:
     """Eq. 11: the scalars of the three kinds of images. Only the last one depends on the fusion network.
 
     The code has one detector for infrared and fused images and another for visible ones.
+
+    Args:
+        infrared, visible, fused: `detector_loss` of each kind of image, scalars.
     """
     return infrared + visible + fused
 
@@ -165,7 +173,12 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def total_loss(fusion: Tensor, detection: Tensor | None = None, segmentation: Tensor | None = None) -> Tensor:
-    """Eq. 7: L_MFF + L_Det + L_Seg. None leaves a term out: in ablations, and where there is no critic."""
+    """Eq. 7: L_MFF + L_Det + L_Seg. None leaves a term out: in ablations, and without a critic.
+
+    Args:
+        fusion: sum of `fusion_terms`.
+        detection, segmentation: `detector_loss` and `segmentation_loss`.
+    """
     return sum((term for term in (detection, segmentation) if term is not None), fusion)
 
 
@@ -269,10 +282,10 @@ class TSJNetSystem(System):
         self.segmenter: SegmentationCritic | None = None
 
     def load_critics(self, weights: Path | None) -> None:
-        if self.loss.detection and (found := pretrained(self.recipe, "detector", weights, DETECTOR)):
-            self.detector = load_detector(*found)
-        if self.loss.segmentation and (found := pretrained(self.recipe, "segmenter", weights, SEGMENTER)):
-            self.segmenter = load_segmenter(*found)
+        if self.loss.detection and (file := pretrained(self.recipe, "detector", weights, DETECTOR)):
+            self.detector = load_detector(*file)
+        if self.loss.segmentation and (file := pretrained(self.recipe, "segmenter", weights, SEGMENTER)):
+            self.segmenter = load_segmenter(*file)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         if moment.stage == "settle":
@@ -281,10 +294,10 @@ class TSJNetSystem(System):
                     module.eval()
         infrared, visible = batch["infrared"], luminance(batch["visible"])
         height, width = infrared.shape[-2:]
-        found = self.network.outputs(*(padded(image, self.network.stride) for image in (infrared, visible)))
+        images = self.network.outputs(*(padded(image, self.network.stride) for image in (infrared, visible)))
         # SSIM and the like take differences of squares, for which half precision is too coarse
         with torch.autocast(infrared.device.type, enabled=False):
-            outputs = Outputs(*(image[..., :height, :width].float() for image in found))
+            outputs = Outputs(*(image[..., :height, :width].float() for image in images))
             terms = fusion_terms(outputs, infrared, visible, PRESETS[self.loss.preset])
         if self.detector is not None:
             detected = self.detector(outputs.fused, batch["boxes"])
