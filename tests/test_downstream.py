@@ -247,12 +247,16 @@ def test_conditions_and_class_names():
 
 def test_sources_and_other_labelled_sets_can_be_named():
     chosen = protocol("smfnet-table2")
-    assert plan_methods(chosen, ["visible", "INFRARED", "average"], None, True) == ["Visible", "Infrared", "average"]
-    assert list(plan_datasets(chosen, ["msrs", "m3fd"], False)) == ["MSRS", "M3FD"]
+    assert plan_methods(chosen, ["visible", "INFRARED", "average"], None, sources=True) == [
+        "Visible",
+        "Infrared",
+        "average",
+    ]
+    assert list(plan_datasets(chosen, ["msrs", "m3fd"], False, "boxes")) == ["MSRS", "M3FD"]
     with pytest.raises(EvalkitError, match="unknown data set"):
-        plan_datasets(chosen, ["TNO"], False)  # no boxes
+        plan_datasets(chosen, ["TNO"], False, "boxes")  # no boxes
     with pytest.raises(EvalkitError, match="unknown"):
-        plan_methods(protocol("smfnet-table1"), ["visible"], None, True)  # fusion metrics of a source mean nothing
+        plan_methods(protocol("smfnet-table1"), ["visible"], None)  # fusion metrics of a source mean nothing
 
 
 # ---------------------------------------------------------------- the frameworks

@@ -20,8 +20,8 @@ from evalkit.leaderboards.site.pages import blocks
 from evalkit.leaderboards.verify import verify
 from evalkit.metrics.saliency import saliency_dataset
 from evalkit.protocols.fusion import cell
-from evalkit.protocols.plan import plan_methods
 from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.tasks import TASKS
 from evalkit.records.record import Record, load
 
 COLUMNS = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
@@ -196,10 +196,10 @@ def test_maps_at_hand_need_no_pytorch(data, maps, tmp_path, monkeypatch):
 
 
 def test_rows_of_a_sample_run_are_those_that_can_be_trained():
-    assert plan_methods(protocol("smrnet-table2"), None, None, True) == ["SMR-Net", "Visible", "Infrared"]
-    assert plan_methods(protocol("smrnet-table3"), None, None, True) == [
-        "none", "BS", "DC", "SMR-Net", "Visible", "Infrared"
-    ]  # fmt: skip
+    task = TASKS["saliency"]
+    assert task.sample_methods(protocol("smrnet-table2")) == ["SMR-Net", "Visible", "Infrared"]
+    trained = ["none", "BS", "DC", "SMR-Net"]
+    assert task.sample_methods(protocol("smrnet-table3")) == [*trained, "Visible", "Infrared"]
 
 
 def test_a_plan_says_what_each_row_lacks(data, maps):

@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import types
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -62,7 +60,7 @@ def test_protocol_names_what_evalkit_knows(name):
         card = load_card(dataset)
         assert card.name == dataset
         assert use.split is None or card.split(use.split)
-    if chosen.kind == "fusion":
+    if tasks.tasks_of(chosen)[0].name == "fusion":
         assert chosen.convention in CONVENTIONS
     assert len(set(chosen.methods)) == len(chosen.methods)
     assert set(chosen.ablations) <= set(chosen.methods)
@@ -237,16 +235,15 @@ def test_plan_of_a_user_mistake(tmp_path):
 # --- runners, columns without a definition
 
 
-def test_a_runner_is_plugged_in_at_one_place(tmp_path, monkeypatch):
-    """A module that fills one row: its cells are judged beside the published ones, the others stay holes."""
+def test_a_task_fills_its_table(tmp_path, monkeypatch):
+    """A task that fills one row: its cells are judged beside the published ones, the others stay holes."""
 
     def fill(job, table):
         for key, row in job.published.items():
             if row.method == job.methods[0]:
                 table.cells.append(Cell(*key, row.value, row.printed, 1, "equal"))
 
-    monkeypatch.setitem(sys.modules, "detector", types.SimpleNamespace(fill=fill))
-    monkeypatch.setitem(tasks.RUNNERS, "detection", "detector")
+    monkeypatch.setattr(tasks.TASKS["detection"], "fill", fill)
     table = evalkit.reproduce("s4fusion-table4", tmp_path, out=tmp_path / "run")
     assert table.counts()["equal"] == 7
     assert table.counts()["hole"] == 70

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evalkit.data.card import Card, LabelKind, load_card
+from evalkit.data.labels import labelled
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, find_pairs
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
 from evalkit.downstream.splits import Division
@@ -88,9 +89,9 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
     use = use_of(use, card)
     rows = []
     for method in job.methods:
-        row = plan_row(method, card, pairs, use, settings, job.chosen.ablations.get(method, ""))
-        if wants_training(row, job.chosen, settings):
-            row = train_row(row, job.chosen, settings, root, job.sample)
+        row = plan_row(method, card, pairs, use, settings, job.protocol.ablations.get(method, ""))
+        if wants_training(row, job.protocol, settings):
+            row = train_row(row, job.protocol, settings, root, job.sample)
             row.place_in(settings.out, pairs)
         if isinstance(row.fuser, ClassicalFuser):
             row.fuser.gray = False
@@ -109,18 +110,6 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
     own = {p.stem for p in pairs.pairs}
     fused = [path for row in rows if not row.hole for stem, path in row.fused.items() if stem in own]
     return Images(card, pairs, rows, hashes | hash_files(fused, settings))
-
-
-def labelled(pairs: PairSet, kind: LabelKind) -> PairSet:
-    """The pairs that have a label of this kind. Raises EvalkitError where none has."""
-    kept = tuple(pair for pair in pairs.pairs if kind in pair.labels)
-    if not kept:
-        what = {"boxes": "boxes of objects", "classes": "masks of classes", "salient": "masks of salient objects"}[kind]
-        raise EvalkitError(
-            f"{pairs.dataset} in {pairs.root} has {len(pairs.pairs)} pairs but no {what}: nothing can be learned from "
-            f"it. `evalkit show {pairs.dataset}` says where its labels are expected."
-        )
-    return PairSet(pairs.dataset, pairs.split, pairs.root, pairs.layout, kept, pairs.unpaired)
 
 
 def conditions(dataset: str, stems: tuple[str, ...]) -> dict[str, str]:
@@ -144,8 +133,8 @@ def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
     if row.filled_from == "trained":
         from evalkit.training.find_recipe import load_recipe
 
-        variant = job.chosen.ablations.get(row.method, "")
-        data = load_recipe(job.chosen.paper if variant else row.method, job.settings.recipe, variant).data
+        variant = job.protocol.ablations.get(row.method, "")
+        data = load_recipe(job.protocol.paper if variant else row.method, job.settings.recipe, variant).data
         if job.sample or set(data.datasets) == {"samples"}:
             return "none: trained on other generated scenes"
         wanted = set(test)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.data.card import load_card
+from evalkit.data.labels import labelled
 from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, file_hash, find_pairs
-from evalkit.downstream.images import labelled
-from evalkit.downstream.saliency.maps import MEASURES, score_key
+from evalkit.downstream.saliency.maps import score_key
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
 from evalkit.files.read import read_file
@@ -20,10 +20,10 @@ from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.card import TASK_CONVENTIONS
 from evalkit.metrics.evaluate import REVISION
-from evalkit.metrics.registry import definitions
 from evalkit.protocols.schema import Protocol, protocol
 from evalkit.protocols.table.export import to_csv
 from evalkit.protocols.table.table import read_table
+from evalkit.protocols.tasks import tasks_of
 from evalkit.records.per_image import PerImage, read_per_image
 from evalkit.records.record import Record, load
 
@@ -153,14 +153,10 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     try:
         chosen = protocol(record.protocol["name"])
-        if chosen.kind in ("fusion", "saliency"):
-            columns = [name.partition("[")[0] for name in record.metrics]
-            if chosen.kind == "fusion":
-                wanted = [d.full_name for d in definitions(columns, record.convention).values()]
-            else:
-                wanted = [f"{column}[{chosen.convention}]" for column in MEASURES]
-            if record.metrics != wanted:
-                say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(wanted)}")
+        columns = [name.partition("[")[0] for name in record.metrics]
+        wanted = tasks_of(chosen)[0].full_names(columns, record.convention)
+        if wanted is not None and record.metrics != wanted:
+            say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(wanted)}")
     except EvalkitError as error:
         say(str(error))
         return

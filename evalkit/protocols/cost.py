@@ -4,38 +4,68 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 
 from evalkit.engine.processes import default_workers
+from evalkit.files.names import file_name
 from evalkit.methods.registry import MethodCard, method_cards
-from evalkit.protocols.cost_record import save_cost
-from evalkit.protocols.plan import Settings
+from evalkit.metrics.evaluate import Scores
+from evalkit.protocols.plan import FoundSet, Settings
+from evalkit.protocols.schema import Protocol
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import COST_UNITS
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Cell, Table, agreement
-from evalkit.protocols.tasks import Job
+from evalkit.protocols.tasks import Entry, Job, Needs, Task
+from evalkit.provenance import provenance
+from evalkit.records.per_image import read_per_image
+from evalkit.records.record import Record, save
+from evalkit.records.store import ScoreFile
 
+PAIR = "640x480"
 PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "s": 1.0, "ms": 1e-3}
 
 
-def fill(job: Job, table: Table) -> None:
-    """The rows of a cost table: networks that evalkit has code for. Nothing is fused; weights are not needed."""
-    settings = job.settings
-    measurable = [name for name in job.chosen.metrics if name in COST_UNITS]
-    for method in settings.progress(job.methods, len(job.methods), "count") if measurable else []:
-        started = now()
-        values, reason = costs(method_cards().get(method), settings)
-        scaled = {
-            n: values[n] / PREFIX[job.chosen.units.get(n, COST_UNITS[n]).split()[0]] for n in measurable if values
-        }
-        for dataset in list(job.uses) or [""]:
-            table.pairs[dataset] = 1  # one pair of 640x480
-            if scaled:
-                save_cost(job, dataset, method, {n: v for n, v in scaled.items() if n != "Time"}, started)
-            for name in measurable:
-                value = scaled.get(name)
-                printed = job.published.get((dataset, method, name))
-                table.cells.append(_cell(dataset, method, name, value, printed, reason, settings))
+class Complexity(Task):
+    """What networks cost: rows are networks that evalkit has code for."""
+
+    name, title = "complexity", "Cost"
+    needs = Needs(data=False)
+    not_timed = ("Time",)
+
+    def metrics(self, protocol: Protocol) -> list[Entry]:
+        return [
+            {
+                "name": name,
+                "definition": protocol.units.get(name, COST_UNITS.get(name, "")),
+                "missing": "" if name in COST_UNITS else f"evalkit does not measure {name}",
+            }
+            for name in protocol.metrics
+        ]
+
+    def plan_row(self, job: Job, method: str, dataset: str, found: FoundSet) -> Entry:
+        reason = missing(method_cards().get(method))
+        from_ = "" if reason else "network"
+        return {"method": method, "dataset": dataset, "from": from_, "missing": reason, "train": ""}
+
+    def fill(self, job: Job, table: Table) -> None:
+        """The rows of a cost table: networks that evalkit has code for. Nothing is fused; weights are not needed."""
+        settings = job.settings
+        measurable = [name for name in job.protocol.metrics if name in COST_UNITS]
+        for method in settings.progress(job.methods, len(job.methods), "count") if measurable else []:
+            started = now()
+            values, reason = costs(method_cards().get(method), settings)
+            scaled = {
+                n: values[n] / PREFIX[job.protocol.units.get(n, COST_UNITS[n]).split()[0]] for n in measurable if values
+            }
+            for dataset in list(job.uses) or [""]:
+                table.pairs[dataset] = 1  # one pair of 640x480
+                if scaled:
+                    save_cost(job, dataset, method, {n: v for n, v in scaled.items() if n != "Time"}, started)
+                for name in measurable:
+                    value = scaled.get(name)
+                    printed = job.published.get((dataset, method, name))
+                    table.cells.append(_cell(dataset, method, name, value, printed, reason, settings))
 
 
 def where_timed(settings: Settings) -> str:
@@ -85,3 +115,35 @@ def _cell(
         return Cell(dataset, method, name, value, printed, 1, "other data", reason, mark)
     status = agreement(value, printed) if printed is not None else "unpublished"
     return Cell(dataset, method, name, value, printed, 1, status, "", mark)
+
+
+def save_cost(job: Job, dataset: str, method: str, values: Mapping[str, float], started: str) -> None:
+    """Write the record of one network, and its one row of scores. Only of what can be counted again: no times.
+
+    Args:
+        dataset: under which the table prints it; the values do not depend on its images, so it has no content hash.
+        values: column -> value, in the units of the table.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    settings = job.settings
+    file = ScoreFile(settings.scores_file(dataset, method), values)
+    file.finish({PAIR: Scores(values)}, {PAIR: ""})
+    record = Record(
+        status="complete",
+        protocol={"name": job.protocol.name, "hash": job.protocol.hash},
+        method={"name": method, "filled_from": "code"},
+        dataset={"name": dataset, "split": None, "layout": "", "pairs": 1, "expected": 1},
+        convention=job.protocol.convention,
+        metrics=list(values),
+        images=1,
+        scores=dict(values),
+        holes={},
+        failures=[],
+        scores_hash=read_per_image(file.path).hash(),
+        provenance=provenance(),
+        started=started,
+        finished=now(),
+    )
+    save(record, settings.out / "records" / f"{file_name(dataset)}__{file_name(method)}.json")

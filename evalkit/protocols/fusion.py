@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
@@ -16,10 +16,49 @@ from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.per_image import PublishedImages, agree, published_per_image
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Cell, Status, Table, agreement
-from evalkit.protocols.tasks import Job
+from evalkit.protocols.tasks import Entry, Job, Task
 from evalkit.protocols.training import train_row, wants_training
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, save
+
+
+class Fusion(Task):
+    """Every method on every data set, fused, measured and recorded."""
+
+    name, title = "fusion", "Fusion quality"
+    compared_by_image = True
+
+    def full_names(self, columns: Iterable[str], convention: str) -> list[str]:
+        return [definition.full_name for definition in definitions(list(columns), convention).values()]
+
+    def metrics(self, protocol: Protocol) -> list[Entry]:
+        defined, undefined = metrics_of(protocol)
+        entries = [{"name": name, "definition": d.choice, "missing": ""} for name, d in defined.items()]
+        return entries + [{"name": name, "definition": "", "missing": reason} for name, reason in undefined.items()]
+
+    def fill(self, job: Job, table: Table) -> None:
+        """Measure every row on every data set; a column that the convention does not define has no values.
+
+        Raises:
+            UnknownNameError: no such convention.
+            OutputError: a file cannot be written.
+        """
+        wanted, undefined = metrics_of(job.protocol)
+        out = job.settings.out
+        for dataset, use in job.uses.items():
+            for record in run_dataset(job, dataset, use, wanted):
+                method = record.method["name"]
+                save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
+                table.pairs[dataset] = record.dataset["pairs"]
+                for metric in wanted:
+                    table.cells.append(cell(record, metric, job.published.get((dataset, method, metric))))
+                for metric, reason in undefined.items():
+                    row = job.published.get((dataset, method, metric))
+                    printed, mark = (row.printed, row.mark) if row else (None, "")
+                    table.cells.append(Cell(dataset, method, metric, None, printed, 0, "hole", reason, mark))
+            if use.published_per_image and not job.sample:
+                images = read_published(job, dataset, use)
+                table.agreement += agree(dataset, images, out / "scores" / dataset, list(wanted))
 
 
 def metrics_of(chosen: Protocol) -> tuple[dict[str, Definition], dict[str, str]]:
@@ -35,38 +74,13 @@ def metrics_of(chosen: Protocol) -> tuple[dict[str, Definition], dict[str, str]]
     return wanted, undefined
 
 
-def fill(job: Job, table: Table) -> None:
-    """Measure every row on every data set; a column that the convention does not define is a column of holes.
-
-    Raises:
-        UnknownNameError: no such convention.
-        OutputError: a file cannot be written.
-    """
-    wanted, undefined = metrics_of(job.chosen)
-    out = job.settings.out
-    for dataset, use in job.uses.items():
-        for record in run_dataset(job, dataset, use, wanted):
-            method = record.method["name"]
-            save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
-            table.pairs[dataset] = record.dataset["pairs"]
-            for metric in wanted:
-                table.cells.append(cell(record, metric, job.published.get((dataset, method, metric))))
-            for metric, reason in undefined.items():
-                row = job.published.get((dataset, method, metric))
-                printed, mark = (row.printed, row.mark) if row else (None, "")
-                table.cells.append(Cell(dataset, method, metric, None, printed, 0, "hole", reason, mark))
-        if use.published_per_image and not job.sample:
-            images = read_published(job, dataset, use)
-            table.agreement += agree(dataset, images, out / "scores" / dataset, list(wanted))
-
-
 def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
     """The values per image that a data set publishes of itself; none where its file is not there."""
     try:
         pairs = find_pairs(load_card(dataset), job.root or "", use.split)
     except DataError:
         return {}
-    return published_per_image(pairs.root / use.published_per_image, job.chosen.published_names)
+    return published_per_image(pairs.root / use.published_per_image, job.protocol.published_names)
 
 
 def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, Definition]) -> Iterator[Record]:
@@ -82,11 +96,12 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
         rows = [Row(method, hole=f"the data set cannot be used: {error}") for method in job.methods]
     else:
         rows = [
-            plan_row(method, card, pairs, use, settings, job.chosen.ablations.get(method, "")) for method in job.methods
+            plan_row(method, card, pairs, use, settings, job.protocol.ablations.get(method, ""))
+            for method in job.methods
         ]
         for i, row in enumerate(rows):
-            if wants_training(row, job.chosen, settings):
-                rows[i] = train_row(row, job.chosen, settings, root, job.sample)
+            if wants_training(row, job.protocol, settings):
+                rows[i] = train_row(row, job.protocol, settings, root, job.sample)
                 rows[i].place_in(settings.out, pairs)
     for row in rows:
         row.hole = settings.named(row.hole)
@@ -102,7 +117,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
     measured = measure_rows(pairs, filled, wanted, hashes, settings)
     names = {column: definition.full_name for column, definition in wanted.items()}
     for row in rows:
-        record = summarise(job.chosen, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
+        record = summarise(job.protocol, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
         if measured.get(row.method):
             record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, row.method)).hash()
         yield record

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from evalkit.data.card import Card, load_card
-from evalkit.data.pairs import PairSet, image_files, resolve
+from evalkit.data.card import Card, LabelKind, load_card
+from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
 from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
@@ -23,10 +23,7 @@ Existing = Literal["reuse", "replace", "fail"]
 Source = Literal["outputs", "data set", "checkpoint", "trained", "classical"]
 Progress = Callable[[Iterable, int, str], Iterable]
 SOURCES = ("Visible", "Infrared")
-TRAINED_ON_IMAGES = {"detection": "boxes", "segmentation": "classes"}  # downstream task -> labels that it needs
 SAMPLE_PAIRS = 8
-SAMPLE_METHODS = ("average", "maximum", "laplacian")
-DOWNSTREAM_METHODS = ("laplacian", "Visible", "Infrared")  # of a sample run that trains a network for each
 
 
 @dataclass(frozen=True)
@@ -34,13 +31,13 @@ class Settings:
     """What a run was asked for, apart from the protocol."""
 
     out: Path
-    outputs: Path | None
-    checkpoints: Path | None
-    device: str
-    recolour: bool
-    existing: Existing
-    workers: int | None
-    progress: Progress
+    outputs: Path | None = None
+    checkpoints: Path | None = None
+    device: str = "auto"
+    recolour: bool = False
+    existing: Existing = "reuse"
+    workers: int | None = None
+    progress: Progress = lambda items, total, text: items
     train: bool = False  # rows that have no images and no weights
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
     engine: Engine = field(default_factory=Local)
@@ -85,70 +82,110 @@ class Row:
             self.fused = {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs}
 
 
-def plan_datasets(chosen: Protocol, names: Iterable[str] | None, sample: bool) -> dict[str, DatasetUse]:
-    """The protocol's data sets, or those named. Raises UnknownNameError, EvalkitError."""
+@dataclass(frozen=True)
+class FoundSet:
+    """The pairs of a data set as far as they are there, and why they are not."""
+
+    card: Card
+    use: DatasetUse
+    pairs: PairSet
+    missing: str = ""
+
+
+def find_set(
+    dataset: str, use: DatasetUse, root: Path | None, usable: Callable[[PairSet], PairSet] = lambda pairs: pairs
+) -> FoundSet:
+    """Look for a data set below the data root.
+
+    Args:
+        root: none where no data root is named.
+        usable: leaves the pairs that a task can use; raises EvalkitError where there are none.
+    """
+    card = load_card(dataset)
+    use = use_of(use, card)
+    nothing = PairSet(card.name, use.split, Path(), "", ())
+    if root is None:
+        return FoundSet(card, use, nothing, "no data root is named: give --data-root DIR (or set EVALKIT_DATA)")
+    try:
+        return FoundSet(card, use, usable(find_pairs(card, root, use.split)))
+    except EvalkitError as error:
+        return FoundSet(card, use, nothing, str(error).splitlines()[0])
+
+
+def plan_datasets(
+    protocol: Protocol, names: Iterable[str] | None, sample: bool, labels: LabelKind | None = None
+) -> dict[str, DatasetUse]:
+    """The protocol's data sets, or those named; others, too, that have the labels which the task needs.
+
+    Raises:
+        UnknownNameError: a data set that the protocol does not use.
+        EvalkitError: none is named, or one for a run on sample scenes.
+    """
     if sample:
         if names is not None:
             raise EvalkitError("--sample runs on the sample scenes alone: leave --datasets out.")
         return {"samples": DatasetUse(pairs=SAMPLE_PAIRS)}
     if names is None:
-        return dict(chosen.datasets)
-    by_folded = {known.casefold(): known for known in chosen.datasets}
+        return dict(protocol.datasets)
+    by_folded = {known.casefold(): known for known in protocol.datasets}
     uses = {}
     for name in names:
         if name.casefold() not in by_folded:
-            if other := _other_labelled(chosen, name):
+            if other := _other_labelled(name, labels):
                 uses[other] = DatasetUse()
                 continue
-            raise UnknownNameError(f"data set of {chosen.name}", name, chosen.datasets)
-        uses[by_folded[name.casefold()]] = chosen.datasets[by_folded[name.casefold()]]
+            raise UnknownNameError(f"data set of {protocol.name}", name, protocol.datasets)
+        uses[by_folded[name.casefold()]] = protocol.datasets[by_folded[name.casefold()]]
     if not uses:
         raise EvalkitError("no data set is named. Leave --datasets out to measure all of the protocol's.")
     return uses
 
 
-def _other_labelled(chosen: Protocol, name: str) -> str:
+def _other_labelled(name: str, labels: LabelKind | None) -> str:
     """A data set that the paper does not use but has the labels that the task needs; else nothing."""
-    wanted = "salient" if chosen.kind == "saliency" else TRAINED_ON_IMAGES.get(chosen.task)
-    if wanted is None:
+    if labels is None:
         return ""
     try:
         card = load_card(name)
     except UnknownNameError:
         return ""
-    kinds = {kind for layout in card.layouts for kind in layout.labels}
-    return card.name if wanted in kinds else ""
+    return card.name if any(labels in layout.labels for layout in card.layouts) else ""
 
 
-def plan_methods(chosen: Protocol, names: Iterable[str] | None, outputs: Path | None, sample: bool) -> list[str]:
+def plan_methods(
+    protocol: Protocol,
+    names: Iterable[str] | None,
+    outputs: Path | None,
+    sample_methods: Iterable[str] | None = None,
+    sources: bool = False,
+) -> list[str]:
     """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
 
-    A sample run has no rows of the paper to fill: it runs three methods that need nothing but code, or one beside both
-    sources where a network is trained on each; of salient objects the networks that evalkit trains.
+    Args:
+        sample_methods: the rows of a run on sample scenes, where none are named: it has none of the paper's to fill.
+        sources: whether the source images themselves can be rows.
+
+    Raises:
+        UnknownNameError: a method that is neither registered nor a folder in `outputs`.
+        EvalkitError: none is named.
     """
     if names is None:
-        if not sample:
-            return list(chosen.methods)
-        if chosen.kind == "saliency":  # what can be trained, beside the source images read as maps
-            return [*(m for m in chosen.methods if m == chosen.paper or m in chosen.ablations), *SOURCES]
-        return list(DOWNSTREAM_METHODS if chosen.task in TRAINED_ON_IMAGES else SAMPLE_METHODS)
-    found = []
-    own = {method.casefold(): method for method in chosen.methods}
-    if chosen.kind == "saliency" or chosen.task in TRAINED_ON_IMAGES:
-        own |= {source.casefold(): source for source in SOURCES}
+        return list(protocol.methods if sample_methods is None else sample_methods)
+    methods = []
+    own = {method.casefold(): method for method in (*protocol.methods, *(SOURCES if sources else ()))}
     for name in names:
         if name.casefold() in own:
-            found.append(own[name.casefold()])
+            methods.append(own[name.casefold()])
             continue
         try:
-            found.append(method_card(name).name)
+            methods.append(method_card(name).name)
         except UnknownNameError:
             if outputs is None or not (outputs / check_name(name)).is_dir():
                 raise
-            found.append(name)
-    if not found:
+            methods.append(name)
+    if not methods:
         raise EvalkitError("no method is named. Leave --methods out to fill the protocol's rows.")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(methods))
 
 
 def find_row(

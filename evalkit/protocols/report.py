@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from evalkit.data.card import Card, load_card
-from evalkit.data.pairs import PairSet, find_pairs, layout_tree
-from evalkit.errors import DataError, EvalkitError
-from evalkit.methods.registry import method_cards
-from evalkit.metrics.registry import column_card
+from evalkit.data.pairs import layout_tree
 from evalkit.protocols.plan import (
-    TRAINED_ON_IMAGES,
+    FoundSet,
+    Settings,
     find_checkpoints,
     find_data_root,
     find_outputs_root,
-    find_row,
+    find_set,
     plan_datasets,
     plan_methods,
-    use_of,
 )
-from evalkit.protocols.schema import DatasetUse, Protocol, protocol, rows_of
+from evalkit.protocols.schema import DatasetUse, protocol, published_values, rows_of
 from evalkit.protocols.table.blank import expected_rows
-from evalkit.protocols.tasks import parts
+from evalkit.protocols.tasks import Job, tasks_of
 
 Report = dict[str, Any]
 
@@ -50,148 +45,55 @@ def plan_report(
         UnknownNameError: protocol, method or data set, with the nearest names.
         DataError: a folder that is named does not exist.
     """
-    chosen = protocol(name)
+    planned = protocol(name)
+    task = tasks_of(planned)[0]
     output_root, weights = find_outputs_root(outputs), find_checkpoints(checkpoints)
-    uses = plan_datasets(chosen, datasets, sample=False)
-    rows = plan_methods(chosen, methods, output_root, sample=False)
+    uses = plan_datasets(planned, datasets, False, task.needs.labels)
+    rows = plan_methods(planned, methods, output_root, sources=task.needs.labels is not None)
     named = data_root is not None or bool(os.environ.get("EVALKIT_DATA"))
     root = find_data_root(data_root) if named else None
-    found = {dataset: _find(dataset, use, root, chosen) for dataset, use in uses.items()}
-    planned = [
-        _plan_row(chosen, method, dataset, found[dataset][0], output_root, weights)
-        for method in rows
-        for dataset in uses
-    ]
-    metrics = _metrics(chosen)
-    expected = {row.key for row in expected_rows(chosen, uses, rows)}
-    ready = [(row["dataset"], row["method"]) for row in planned if not row["missing"]]
-    if chosen.task != "complexity":
-        ready = [(dataset, method) for dataset, method in ready if not found[dataset][1]["missing"]]
-    would_run = {(*pair, metric["name"]) for pair in ready for metric in metrics if not metric["missing"]}
-    if chosen.kind in TRAINED_ON_IMAGES:  # a column per class, a block per network
-        would_run = {row.key for row in expected_rows(chosen, uses, rows) if (row.dataset, row.method) in ready}
-    printed = rows_of(chosen)
+    sets = {dataset: find_set(dataset, use, root, task.pairs) for dataset, use in uses.items()}
+    settings = Settings(Path(), output_root, weights, root=root)
+    job = Job(planned, uses, rows, published_values(planned), root, False, settings)
+    entries, metrics = task.plan(job, sets), task.metrics(planned)
+    ready = [(entry["dataset"], entry["method"]) for entry in entries if not entry["missing"]]
+    if task.needs.data:
+        ready = [(dataset, method) for dataset, method in ready if not sets[dataset].missing]
+    would_run = task.cells(job, ready, metrics)
+    expected = {row.key for row in expected_rows(planned, uses, rows)}
+    printed = rows_of(planned)
     return {
-        "protocol": chosen.name,
-        "source": f"{chosen.paper} {chosen.table}",
-        "title": chosen.title,
-        "task": chosen.task,
-        "convention": chosen.convention,
+        "protocol": planned.name,
+        "source": planned.source,
+        "title": planned.title,
+        "task": planned.task,
+        "convention": planned.convention,
         "published": sum(bool(row.printed) for row in printed),
         "empty": sum(not row.printed for row in printed),
         "data_root": str(root) if root else None,
-        "datasets": [entry for _, entry in found.values()],
-        "rows": planned,
+        "datasets": [_describe(uses[dataset], found) for dataset, found in sets.items()],
+        "rows": entries,
         "metrics": metrics,
-        "training": chosen.training,
-        "downstream": chosen.downstream,
-        "left_open": list(chosen.left_open),
-        "decisions": list(chosen.decisions),
+        "training": planned.training,
+        "downstream": planned.downstream,
+        "left_open": list(planned.left_open),
+        "decisions": list(planned.decisions),
         "cells": {"total": len(expected | would_run), "would_run": len(would_run)},
     }
 
 
-def _find(
-    dataset: str, use: DatasetUse, root: Path | None, chosen: Protocol
-) -> tuple[tuple[Card, DatasetUse, PairSet], Report]:
-    """A data set as far as it is there, and what is to be said about it."""
-    card = load_card(dataset)
-    stated, use = use.pairs, use_of(use, card)
-    pairs, missing = PairSet(card.name, use.split, Path(), "", ()), ""
-    if root is None:
-        missing = "no data root is named: give --data-root DIR (or set EVALKIT_DATA)"
-    else:
-        try:
-            pairs = find_pairs(card, root, use.split)
-            if chosen.kind == "saliency":
-                from evalkit.downstream.images import labelled
-
-                pairs = labelled(pairs, "salient")
-        except EvalkitError as error:
-            missing = str(error).splitlines()[0]
-    return (card, use, pairs), {
-        "name": dataset,
-        "split": use.split,
-        "expected": use.pairs,
-        "expected_by": "paper" if stated else "data set" if use.pairs else None,
-        "found": None if missing else len(pairs.pairs),
-        "missing": missing,
-        "layout": layout_tree(card),
-        "source": card.source,
+def _describe(stated: DatasetUse, found: FoundSet) -> Report:
+    """What is to be said about a data set; `stated` is the use as the protocol has it."""
+    return {
+        "name": found.card.name,
+        "split": found.use.split,
+        "expected": found.use.pairs,
+        "expected_by": "paper" if stated.pairs else "data set" if found.use.pairs else None,
+        "found": None if found.missing else len(found.pairs.pairs),
+        "missing": found.missing,
+        "layout": layout_tree(found.card),
+        "source": found.card.source,
     }
-
-
-def _plan_row(
-    chosen: Protocol,
-    method: str,
-    dataset: str,
-    found: tuple[Card, DatasetUse, PairSet],
-    outputs: Path | None,
-    checkpoints: Path | None,
-) -> Report:
-    entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
-    if chosen.kind == "complexity":
-        from evalkit.protocols.cost import missing as why_not_counted
-
-        reason = why_not_counted(method_cards().get(method))
-        return entry | {"from": "" if reason else "network", "missing": reason}
-    card, use, pairs = found
-    try:
-        if chosen.kind == "saliency":  # the rows are networks for salient objects: there is nothing to fuse
-            from evalkit.downstream.saliency.maps import find_maps
-
-            row = find_maps(method, chosen, card, pairs, outputs, checkpoints)
-            return entry | {"from": row.filled_from, "missing": row.hole}
-        row = find_row(method, card, pairs, use, outputs, checkpoints, chosen.ablations.get(method, ""))
-    except DataError as error:  # two fused images of one stem
-        return entry | {"missing": str(error)}
-    train = _train(chosen, method) if row.hole else ""
-    missing = "; ".join(filter(None, [row.hole, train, *_extras(chosen)]))
-    return entry | {"from": row.filled_from, "missing": missing, "train": train}
-
-
-def _extras(chosen: Protocol) -> list[str]:
-    """What has to be installed for the networks that judge the fused images."""
-    if chosen.kind not in TRAINED_ON_IMAGES:
-        return []
-    from evalkit.downstream.environment import missing
-
-    return [missing(part) for part in parts(chosen)]
-
-
-def _train(chosen: Protocol, method: str) -> str:
-    """How a row could be trained instead: by the recipe of its network, or of the network it is an ablation of."""
-    from evalkit.training.find_recipe import trainable
-
-    variant = chosen.ablations.get(method, "")
-    network = chosen.paper if variant else method
-    if network not in trainable():
-        return ""
-    named = f" --variant {shlex.quote(variant)}" if variant else ""
-    return f"or train it with `evalkit train {network} --recipe paper{named}` and fuse with its weights"
-
-
-def _metrics(chosen: Protocol) -> list[Report]:
-    """Every metric: how the convention defines it, or why it is a column of holes."""
-    if chosen.kind == "fusion":
-        from evalkit.protocols.fusion import metrics_of
-
-        wanted, undefined = metrics_of(chosen)
-        defined = [{"name": name, "definition": d.choice, "missing": ""} for name, d in wanted.items()]
-        return defined + [{"name": name, "definition": "", "missing": reason} for name, reason in undefined.items()]
-    if chosen.kind == "complexity":
-        from evalkit.protocols.table.blank import COST_UNITS
-
-        return [
-            {
-                "name": name,
-                "definition": chosen.units.get(name, COST_UNITS.get(name, "")),
-                "missing": "" if name in COST_UNITS else f"evalkit does not measure {name}",
-            }
-            for name in chosen.metrics
-        ]
-    cards = [(name, column_card(name)) for name in chosen.metrics]
-    return [{"name": name, "definition": card.definition if card else "", "missing": ""} for name, card in cards]
 
 
 def report_text(report: Report) -> str:

@@ -27,7 +27,7 @@ from evalkit.protocols.schema import Protocol, protocol, published_values
 from evalkit.protocols.table.blank import add_holes, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
-from evalkit.protocols.tasks import Job, runners_of
+from evalkit.protocols.tasks import Job, tasks_of
 from evalkit.records.older import set_aside_older
 
 
@@ -86,12 +86,16 @@ def reproduce(
     """
     methods, datasets = several(methods), several(datasets)
     chosen = protocol(name)
-    if sample and chosen.task == "complexity":
+    tasks = tasks_of(chosen)
+    needs = tasks[0].needs
+    if sample and not needs.data:
         raise EvalkitError(f"{chosen.name} has nothing to run on sample scenes: leave --sample out.")
     outputs = find_outputs_root(outputs)
-    uses = plan_datasets(chosen, datasets, sample)
-    rows = plan_methods(chosen, methods, outputs, sample)
-    root = find_data_root(data_root) if chosen.task != "complexity" and not sample else None
+    uses = plan_datasets(chosen, datasets, sample, needs.labels)
+    rows = plan_methods(
+        chosen, methods, outputs, tasks[0].sample_methods(chosen) if sample else None, needs.labels is not None
+    )
+    root = find_data_root(data_root) if needs.data and not sample else None
     weights = find_checkpoints(checkpoints)
     out = default_out(chosen.name, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
@@ -101,7 +105,7 @@ def reproduce(
     with locked(out) as lock:
         remove_parts(out)
         set_aside_older(out)
-        if sample and chosen.kind == "fusion":  # networks that learn from scenes draw as many as their recipe says
+        if sample and needs.labels is None:  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)
         table = blank_table(chosen, sample)
         must_see = [path for path in (lock, root, outputs, weights) if path]
@@ -110,8 +114,8 @@ def reproduce(
                 out, outputs, weights, device, recolour, existing, workers, progress, train, recipe, opened, root
             )
             job = Job(chosen, uses, rows, {} if sample else published_values(chosen), root, sample, settings)
-            for fill in runners_of(chosen):
-                fill(job, table)
+            for task in tasks:
+                task.fill(job, table)
         if not sample:
             add_holes(table, expected_rows(chosen, uses, rows), lambda row: why_hole(chosen, row))
         table.write(out)

@@ -19,7 +19,6 @@ from evalkit.files.read import model_from_yaml, read_text
 from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, read_rows
 from evalkit.registry import Registry
 
-Task = Literal["fusion", "complexity", "detection", "segmentation", "saliency", "curves"]
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
 
 
@@ -89,7 +88,7 @@ class Protocol(_Model):
     title: str
     paper: str = ""
     table: str = Field(default="", description='"Table III", "Figure 6"')
-    task: Task = "fusion"
+    task: str = Field(default="fusion", description="what fills the table: a registered task")
     convention: str
     metrics: Names
     datasets: dict[str, DatasetUse] = {}
@@ -122,13 +121,6 @@ class Protocol(_Model):
     def hash(self) -> str:
         """SHA-256 of everything the protocol says."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
-    @property
-    def kind(self) -> Task:
-        """The task of the values: a figure of curves is of fusion metrics, or of salient objects."""
-        if self.task != "curves":
-            return self.task
-        return "saliency" if self.draws == "pr_curve" else "fusion"
 
     @model_validator(mode="after")
     def _names_are_names(self) -> Protocol:

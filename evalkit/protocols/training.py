@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,22 @@ from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.fuse import NetworkFuser, choose_device
 from evalkit.protocols.plan import Row, Settings, file_name
 from evalkit.protocols.schema import Protocol
+from evalkit.training.find_recipe import trainable
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
     from evalkit.training.loop import TrainingResult
     from evalkit.training.recipe import Recipe
+
+
+def how_to_train(protocol: Protocol, method: str) -> str:
+    """How a row could be trained: by the recipe of its network, or of the network it is an ablation of; or nothing."""
+    variant = protocol.ablations.get(method, "")
+    network = protocol.paper if variant else method
+    if network not in trainable():
+        return ""
+    named = f" --variant {shlex.quote(variant)}" if variant else ""
+    return f"or train it with `evalkit train {network} --recipe paper{named}` and fuse with its weights"
 
 
 def can_train() -> bool:
@@ -29,8 +41,6 @@ def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
     """Whether the run was asked to train, and this row is a hole that training can fill."""
     if not (settings.train and row.hole and can_train()):
         return False
-    from evalkit.training.find_recipe import trainable
-
     return (chosen.paper if row.method in chosen.ablations else row.method) in trainable()
 
 

@@ -195,7 +195,7 @@ class DetectionRun:
         }
         return Record(
             status="incomplete" if holes else "complete",
-            protocol={"name": self.job.chosen.name, "hash": self.job.chosen.hash},
+            protocol={"name": self.job.protocol.name, "hash": self.job.protocol.hash},
             method=method,
             dataset=self.images.dataset_fields(self.split, f"{self.recipe.ratio}, {self.recipe.split}"),
             convention="coco",

@@ -12,65 +12,76 @@ from evalkit.downstream.images import printed_classes
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
-from evalkit.protocols.schema import rows_of
+from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.published import block_name, column_name
 from evalkit.protocols.table.table import Cell, Column, Status, Table
-from evalkit.protocols.tasks import Job
+from evalkit.protocols.tasks import Job, Needs, Trained
 from evalkit.records.record import save
 
 
-def fill(job: Job, table: Table) -> None:
-    """Train and test a detector on every row of every data set of the protocol that has AP50.
+class Detection(Trained):
+    """A detector on every method's images: AP50 per class and its mean."""
 
-    Without the extra the rows are holes that name the command which installs it.
+    name, title = "detection", "Detection"
+    needs = Needs(labels="boxes", extra="detection")
 
-    Raises:
-        UnknownNameError: no such recipe.
-        OutputError: a file cannot be written.
-    """
-    recipe = detection_recipe(job.settings.recipe, job.chosen.name)
-    if job.sample:
-        recipe = recipe.for_scenes()
-    for dataset, use in job.uses.items():
-        block, variant, published = place_of(job, dataset, recipe)
-        if not block:
-            continue
-        names = [label.name for label in load_card(dataset).detection]
-        printed = printed_classes(names, job.chosen.classes if published else ())
-        table.blocks[block] = [dataset, variant]
-        add_columns(table, job, [*printed.values(), "mean"])
-        started = now()
-        try:
-            if reason := missing("detection"):
-                raise EvalkitError(reason)
-            run = DetectionRun(job, dataset, use, recipe, variant)
-        except (OutputError, UnknownNameError):
-            raise
-        except EvalkitError as error:
-            for method in job.methods:
-                table.cells += cells_of(
-                    job, block, method, DetectionResult(hole=job.settings.named(str(error))), printed, recipe, 0
-                )
-            continue
-        table.pairs[block] = len(run.images.pairs.pairs)
-        results = run.measure()
-        for condition in run.conditions if not published else ():
-            add_columns(table, job, [f"mean ({condition})"])
-        for row in run.images.rows:
-            found = results[row.method]
-            extra = () if published else tuple(run.conditions)
-            table.cells += cells_of(job, block, row.method, found, printed, recipe, len(run.split.test), extra)
-            record = run.record(row, found, started)
-            save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
-    note = f"AP at IoU 0.5, {recipe.summary}. {'Small: not the set-up of the paper.' if recipe.small else ''}".strip()
-    if note not in table.note:
-        table.note = " ".join(filter(None, [table.note, note]))
+    def missing_packages(self, protocol: Protocol) -> list[str]:
+        return [missing("detection")]
+
+    def fill(self, job: Job, table: Table) -> None:
+        """Train and test a detector on every row of every data set of the protocol that has AP50.
+
+        Without the extra the rows are holes that name the command which installs it.
+
+        Raises:
+            UnknownNameError: no such recipe.
+            OutputError: a file cannot be written.
+        """
+        recipe = detection_recipe(job.settings.recipe, job.protocol.name)
+        if job.sample:
+            recipe = recipe.for_scenes()
+        for dataset, use in job.uses.items():
+            block, variant, published = place_of(job, dataset, recipe)
+            if not block:
+                continue
+            names = [label.name for label in load_card(dataset).detection]
+            printed = printed_classes(names, job.protocol.classes if published else ())
+            table.blocks[block] = [dataset, variant]
+            add_columns(table, job, [*printed.values(), "mean"])
+            started = now()
+            try:
+                if reason := missing("detection"):
+                    raise EvalkitError(reason)
+                run = DetectionRun(job, dataset, use, recipe, variant)
+            except (OutputError, UnknownNameError):
+                raise
+            except EvalkitError as error:
+                for method in job.methods:
+                    table.cells += cells_of(
+                        job, block, method, DetectionResult(hole=job.settings.named(str(error))), printed, recipe, 0
+                    )
+                continue
+            table.pairs[block] = len(run.images.pairs.pairs)
+            results = run.measure()
+            for condition in run.conditions if not published else ():
+                add_columns(table, job, [f"mean ({condition})"])
+            for row in run.images.rows:
+                found = results[row.method]
+                extra = () if published else tuple(run.conditions)
+                table.cells += cells_of(job, block, row.method, found, printed, recipe, len(run.split.test), extra)
+                record = run.record(row, found, started)
+                save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
+        note = (
+            f"AP at IoU 0.5, {recipe.summary}. {'Small: not the set-up of the paper.' if recipe.small else ''}".strip()
+        )
+        if note not in table.note:
+            table.note = " ".join(filter(None, [table.note, note]))
 
 
 def place_of(job: Job, dataset: str, recipe: DetectionRecipe) -> tuple[str, str, bool]:
     """Block, variant, and whether the paper prints it; no block where the protocol has no AP50 of the data set."""
-    printed = [row for row in rows_of(job.chosen) if row.dataset == dataset]
+    printed = [row for row in rows_of(job.protocol) if row.dataset == dataset]
     if not job.sample and printed:
         detection = [row for row in printed if row.metric == AP50]
         return (detection[0].block, detection[0].variant, True) if detection else ("", "", True)
@@ -83,7 +94,7 @@ def place_of(job: Job, dataset: str, recipe: DetectionRecipe) -> tuple[str, str,
 def add_columns(table: Table, job: Job, classes: list[str]) -> None:
     """The columns that the table lacks."""
     have = {column.name for column in table.columns}
-    unit = job.chosen.units.get(AP50, "")
+    unit = job.protocol.units.get(AP50, "")
     for class_ in classes:
         name = column_name(class_, AP50)
         if name not in have:
@@ -101,7 +112,7 @@ def cells_of(
     conditions: tuple[str, ...] = (),
 ) -> list[Cell]:
     """A row's cells: the mean over the seeds of the weights selected on validation."""
-    factor = 100.0 if job.chosen.units.get(AP50) == "%" else 1.0
+    factor = 100.0 if job.protocol.units.get(AP50) == "%" else 1.0
     names = {name: column_name(shown, AP50) for name, shown in printed.items()} | {"mean": column_name("mean", AP50)}
     names |= {f"mean ({c})": column_name(f"mean ({c})", AP50) for c in conditions}
     cells = []

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from evalkit.data.card import load_card
+from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet, combine_hashes, find_pairs
-from evalkit.downstream.images import labelled, sample_root
-from evalkit.downstream.saliency.maps import MEASURES, learns, measure_curves, measure_maps, plan_maps
-from evalkit.errors import EvalkitError, OutputError, UnknownNameError
+from evalkit.downstream.images import sample_root
+from evalkit.downstream.saliency.maps import MEASURES, find_maps, learns, measure_curves, measure_maps, plan_maps
+from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.files.write import write_text
 from evalkit.leaderboards.maps import MapScores, curves_csv
 from evalkit.methods.fuse import NetworkFuser
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import fuse_row, hash_files
-from evalkit.protocols.plan import SOURCES, Row, use_of
-from evalkit.protocols.schema import DatasetUse
+from evalkit.protocols.plan import SOURCES, FoundSet, Row, use_of
+from evalkit.protocols.schema import DatasetUse, Protocol
 from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.table import Cell, Table
-from evalkit.protocols.tasks import Job
+from evalkit.protocols.tasks import Entry, Job, Needs, Task
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, save
 
@@ -29,44 +30,69 @@ SCENES, SEED = 16, 0  # of a sample run; networks learn from scenes of another s
 SIZE = (320, 240)
 
 
-def fill(job: Job, table: Table) -> None:
-    """Predict and measure every row's maps on every data set; of a figure of curves, draw these too.
+class Saliency(Task):
+    """Maps of salient objects, brought, predicted or trained, against masks; the rows are networks that make them."""
 
-    Raises:
-        UnknownNameError: no such recipe.
-        OutputError: a file cannot be written.
-    """
-    settings = job.settings
-    for dataset, use in job.uses.items():
-        curves: dict[str, MapScores] = {}
-        missing: dict[str, str] = {}
-        for row, pairs, record in run_dataset(job, dataset, use):
-            save(record, settings.out / "records" / f"{dataset}__{file_name(row.method)}.json")
-            table.pairs[dataset] = record.dataset["pairs"]
-            for column in columns_of(job):
-                table.cells.append(cell(record, column, job.published.get((dataset, row.method, column))))
-            if "FLOPs" in job.chosen.metrics:
-                table.cells.append(flops_cell(job, dataset, row))
-            if job.chosen.draws == "pr_curve":
-                if record.holes:
-                    missing[row.method] = next(iter(record.holes.values()))
-                else:
-                    curves[row.method] = measure_curves(row, pairs, settings)
-        if job.chosen.draws == "pr_curve":
-            write_curves(dataset, curves, missing, settings.out)
-        if curves:
-            table.note = f"The curves: curves/{dataset}/*.csv, pr-*.svg, f-*.svg. {table.note}".strip()
-    note = "F and E at the adaptive threshold; masks > 128; convention pysodmetrics."
-    if any(method in SOURCES for method in job.methods):
-        note += " Visible, Infrared: the source image itself, read as a map."
-    table.note = " ".join(filter(None, [table.note, note]))
-    if job.chosen.draws == "scatter":
-        write_scatter(table, settings.out)
+    name, title = "saliency", "Saliency"
+    needs = Needs(labels="salient")
+
+    def sample_methods(self, protocol: Protocol) -> list[str]:
+        """What can be trained, beside the source images read as maps."""
+        return [*(method for method in protocol.methods if learns(method, protocol)), *SOURCES]
+
+    def pairs(self, pairs: PairSet) -> PairSet:
+        return labelled(pairs, "salient")
+
+    def full_names(self, columns: Iterable[str], convention: str) -> list[str]:
+        return [f"{column}[{convention}]" for column in MEASURES]
+
+    def plan_row(self, job: Job, method: str, dataset: str, found: FoundSet) -> Entry:
+        entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
+        settings = job.settings
+        try:
+            row = find_maps(method, job.protocol, found.card, found.pairs, settings.outputs, settings.checkpoints)
+        except DataError as error:  # two maps of one stem
+            return entry | {"missing": str(error)}
+        return entry | {"from": row.filled_from, "missing": row.hole}
+
+    def fill(self, job: Job, table: Table) -> None:
+        """Predict and measure every row's maps on every data set; of a figure of curves, draw these too.
+
+        Raises:
+            UnknownNameError: no such recipe.
+            OutputError: a file cannot be written.
+        """
+        settings = job.settings
+        for dataset, use in job.uses.items():
+            curves: dict[str, MapScores] = {}
+            missing: dict[str, str] = {}
+            for row, pairs, record in run_dataset(job, dataset, use):
+                save(record, settings.out / "records" / f"{dataset}__{file_name(row.method)}.json")
+                table.pairs[dataset] = record.dataset["pairs"]
+                for column in columns_of(job):
+                    table.cells.append(cell(record, column, job.published.get((dataset, row.method, column))))
+                if "FLOPs" in job.protocol.metrics:
+                    table.cells.append(flops_cell(job, dataset, row))
+                if job.protocol.draws == "pr_curve":
+                    if record.holes:
+                        missing[row.method] = next(iter(record.holes.values()))
+                    else:
+                        curves[row.method] = measure_curves(row, pairs, settings)
+            if job.protocol.draws == "pr_curve":
+                write_curves(dataset, curves, missing, settings.out)
+            if curves:
+                table.note = f"The curves: curves/{dataset}/*.csv, pr-*.svg, f-*.svg. {table.note}".strip()
+        note = "F and E at the adaptive threshold; masks > 128; convention pysodmetrics."
+        if any(method in SOURCES for method in job.methods):
+            note += " Visible, Infrared: the source image itself, read as a map."
+        table.note = " ".join(filter(None, [table.note, note]))
+        if job.protocol.draws == "scatter":
+            write_scatter(table, settings.out)
 
 
 def columns_of(job: Job) -> list[str]:
     """The columns that maps have values in."""
-    return [name for name in job.chosen.metrics if name in MEASURES]
+    return [name for name in job.protocol.metrics if name in MEASURES]
 
 
 def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, PairSet, Record]]:
@@ -75,7 +101,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
     use = use_of(use, card)
     root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
     assert root is not None
-    names = {column: f"{column}[{job.chosen.convention}]" for column in MEASURES}
+    names = {column: f"{column}[{job.protocol.convention}]" for column in MEASURES}
     try:
         pairs = labelled(find_pairs(card, root, use.split), "salient")
     except (OutputError, UnknownNameError):
@@ -84,7 +110,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         pairs = PairSet(card.name, use.split, root, "", ())
         for method in job.methods:
             row = Row(method, hole=settings.named(f"the data set cannot be used: {error}"))
-            yield row, pairs, summarise(job.chosen, pairs, use, row, names, {}, {}, started)
+            yield row, pairs, summarise(job.protocol, pairs, use, row, names, {}, {}, started)
         return
     if job.sample:
         use = use.model_copy(update={"pairs": len(pairs.pairs)})
@@ -92,7 +118,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         [p for pair in pairs.pairs for p in (pair.infrared, pair.visible, pair.labels["salient"])], settings
     )
     for method in job.methods:
-        row = plan_maps(method, job.chosen, card, pairs, settings, root, job.sample)
+        row = plan_maps(method, job.protocol, card, pairs, settings, root, job.sample)
         if row.fuser is not None:
             fuse_row(row, pairs, hashes, settings)
         row_hashes = hashes
@@ -101,7 +127,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
             stems = {pair.stem for pair in pairs.pairs}
             row_hashes = hashes | hash_files([path for stem, path in row.fused.items() if stem in stems], settings)
             measured = measure_maps(row, pairs, row_hashes, settings)
-        record = summarise(job.chosen, pairs, use, row, names, measured, row_hashes, started)
+        record = summarise(job.protocol, pairs, use, row, names, measured, row_hashes, started)
         record.dataset["content_hash"] = combine_hashes(
             (p.stem, hashes[p.infrared], hashes[p.visible], hashes[p.labels["salient"]]) for p in pairs.pairs
         )
@@ -116,7 +142,7 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
     Of the network that made the maps; of the paper's where they are the user's.
     """
     reason = ""
-    if not learns(row.method, job.chosen):
+    if not learns(row.method, job.protocol):
         reason = "evalkit has no code for this network"
     elif importlib.util.find_spec("torch") is None:
         reason = "needs PyTorch: pip install 'evalkit[networks]'"
@@ -128,7 +154,7 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
     from evalkit.training.papers.smrnet import detector_cost
     from evalkit.training.state import read_recipe
 
-    recipe = load_recipe(job.chosen.paper, "paper", job.chosen.ablations.get(row.method, ""))
+    recipe = load_recipe(job.protocol.paper, "paper", job.protocol.ablations.get(row.method, ""))
     if isinstance(row.fuser, NetworkFuser):
         found = read_recipe(row.fuser.files[0])
         assert found is not None

@@ -191,7 +191,7 @@ class SegmentationRun:
         }
         return Record(
             status="incomplete" if holes else "complete",
-            protocol={"name": self.job.chosen.name, "hash": self.job.chosen.hash},
+            protocol={"name": self.job.protocol.name, "hash": self.job.protocol.hash},
             method=method,
             dataset=images.dataset_fields(scenes.split, scenes.how),
             convention="set",

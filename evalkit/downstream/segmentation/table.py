@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from evalkit.data.card import load_card
+from evalkit.downstream.detection.run import AP50
 from evalkit.downstream.environment import missing
 from evalkit.downstream.segmentation.networks import segmenter
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules
@@ -20,12 +21,12 @@ from evalkit.downstream.segmentation.run import (
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.protocols.plan import file_name, use_of
-from evalkit.protocols.schema import rows_of
+from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import add_holes, expected_rows
 from evalkit.protocols.table.published import block_name
 from evalkit.protocols.table.table import Cell, Column, Status, Table, agreement
-from evalkit.protocols.tasks import Job
+from evalkit.protocols.tasks import TASKS, Job, Needs, Task, Trained
 from evalkit.records.record import save
 
 PRINTED = {
@@ -35,41 +36,54 @@ PRINTED = {
 }
 
 
-def fill(job: Job, table: Table) -> None:
-    """Train and test the networks of the recipe on every row of every data set that has masks of classes.
+class Segmentation(Trained):
+    """A network on every method's images: IoU and Acc per class and their means."""
 
-    Without the extra the rows are holes that name the command which installs it.
+    name, title = "segmentation", "Segmentation"
+    needs = Needs(labels="classes", extra="segmentation")
 
-    Raises:
-        UnknownNameError: no such recipe.
-        DataError: a recipe's file cannot be used.
-        OutputError: a file cannot be written.
-    """
-    variants, small = chosen_variants(job)
-    for dataset, use in job.uses.items():
-        card = load_card(dataset)
-        if not card.segmentation or use.split == "detection":
-            continue
-        scenes: SegmentationScenes | None = None
-        reason = missing("segmentation")
-        try:
-            if not reason:
-                scenes = SegmentationScenes(job, dataset, use, variants[0].schedule, small)
-        except (OutputError, UnknownNameError):
-            raise
-        except EvalkitError as error:
-            reason = job.settings.named(str(error))
-        for variant in variants:
-            block = block_name(dataset, variant.name)
-            if methods := methods_of(job, block, variant):
-                table.blocks[block] = [dataset, variant.name]
-                fill_block(job, table, block, variant, methods, scenes, reason)
-        if not job.sample:
-            why = f"recipe {job.settings.recipe} trains {', '.join(v.schedule.network for v in variants)} on {dataset}"
-            cure = "; --recipe paper trains the paper's networks" if small else ""
-            wanted = [row for row in expected_rows(job.chosen, [dataset], job.methods) if row.dataset == dataset]
-            add_holes(table, wanted, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
-    table.note = " ".join(filter(None, [table.note, note(variants, small)]))
+    def parts(self, protocol: Protocol) -> list[Task]:
+        return [self, TASKS["detection"]] if AP50 in protocol.metrics else [self]
+
+    def missing_packages(self, protocol: Protocol) -> list[str]:
+        return [missing(task.needs.extra) for task in self.parts(protocol)]
+
+    def fill(self, job: Job, table: Table) -> None:
+        """Train and test the networks of the recipe on every row of every data set that has masks of classes.
+
+        Without the extra the rows are holes that name the command which installs it.
+
+        Raises:
+            UnknownNameError: no such recipe.
+            DataError: a recipe's file cannot be used.
+            OutputError: a file cannot be written.
+        """
+        variants, small = chosen_variants(job)
+        for dataset, use in job.uses.items():
+            card = load_card(dataset)
+            if not card.segmentation or use.split == "detection":
+                continue
+            scenes: SegmentationScenes | None = None
+            reason = missing("segmentation")
+            try:
+                if not reason:
+                    scenes = SegmentationScenes(job, dataset, use, variants[0].schedule, small)
+            except (OutputError, UnknownNameError):
+                raise
+            except EvalkitError as error:
+                reason = job.settings.named(str(error))
+            for variant in variants:
+                block = block_name(dataset, variant.name)
+                if methods := methods_of(job, block, variant):
+                    table.blocks[block] = [dataset, variant.name]
+                    fill_block(job, table, block, variant, methods, scenes, reason)
+            if not job.sample:
+                networks = ", ".join(variant.schedule.network for variant in variants)
+                why = f"recipe {job.settings.recipe} trains {networks} on {dataset}"
+                cure = "; --recipe paper trains the paper's networks" if small else ""
+                wanted = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
+                add_holes(table, wanted, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
+        table.note = " ".join(filter(None, [table.note, note(variants, small)]))
 
 
 def methods_of(job: Job, block: str, variant: Variant) -> list[str]:
@@ -77,9 +91,9 @@ def methods_of(job: Job, block: str, variant: Variant) -> list[str]:
     network = variant.schedule.network
     if segmenter(network).streams == 2:
         return [method for method in job.methods if FEATURE_LEVEL.get(method) == network]
-    printed = {row.method for row in rows_of(job.chosen) if row.block == block}
+    printed = {row.method for row in rows_of(job.protocol) if row.block == block}
     others = [method for method in job.methods if method not in FEATURE_LEVEL]
-    return [m for m in others if not variant.published or m in printed or m not in job.chosen.methods]
+    return [m for m in others if not variant.published or m in printed or m not in job.protocol.methods]
 
 
 def reason_of(method: str, why: str) -> str:
@@ -93,9 +107,9 @@ def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
     """The networks to train, and whether the run is a small one. Raises UnknownNameError, DataError."""
     name = job.settings.recipe
     if name == "paper":
-        found = schedules()["paper"].get(job.chosen.name)
+        found = schedules()["paper"].get(job.protocol.name)
         if found is None:
-            raise UnknownNameError("segmentation recipe", f"paper of {job.chosen.name}", list(schedules()["paper"]))
+            raise UnknownNameError("segmentation recipe", f"paper of {job.protocol.name}", list(schedules()["paper"]))
         return [Variant(variant, schedule, True) for variant, schedule in found.items()], False
     if name.endswith((".yaml", ".yml")):
         schedule, label = read_schedule(Path(name)), f"recipe {Path(name).stem}"
@@ -123,7 +137,7 @@ def fill_block(
 ) -> None:
     """The cells and records of one network on one data set; holes where there are no scenes, for the reason."""
     names = [label.name for label in load_card(table.blocks[block][0]).segmentation]
-    printed = {name: printed_name(name, job.chosen.classes) for name in names} | {"mean": "mean"}
+    printed = {name: printed_name(name, job.protocol.classes) for name in names} | {"mean": "mean"}
     started = now()
     if scenes is None:
         add_columns(table, job, printed)
@@ -155,14 +169,14 @@ def printed_name(name: str, classes: tuple[str, ...]) -> str:
 
 def measures_of(job: Job) -> list[str]:
     """IoU and Acc, those of the protocol."""
-    return [measure for measure in MEASURES if measure in job.chosen.metrics]
+    return [measure for measure in MEASURES if measure in job.protocol.metrics]
 
 
 def add_columns(table: Table, job: Job, printed: dict[str, str]) -> None:
     """The columns that the table lacks."""
     have = {column.name for column in table.columns}
     for measure in measures_of(job):
-        unit = job.chosen.units.get(measure, "")
+        unit = job.protocol.units.get(measure, "")
         for shown in printed.values():
             if (name := f"{shown} {measure}") not in have:
                 table.columns.append(Column(name, "higher", "set", shown, unit))
@@ -172,7 +186,7 @@ def cells_of(
     job: Job, block: str, variant: Variant, method: str, found: SegmentationResult, printed: dict[str, str], images: int
 ) -> list[Cell]:
     """A row's cells: the mean over the seeds of the networks chosen on held-out images."""
-    of_paper = {row.column for row in rows_of(job.chosen) if row.block == block}
+    of_paper = {row.column for row in rows_of(job.protocol) if row.block == block}
     cells = []
     for class_, shown in printed.items():
         for measure in measures_of(job):
@@ -185,7 +199,7 @@ def cells_of(
                 cells.append(Cell(block, method, name, None, text, 0, "hole", reason, mark))
                 continue
             value, _ = mean_and_spread([scores[column] for scores in found.seeds.values()])
-            value *= 100.0 if job.chosen.units.get(measure) == "%" else 1.0
+            value *= 100.0 if job.protocol.units.get(measure) == "%" else 1.0
             apart = why_apart(variant, job, block, images)
             status: Status = "unpublished" if text is None else "other data" if apart else agreement(value, text)
             cells.append(Cell(block, method, name, value, text, images, status, apart, mark))

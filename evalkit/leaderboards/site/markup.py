@@ -23,14 +23,6 @@ STATUS = {
     "hole": ("–", "a hole: no value, for the reason given"),
     "other data": ("○", "measured on other data, so not compared"),
 }
-TASKS = {
-    "fusion": "Fusion quality",
-    "complexity": "Cost",
-    "detection": "Detection",
-    "segmentation": "Segmentation",
-    "saliency": "Saliency",
-    "curves": "Curves",
-}
 e = html.escape
 
 

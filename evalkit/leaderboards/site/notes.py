@@ -69,7 +69,7 @@ def figures(page: Page) -> list[Figure]:
     found = []
     for block in page.blocks:
         rows = plotted_rows(block)
-        if len(rows) < 2 or page.protocol.task != "fusion":
+        if len(rows) < 2 or not page.task.compared_by_image:
             continue
         for kind, title in PLOTS.items():
             try:

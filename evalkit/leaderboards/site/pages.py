@@ -12,6 +12,7 @@ from evalkit.protocols.schema import Protocol, protocols, rows_of
 from evalkit.protocols.table.blank import columns as table_columns
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Status, agreement
+from evalkit.protocols.tasks import TASKS, Task
 
 UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no card for"
 
@@ -80,6 +81,10 @@ class Page:
 
     protocol: Protocol
     blocks: list[Block]
+
+    @property
+    def task(self) -> Task:
+        return TASKS[self.protocol.task]
 
     @property
     def entries(self) -> list[Entry]:
@@ -155,12 +160,12 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
             row = Row(method, candidate, "" if candidate else why_not(protocol, method))
             row.other_data = other_data(candidate, shipped) if candidate else ""
             for column in columns:
-                row.cells[column.name] = _cell(row, column.name, published.get((method, column.name)), protocol.task)
+                row.cells[column.name] = _cell(row, column.name, published.get((method, column.name)), protocol)
             found.append(row)
     return Block(name, dataset, convention, columns, found)
 
 
-def _cell(row: Row, column: str, published: PublishedRow | None, task: str) -> Cell:
+def _cell(row: Row, column: str, published: PublishedRow | None, protocol: Protocol) -> Cell:
     printed, mark, note = (published.printed, published.mark, published.note) if published else ("", "", "")
     if row.entry is None:
         return Cell("published" if printed else "empty", None, printed, mark, note, row.reason)
@@ -168,7 +173,7 @@ def _cell(row: Row, column: str, published: PublishedRow | None, task: str) -> C
     value, reason = record.scores.get(column), record.holes.get(column, "")
     status: Status
     if value is None:
-        timed = task == "complexity" and column == "Time"
+        timed = column in TASKS[protocol.task].not_timed
         own = "a time depends on the machine: records have none" if timed else "the run did not measure this column"
         status, reason = "hole", reason or own
     elif row.other_data:

@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from evalkit.leaderboards.site import sections
-from evalkit.leaderboards.site.markup import TASKS, data_script, document, e, links, plural, select
+from evalkit.leaderboards.site.markup import data_script, document, e, links, plural, select
 from evalkit.leaderboards.site.notes import Figure, Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.leaderboards.site.tables import block_table
 from evalkit.protocols.table.per_image import Agreement
+from evalkit.protocols.tasks import TASKS
 
 
 def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:
@@ -47,14 +48,14 @@ def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:
 
 def _index_filters(pages: list[Page]) -> str:
     datasets = sorted({block.dataset for page in pages for block in page.blocks if block.dataset}, key=str.casefold)
-    tasks = [task for task in TASKS if any(page.protocol.task == task for page in pages)]
+    tasks = [task for task in TASKS if any(page.task.name == task for page in pages)]
     papers = dict.fromkeys(page.protocol.paper for page in pages)
     return (
         '<div class="filters" role="search" hidden>'
         '<label>Search<input id="find" type="search" placeholder="title, method, metric" autocomplete="off"></label>'
         f"{select('paper', 'Paper', [(p, p) for p in papers])}"
         f"{select('dataset', 'Data set', [(d, d) for d in datasets])}"
-        f"{select('task', 'Task', [(t, TASKS[t]) for t in tasks])}"
+        f"{select('task', 'Task', [(t, TASKS[t].title) for t in tasks])}"
         '<label class="check"><input id="measured" type="checkbox"> with measured values</label>'
         '<p id="count" role="status"></p></div>'
     )
@@ -73,8 +74,8 @@ def _card(page: Page, notes: list[Note]) -> str:
     return (
         f'<li class="card" data-words="{e(" ".join(dict.fromkeys(words)).casefold())}" '
         f'data-paper="{e(protocol.paper)}" data-datasets="{e(json.dumps(datasets))}" '
-        f'data-task="{e(protocol.task)}" data-measured="{counts["measured"]}">'
-        f'<p class="eyebrow">{e(protocol.table)} · {e(TASKS.get(protocol.task, protocol.task))}</p>'
+        f'data-task="{e(page.task.name)}" data-measured="{counts["measured"]}">'
+        f'<p class="eyebrow">{e(protocol.table)} · {e(page.task.title)}</p>'
         f'<h3><a href="{page_path(page)}">{e(protocol.title)}</a></h3>'
         f'<ul class="chips">{chips}</ul><p class="numbers">{" · ".join(numbers)}</p>{agreement_bar(counts)}</li>'
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from evalkit.leaderboards.site.markup import STATUS, TASKS, e, links, plural, select
+from evalkit.leaderboards.site.markup import STATUS, e, links, plural, select
 from evalkit.leaderboards.site.notes import Figure, Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.protocols.table.per_image import Agreement
@@ -18,7 +18,7 @@ def set_up(page: Page) -> str:
     ]
     facts = [
         ("Protocol", [protocol.name]),
-        ("Task", [TASKS.get(protocol.task, protocol.task)]),
+        ("Task", [page.task.title]),
         ("Convention", [protocol.convention or "not stated"]),
         ("Data sets", uses),
         ("Training", [f"{k}: {v}" for k, v in protocol.training.items()]),
