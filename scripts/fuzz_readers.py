@@ -13,8 +13,8 @@ from fuzz_inputs import Reader
 
 
 def images(_: Path) -> Reader:
-    from evalkit.data.check import read_mask
     from evalkit.data.images import open_image, png_text, read_image
+    from evalkit.data.labels import read_mask
 
     def header(path: Path) -> None:
         with open_image(path) as image:
@@ -26,7 +26,7 @@ def images(_: Path) -> Reader:
 
 def labels(_: Path) -> Reader:
     from evalkit.data.card import LabelClass
-    from evalkit.data.check import read_boxes
+    from evalkit.data.labels import read_boxes
 
     classes = [LabelClass(id=0, name="person"), LabelClass(id=1, name="car")]
     box = "<object><name>car</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax></bndbox></object>"

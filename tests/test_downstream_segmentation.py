@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from evalkit.data.check import read_mask
 from evalkit.data.images import read_image
+from evalkit.data.labels import read_mask
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evalkit.data.card import ROLES, Card, card_names, load_card, load_cards, read_card
-from evalkit.data.check import check_all, check_dataset, read_boxes, read_mask
+from evalkit.data.check import check_all, check_dataset
+from evalkit.data.labels import read_boxes, read_mask
 from evalkit.data.pairs import file_hash, find_pairs, natural_key, splits_present
 from evalkit.errors import DataError, UnknownNameError
 
@@ -482,7 +483,7 @@ def test_check_of_labels(tmp_path):
 
 def test_palette_masks_are_read_as_indices(tmp_path):
     mask = Image.fromarray(np.full((3, 4), 5, np.uint8), "P")
-    mask.putpalette([9] * 768)
+    mask.putpalette([9, 9, 0] * 256)
     mask.save(tmp_path / "mask.png")
     assert read_mask(tmp_path / "mask.png").tolist() == [[5] * 4] * 3
     Image.fromarray(np.full((3, 4, 3), 5, np.uint8)).save(tmp_path / "three.png")

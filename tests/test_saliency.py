@@ -270,7 +270,8 @@ def test_constant_prediction_is_not_stretched(level):
 def test_threshold_of_the_truth():
     prediction = image(1, 6, 6)
     at, above = np.full((6, 6), 128, np.uint8), np.full((6, 6), 129, np.uint8)
-    assert saliency(prediction, at) == saliency(prediction, np.zeros((6, 6), np.uint8))
+    at[0, 0] = 255
+    assert saliency(prediction, at) == saliency(prediction, np.where(at == 255, at, 0))
     assert saliency(prediction, above) == saliency(prediction, np.full((6, 6), 255, np.uint8))
 
 

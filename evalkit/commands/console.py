@@ -62,6 +62,9 @@ def print_missing(frame: pd.DataFrame) -> None:
     for (what, reason), which in images.items():
         named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
         click.echo(printable(f"– {named}, {what}: {reason}"))
+    for note, which in frame.attrs.get("notes", {}).items():
+        named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
+        click.echo(printable(f"! {named}: {note}"))
     if frame.attrs.get("hint"):
         click.echo(printable(f"Hint: {frame.attrs['hint']}"))
 

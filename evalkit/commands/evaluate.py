@@ -21,6 +21,11 @@ from evalkit.commands.options import (
     workers_option,
 )
 
+DEPTH_HELP = (
+    "What 16-bit files hold: 8 (levels 0..255), 16 (parts of 65535) or stretch (smallest to 0, largest to 255). "
+    "Else 16; files that hold no more than 255 are refused."
+)
+
 
 @click.command()
 @click.argument("fused", type=click.Path(path_type=Path))
@@ -31,6 +36,7 @@ from evalkit.commands.options import (
 @click.option("--name", default="{stem}", show_default=True, help="What fused images are called: '{stem}_fused'.")
 @click.option("--infrared-name", default="{stem}", show_default=True, help="E.g. 'IR{stem}', or '{stem:05}': 00001.")
 @click.option("--visible-name", default="{stem}", show_default=True)
+@click.option("--depth", type=click.Choice(["8", "16", "stretch"]), help=DEPTH_HELP)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every image to this CSV file.")
 @workers_option
 @json_option
@@ -43,6 +49,7 @@ def evaluate(
     name: str,
     infrared_name: str,
     visible_name: str,
+    depth: str | None,
     out: Path | None,
     workers: int | None,
     as_json: bool,
@@ -65,10 +72,10 @@ def evaluate(
         convention, metrics = "textbook", full_names_of(metrics)
     columns = definitions(metrics, convention)
     if fused.is_file():
-        frame = image_scores(fused, infrared, visible, metrics, convention)
+        frame = image_scores(fused, infrared, visible, metrics, convention, depth)
     else:
         patterns = name, infrared_name, visible_name
-        frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress, *patterns)
+        frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress, *patterns, depth)
     if out is not None:
         from evalkit.files.write import write_text
 
@@ -126,7 +133,8 @@ def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: i
     if as_json:
         plain = {name: None if v != v else v for name, v in result.scores.items()}
         classes = {name: {k: None if v != v else v for k, v in values.items()} for name, values in per_class.items()}
-        print_json({"convention": "set", "masks": result.masks, **plain, **classes, "holes": result.holes})
+        counts = {"masks": result.masks, "pixels": result.pixels, "ignored": result.ignored}
+        print_json({"convention": "set", **counts, **plain, **classes, "holes": result.holes})
     else:
         title = f"{result.masks} masks · {dataset} · one confusion matrix over the set"
         rows = [
@@ -139,6 +147,11 @@ def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: i
         print_rows(["class", *per_class], rows, title)
         for name, value in result.scores.items():
             click.echo(f"{name} {'–' if value != value else f'{value:.4f}'}")
+        if result.ignored:
+            share = f"{100 * result.ignored / result.pixels:.1f} %"
+            click.echo(
+                f"! {result.ignored} of {result.pixels} pixels ({share}) have the id {ignore}: they do not count"
+            )
         for where, reason in result.holes.items():
             click.echo(f"– {where}: {reason}")
     sys.exit(EXIT_INCOMPLETE if result.holes else 0)

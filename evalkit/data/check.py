@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.card import ROLES, Card, LabelClass, load_cards
-from evalkit.data.images import decode, image_bytes, open_bytes, open_image, read_image, stored_bits
+from evalkit.data.card import ROLES, Card, load_cards
+from evalkit.data.images import open_image, read_image, stored_bits
+from evalkit.data.labels import read_boxes, read_mask, read_salient
 from evalkit.data.pairs import (
     THREADS,
     ImagePair,
@@ -28,23 +28,25 @@ from evalkit.data.pairs import (
     splits_present,
 )
 from evalkit.errors import DataError
-from evalkit.files.read import read_text
 
-Box = tuple[int, float, float, float, float]  # class id, centre x, centre y, width, height as parts of the image
 Progress = Callable[[int, int], None]  # pairs done, pairs in this split
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-BORDER = 0.01  # how far a box may reach beyond its image: rounding, not a mistake
 
 
 @dataclass
 class LabelReport:
-    """The labels of one kind in a split. `counts`: boxes or images by class; soft, binary and empty saliency masks."""
+    """The labels of one kind in a split.
+
+    Attributes:
+        counts: boxes or images by class; soft, binary and empty saliency masks.
+        depths: "16-bit", "1-bit", ...: the masks that are not stored with 8 bits; a palette is told, too.
+    """
 
     format: str
     present: int = 0
     missing: list[str] = field(default_factory=list)
     malformed: list[tuple[str, str]] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
+    depths: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -143,6 +145,7 @@ class _SeenPair:
     pair: ImagePair
     images: dict[str, _Seen]
     labels: dict[str, tuple[str | None, list[str]]]  # what is wrong, what is in it
+    depths: dict[str, str]  # of masks that are not 8-bit gray
 
 
 def _check_split(
@@ -216,6 +219,8 @@ def _fill_labels(report: SplitReport, place: Place, seen: list[_SeenPair]) -> No
             reason, content = item.labels[kind]
             label.present += 1
             counts.update(content)
+            if depth := item.depths.get(kind):
+                label.depths.setdefault(depth, []).append(str(item.pair.labels[kind]))
             if reason:
                 label.malformed.append((str(item.pair.labels[kind]), reason))
         label.counts = dict(counts.most_common())
@@ -232,7 +237,18 @@ def _look(card: Card, place: Place, pair: ImagePair) -> _SeenPair:
     labels = {}
     for kind, path in pair.labels.items():
         labels[kind] = _look_at_label(path, place.layout.labels[kind].format, card, size)  # type: ignore[index]
-    return _SeenPair(pair, images, labels)
+    masks = [kind for kind in labels if place.layout.labels[kind].format in ("mask", "saliency")]  # type: ignore[index]
+    return _SeenPair(pair, images, labels, {kind: _depth(pair.labels[kind]) for kind in masks})
+
+
+def _depth(path: Path) -> str:
+    """How a mask is stored, where it is not in 8-bit gray."""
+    try:
+        with open_image(path) as image:
+            bits, palette = stored_bits(image), image.mode == "P"
+    except DataError:  # told elsewhere
+        return ""
+    return "palette" if palette else "" if bits == 8 else f"{bits}-bit"
 
 
 def _look_at_image(path: Path) -> _Seen:
@@ -250,7 +266,7 @@ def _look_at_image(path: Path) -> _Seen:
 def _mode(path: Path, pixels: NDArray[np.uint8]) -> str:
     """How a file stores its pixels, in words: 'gray 8-bit', 'RGB 8-bit, all gray', 'RGBA 8-bit', ..."""
     with open_image(path) as image:
-        bits, mode = 1 if image.mode == "1" else stored_bits(image), image.mode
+        bits, mode = stored_bits(image), image.mode
     name = {"1": "gray", "L": "gray", "LA": "gray with alpha", "P": "palette", "PA": "palette"}.get(mode, mode)
     name = "gray" if mode.startswith("I") else name
     colourless = pixels.ndim == 3 and bool((pixels == pixels[..., :1]).all())
@@ -261,7 +277,7 @@ def _look_at_label(path: Path, form: str, card: Card, size: tuple[int, int] | No
     """What is wrong with a label file, and what is in it."""
     try:
         if form == "saliency":
-            return _look_at_saliency(read_image(path), size)
+            return _look_at_saliency(read_salient(path), size)
         if form == "mask":
             names = {c.id: c.name for c in card.segmentation}
             ids = read_mask(path)
@@ -269,7 +285,7 @@ def _look_at_label(path: Path, form: str, card: Card, size: tuple[int, int] | No
             unknown = sorted(set(np.unique(ids).tolist()) - set(names))
             known = [names[i] for i in np.unique(ids).tolist() if i in names]
             return (f"class ids {unknown} are not on the card" if unknown else None), known
-        boxes = read_boxes(path, form, card.detection)
+        boxes = read_boxes(path, form, card.detection, size)
         names = {c.id: c.name for c in card.detection}
         return None, [names[box[0]] for box in boxes]
     except DataError as error:
@@ -278,7 +294,7 @@ def _look_at_label(path: Path, form: str, card: Card, size: tuple[int, int] | No
 
 def _look_at_saliency(mask: NDArray[np.uint8], size: tuple[int, int] | None) -> tuple[str | None, list[str]]:
     _same_size(mask, size)
-    if mask.max() < 128:
+    if not mask.any():
         return None, ["empty"]
     return None, ["binary" if bool(np.isin(mask, (0, 255)).all()) else "soft"]
 
@@ -286,97 +302,3 @@ def _look_at_saliency(mask: NDArray[np.uint8], size: tuple[int, int] | None) -> 
 def _same_size(mask: NDArray, size: tuple[int, int] | None) -> None:
     if size and (mask.shape[1], mask.shape[0]) != size:
         raise DataError(f"is {mask.shape[1]}x{mask.shape[0]}, its image {_size(size)}")
-
-
-def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read a segmentation mask as class ids, uint8 (H, W), as `decode_mask` does. Raises DataError."""
-    return decode_mask(image_bytes(path), path)
-
-
-def decode_mask(data: bytes, name: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The bytes of a segmentation mask as class ids: gray values, palette indices, or three equal channels.
-
-    Raises:
-        DataError: not readable, or in colours instead of ids.
-    """
-    with open_bytes(data, name) as image:
-        if image.mode == "P":
-            return np.array(image)
-    pixels = decode(data, name)
-    if pixels.ndim == 3:
-        if not (pixels == pixels[..., :1]).all():
-            raise DataError(f"{name}: is in colours, expected one class id per pixel")
-        pixels = np.ascontiguousarray(pixels[..., 0])
-    return pixels
-
-
-def read_boxes(path: str | os.PathLike[str], form: str, classes: Iterable[LabelClass]) -> list[Box]:
-    """Read the boxes of a YOLO text or VOC XML file, as class id and centre, width, height in parts of the image.
-
-    An empty file means an image without objects.
-
-    Args:
-        path: the label file.
-        form: "yolo" or "voc".
-        classes: the classes that may occur; VOC names are compared whatever their case.
-
-    Raises:
-        DataError: not readable or not parseable, an unknown class, a box outside its image.
-    """
-    classes = list(classes)
-    try:
-        text = read_text(path)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    try:
-        rows = _yolo_rows(text, {c.id for c in classes}) if form == "yolo" else _voc_rows(text, classes)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from None
-    return rows
-
-
-def _yolo_rows(text: str, ids: set[int]) -> list[Box]:
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        parts = line.split()
-        try:
-            label, (x, y, w, h) = int(parts[0]), map(float, parts[1:])
-        except (ValueError, IndexError):
-            raise ValueError(f"line {number} is not 'class x y width height': {line.strip()[:60]!r}") from None
-        if label not in ids:
-            raise ValueError(f"line {number} has the class {label}, known are {sorted(ids)}")
-        _inside(x, y, w, h, f"line {number}")
-        rows.append((label, x, y, w, h))
-    return rows
-
-
-def _voc_rows(text: str, classes: list[LabelClass]) -> list[Box]:
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("declares entities, which label files have no use for")
-    ids = {c.name.casefold(): c.id for c in classes}
-    try:
-        root = ElementTree.fromstring(text)
-        width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
-        names = [item.findtext("name", "").strip() for item in root.iter("object")]
-        corners = [[float(o.findtext(f"bndbox/{k}", "")) for k in CORNERS] for o in root.iter("object")]
-    except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"is not VOC XML with size and boxes ({error})") from None
-    if not (width > 0 and height > 0):
-        raise ValueError("states no image size")
-    rows = []
-    for name, (x0, y0, x1, y1) in zip(names, corners, strict=True):
-        if name.casefold() not in ids:
-            raise ValueError(f"has the class {name!r}, known are {sorted(ids)}")
-        box = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height
-        _inside(*box, f"the box of {name!r}")
-        rows.append((ids[name.casefold()], *box))
-    return rows
-
-
-def _inside(x: float, y: float, w: float, h: float, what: str) -> None:
-    values = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-    # written so that NaN fails too
-    if not (w > 0 and h > 0 and all(-BORDER <= value <= 1 + BORDER for value in values)):
-        raise ValueError(f"{what} is not a box within the image")

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.damage import jpeg_claim, jpeg_damage, png_damage
 from evalkit.errors import DataError, ImageError
 from evalkit.files.read import read_file
 from evalkit.files.write import write_bytes
@@ -23,40 +24,68 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000  # a scene of 100 megapixels; what claims more is a mistake or an attack
+PHOTOMETRIC, PLANES = 262, 284  # tags of TIFF (revision 6.0, sections 3 and 8)
 LIMIT = "EVALKIT_MAX_PIXELS"  # the environment variable that raises it
 
 Gray = NDArray[np.uint8]  # (H, W)
 Colour = NDArray[np.uint8]  # (H, W, 3), RGB
+Depth = Literal["8", "16", "stretch"]  # what the values of a 16-bit image are, see `decode`
+DEPTHS: tuple[Depth, ...] = ("8", "16", "stretch")
+JPEG_NOTE = "the fused image is a JPEG: its compression changes what is measured; save fused images as PNG"
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def read_image(path: str | os.PathLike[str], depth: Depth | None = None) -> NDArray[np.uint8]:
     """Read an image file as 8-bit gray (H, W) or RGB (H, W, 3); `decode` says what becomes what.
 
     Raises:
         ImageError: no such file, or as `decode`.
     """
-    return decode(image_bytes(path), path)
+    return decode(image_bytes(path), path, depth)
 
 
-def decode(data: bytes, name: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def decode(data: bytes, name: str | os.PathLike[str], depth: Depth | None = None) -> NDArray[np.uint8]:
     """The bytes of an image file as 8-bit gray (H, W) or RGB (H, W, 3); `name` is what errors call it.
 
-    PNG, JPEG, BMP and TIFF with 1, 8 or 16 bits per channel, gray, RGB, palette, with or without alpha. 16-bit values
-    are scaled by 1/257 and rounded (65535 becomes 255, no stretching); alpha is dropped, the stored colours are kept; a
-    palette or CMYK image becomes RGB; a bilevel image becomes 0 and 255. JPEG orientation tags are ignored, as every
-    evaluator of the field ignores them.
+    PNG, JPEG, BMP and TIFF with 1, 2, 4, 8 or 16 bits per channel, gray, RGB, palette, with or without alpha. Fewer
+    than 8 bits fill the range (1 bit: 0 and 255); alpha is dropped, the stored colours are kept; a palette or CMYK
+    image becomes RGB; where a TIFF stores white as zero, it is turned round. JPEG orientation tags are ignored, as
+    every evaluator of the field ignores them.
+
+    Args:
+        depth: what the values of a 16-bit image are; other images are not touched by it. "8": levels 0..255 as they
+            stand. "16": parts of 65535, scaled by 1/257 and rounded. "stretch": whatever they are, the smallest becomes
+            0 and the largest 255 (in this image, over all channels). None: "16", but an image that holds no more than
+            255 is refused, for it would become all but black.
 
     Raises:
-        ImageError: not an image, truncated, animated or of several pages, a floating-point image, or more pixels than
-            `max_pixels()`.
+        ImageError: not an image, cut off or damaged so that its decoder notices, animated or of several pages, a
+            floating-point image, more pixels than `max_pixels()`, or 16 bits that may mean two things.
     """
+    path = Path(name)
     with open_bytes(data, name) as image:
         bits = stored_bits(image)  # before load(), which forgets how the file stores them
         gray = image.mode == "LA" or "LA;16" in str(image.tile)
-        image.load()  # raises on truncated data
-        if bits == 16 and image.mode not in ("I;16", "I;16B", "I;16L", "I"):
-            return _read_deep_colour(data, Path(name), image.size, gray)  # Pillow would keep the high bytes only
-        return _to_8bit(image, Path(name))
+        if image.format == "PNG":
+            _refuse(path, png_damage(data))
+        if image.format == "JPEG":
+            _refuse(path, jpeg_claim(data, *image.size))
+        if is_misread_bmp(data, image):
+            return read_gray_bmp(data)
+        if bits == 16 and image.format == "TIFF" and image.tag_v2.get(PLANES) == 2:  # type: ignore[attr-defined]
+            deep = _read_planes(data, image, path)
+        else:
+            image.load()  # raises on truncated data
+            if image.format == "JPEG":
+                _refuse(path, jpeg_damage(data, image.tobytes()))
+            if bits <= 8:
+                return _to_8bit(image, path)
+            deep = _read_deep(image, path) if image.mode[0] in "IF" else _read_deep_colour(data, path, image.size)
+        return _to_levels(deep[..., 0] if gray and deep.ndim == 3 else deep, bits, depth, path)
+
+
+def _refuse(path: Path, damage: str) -> None:
+    if damage:
+        raise ImageError(f"{path} is damaged ({damage}). Copy or export it again.")
 
 
 def image_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -67,6 +96,21 @@ def image_bytes(path: str | os.PathLike[str]) -> bytes:
     except DataError as error:
         message = str(error) if path.exists() else f"no such image: {path}"
         raise ImageError(message) from None
+
+
+def is_jpeg(data: bytes) -> bool:
+    """Whether these are the bytes, or the first two, of a JPEG file."""
+    return data[:2] == b"\xff\xd8"
+
+
+def parse_depth(depth: int | str | None) -> Depth | None:
+    """8, 16 or "stretch" as `decode` takes it. Raises ImageError."""
+    if depth is None:
+        return None
+    for known in DEPTHS:
+        if str(depth).strip().lower() == known:
+            return known
+    raise ImageError(f"depth is {depth!r}, expected 8, 16 or 'stretch'.")
 
 
 @contextmanager
@@ -125,28 +169,106 @@ def max_pixels() -> int:
 
 
 def stored_bits(image) -> int:  # type: ignore[no-untyped-def]
-    """Bits per channel as stored, which Pillow's mode does not always tell."""
+    """Bits per channel as stored, which Pillow's mode does not always tell; of an image that is not yet loaded."""
     if image.format == "TIFF":
-        return max(image.tag_v2.get(258, (8,)))
-    return 16 if image.tile and ";16" in str(image.tile[0]) else 8
+        return max(image.tag_v2.get(258, (1,)))
+    if image.mode == "1":
+        return 1
+    if image.format != "PNG":  # of a BMP, "BGR;16" are the bits of a pixel
+        return 8
+    found = re.search(r";(2|4|16)B?\b", str(image.tile[0])) if image.tile else None
+    return int(found[1]) if found else 1 if image.tile and "P;1" in str(image.tile[0]) else 8
 
 
-def _read_deep_colour(data: bytes, path: Path, size: tuple[int, int], gray: bool) -> NDArray[np.uint8]:
+def is_white_zero(image) -> bool:  # type: ignore[no-untyped-def]
+    """Whether a TIFF stores white as zero."""
+    return image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0
+
+
+def is_misread_bmp(data: bytes, image) -> bool:  # type: ignore[no-untyped-def]
+    """Whether Pillow misreads a BMP: one with a gray palette it takes for 1 bit (two colours) or 8 bits a pixel."""
+    if image.format != "BMP" or image.mode not in ("1", "L"):
+        return False
+    place = 24 if int.from_bytes(data[14:18], "little") == 12 else 28  # of the bits a pixel in the older header
+    return int.from_bytes(data[place : place + 2], "little") != {"1": 1, "L": 8}[image.mode]
+
+
+def read_gray_bmp(data: bytes) -> Gray:
+    """A BMP with a gray palette as OpenCV reads it. Raises ValueError."""
     import cv2
 
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("its palette cannot be read")
+    return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 0])
+
+
+def _read_planes(data: bytes, image, path: Path) -> NDArray[np.uint16]:  # type: ignore[no-untyped-def]
+    """The channels of a 16-bit TIFF that stores them one after the other, which neither Pillow nor OpenCV reads.
+
+    Returns:
+        (H, W), or (H, W, 3) RGB.
+    """
+    tags, (width, height) = image.tag_v2, image.size
+    offsets, counts = tags.get(273), tags.get(279)
+    if tags.get(259, 1) != 1 or not offsets or not counts or tags.get(PHOTOMETRIC) not in (0, 1, 2):
+        raise ImageError(f"{path} stores 16 bits per channel in compressed planes. Save it as PNG.")
+    raw = b"".join(data[start : start + count] for start, count in zip(offsets, counts, strict=True))
+    channels = int(tags.get(277, 1))
+    if len(raw) != 2 * width * height * channels:
+        raise ImageError(f"{path} is damaged (its planes are not of its size). Copy or export it again.")
+    order = "<u2" if data[:2] == b"II" else ">u2"
+    planes = np.frombuffer(raw, order).reshape(channels, height, width)
+    if channels >= 3:
+        return np.ascontiguousarray(np.moveaxis(planes[:3], 0, 2)).astype(np.uint16)
+    return (65535 - planes[0] if is_white_zero(image) else planes[0]).astype(np.uint16)
+
+
+def _read_deep(image: ImageFile, path: Path) -> NDArray[np.uint16]:
+    """Gray of more than 8 bits, (H, W)."""
+    if image.mode == "F":
+        raise ImageError(f"{path} holds floating-point values, whose range is unknown. Save it as 8-bit PNG (0..255).")
+    deep = np.array(image)
+    if deep.min() < 0 or deep.max() > 65535:
+        raise ImageError(f"{path} holds integers outside 0..65535. Save it as 8-bit or 16-bit PNG.")
+    if is_white_zero(image):
+        if deep.dtype != np.uint16 or stored_bits(image) != 16:
+            raise ImageError(f"{path} stores white as zero in {stored_bits(image)} bits. Save it as 8-bit PNG.")
+        deep = 65535 - deep
+    return deep.astype(np.uint16)
+
+
+def _read_deep_colour(data: bytes, path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
+    """16 bits per channel of RGB or gray with alpha, (H, W) or (H, W, 3): Pillow would keep the high bytes only."""
+    import cv2
+
+    with open_bytes(data, path) as image:
+        known = image.mode in ("RGB", "RGBA", "RGBX", "LA")
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if known else None
     if pixels is None or pixels.dtype != np.uint16 or (pixels.shape[1], pixels.shape[0]) != size:
         raise ImageError(f"{path} has 16 bits per channel in a form that cannot be read. Save it as 8-bit PNG.")
-    pixels = _scale_16bit(pixels)
-    if pixels.ndim == 2:
-        return pixels
-    if gray:  # OpenCV repeats a gray that has an alpha channel
-        return np.ascontiguousarray(pixels[..., 0])
-    return np.ascontiguousarray(pixels[..., 2::-1])
+    return pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., 2::-1])
 
 
-def _scale_16bit(pixels: NDArray) -> NDArray[np.uint8]:
-    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _to_levels(deep: NDArray[np.uint16], bits: int, depth: Depth | None, path: Path) -> NDArray[np.uint8]:
+    """Values of more than 8 bits as levels 0..255, as `depth` says."""
+    low, high = int(deep.min()), int(deep.max())
+    full = 2 ** min(bits, 16) - 1
+    if depth == "stretch":
+        if low == high:
+            raise ImageError(f"{path} holds nothing but the value {low}, which cannot be stretched.")
+        return np.rint((deep.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
+    if depth == "8":
+        if high > 255:
+            raise ImageError(f"{path} holds values up to {high}: these are not 8-bit levels. Try depth 16 or stretch.")
+        return deep.astype(np.uint8)
+    if depth is None and 0 < high <= 255:
+        raise ImageError(
+            f"{path} has {bits} bits per channel but holds no more than {high}. Save it with 8 bits, or tell "
+            "`evalkit evaluate` what its values are: --depth 8 (levels 0..255), 16 (parts of 65535) or stretch (the "
+            "smallest to 0, the largest to 255)."
+        )
+    return ((deep.astype(np.uint32) * 255 + full // 2) // full).astype(np.uint8)
 
 
 def _to_8bit(image, path: Path) -> NDArray[np.uint8]:  # type: ignore[no-untyped-def]
@@ -159,13 +281,6 @@ def _to_8bit(image, path: Path) -> NDArray[np.uint8]:  # type: ignore[no-untyped
         return np.ascontiguousarray(np.array(image)[..., 0])
     if mode == "RGBA":
         return np.ascontiguousarray(np.array(image)[..., :3])
-    if mode.startswith("I"):
-        deep = np.array(image)
-        if deep.min() < 0 or deep.max() > 65535:
-            raise ImageError(f"{path} holds integers outside 0..65535. Save it as 8-bit or 16-bit PNG.")
-        return _scale_16bit(deep)
-    if mode == "F":
-        raise ImageError(f"{path} holds floating-point values, whose range is unknown. Save it as 8-bit PNG (0..255).")
     if mode == "PA" or (mode == "P" and "transparency" in image.info):
         return np.ascontiguousarray(np.array(image.convert("RGBA"))[..., :3])
     return np.array(image.convert("RGB"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from evalkit.data.check import DataReport, LabelReport, SplitReport
 
 SHOWN = 8  # lines of a long list; the JSON has all
@@ -47,6 +49,8 @@ def _label_text(label: LabelReport) -> str:
         text += f", {len(label.missing)} missing"
     if label.counts:
         text += f" ({_counts(label.counts)})"
+    for depth, files in label.depths.items():
+        text += f"; {len(files)} {depth}: {_some([Path(file).name for file in files])}"
     return text
 
 

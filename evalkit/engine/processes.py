@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import cv2
 
+from evalkit.data.images import Depth
 from evalkit.errors import EvalkitError
 from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import Scores, load, measure
@@ -50,26 +51,26 @@ def _definitions(names: Names) -> dict[str, Definition]:
     return {column: next(iter(definitions([full], "textbook").values())) for column, full in names}
 
 
-def measure_job(job: MeasureJob, names: Names) -> dict[str, Scores]:
+def measure_job(job: MeasureJob, names: Names, depth: Depth | None = None) -> dict[str, Scores]:
     """Scores by method. What cannot be measured is a hole in every metric, with the reason."""
     wanted = _definitions(names)
     try:
-        sources = [_source(job.infrared, "infrared", job.stem), _source(job.visible, "visible", job.stem)]
+        sources = [_source(getattr(job, role), role, job.stem, depth) for role in ("infrared", "visible")]
     except EvalkitError as error:
         return {method: all_holes(wanted, str(error)) for method in job.fused}
     results = {}
     for method, path in job.fused.items():
         try:
-            results[method] = measure(Pair(load(path, "fused"), *sources), wanted)
+            results[method] = measure(Pair(load(path, "fused", depth), *sources), wanted)
         except EvalkitError as error:
             results[method] = all_holes(wanted, f"{path.name}: {error}")
     return results
 
 
-def _source(path: Path | None, role: str, stem: str) -> Image:
+def _source(path: Path | None, role: str, stem: str, depth: Depth | None) -> Image:
     if path is None:
         raise EvalkitError(f"there is no {role} image named {stem}")
-    return load(path, role)
+    return load(path, role, depth)
 
 
 def all_holes(wanted: Iterable[str], reason: str) -> Scores:

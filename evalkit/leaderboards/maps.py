@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.images import read_image
+from evalkit.data.labels import read_salient
 from evalkit.data.pairs import image_files
 from evalkit.errors import DataError, ImageError
 from evalkit.files.names import to_cell
@@ -52,8 +53,8 @@ def saliency_folder(
                 holes[stem] = f"no map of this name in {predictions}"
                 continue
             try:
-                pair = read_image(found[stem]), read_image(mask)
-            except ImageError as error:
+                pair = read_image(found[stem]), read_salient(mask)
+            except DataError as error:
                 holes[stem] = str(error)
                 continue
             if pair[0].shape[:2] != pair[1].shape[:2]:

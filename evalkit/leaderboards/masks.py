@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evalkit.data.card import LabelClass
-from evalkit.data.check import read_mask
+from evalkit.data.labels import read_mask
 from evalkit.data.pairs import image_files
 from evalkit.errors import DataError, EvalkitError
 from evalkit.metrics.segmentation import confusion, segmentation_scores
@@ -21,6 +21,8 @@ class MaskScores:
     """Scores of a test set; `holes` says of masks and scores why they have no value. A hole leaves no means."""
 
     masks: int
+    ignored: int  # pixels of the true masks that do not count
+    pixels: int  # of all true masks
     scores: dict[str, Any]
     holes: dict[str, str]
 
@@ -43,14 +45,18 @@ def segmentation_folder(
     found, masks = image_files(predictions), image_files(truths)
     matrix = np.zeros((len(names), len(names)), np.int64)
     holes: dict[str, str] = {}
+    ignored = pixels = 0
     for stem, mask in progress(masks.items(), len(masks), "measure"):
         try:
             if stem not in found:
                 raise DataError(f"no mask of this name in {predictions}")
-            matrix += confusion(read_mask(found[stem]), read_mask(mask), len(names), ignore)
+            truth = read_mask(mask)
+            matrix += confusion(read_mask(found[stem]), truth, len(names), ignore)
+            pixels += truth.size
+            ignored += 0 if ignore is None else int(np.count_nonzero(truth == ignore))
         except EvalkitError as error:
             holes[stem] = str(error)
     if holes:
-        return MaskScores(len(masks) - len(holes), {}, holes)
+        return MaskScores(len(masks) - len(holes), ignored, pixels, {}, holes)
     scores = segmentation_scores(matrix, [names[i] for i in range(len(names))])
-    return MaskScores(len(masks), scores, holes | scores.pop("holes"))
+    return MaskScores(len(masks), ignored, pixels, scores, holes | scores.pop("holes"))

@@ -9,7 +9,6 @@ number, not to be ranked with this one.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.labels import parse_boxes
 from evalkit.errors import DataError, EvalkitError, nearest
 from evalkit.metrics.card import MetricCard
 
@@ -48,11 +48,6 @@ CARDS = (
 MAX_LABEL_BYTES = 10_000_000  # a hundred thousand boxes; what is larger is no label file
 MAX_DETECTIONS = 100  # of an image and class that count
 RECALLS = np.linspace(0, 1, 101)
-SLACK = 1e-6  # labels are printed with six decimals, so that a box at the border may stick out by as much
-
-# Written so that no text makes them slow; float() and int() alone would take "1_0", "nan" and other alphabets' digits
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_CLASS = re.compile(r"(\d{1,9})(\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -223,31 +218,16 @@ def parse_yolo(text: str, width: int, height: int, classes: int, source: str = "
         Boxes in pixels, corners float64 (N, 4), classes int64 (N,), in the order of the lines.
 
     Raises:
-        DataError: a line of other than five numbers (e.g. polygons), a class that is no id below `classes`, a number
-            outside [0, 1], or a box without area; the message names the line. EvalkitError: no image size.
+        DataError: as `data.labels.parse_boxes`; the message names the line. EvalkitError: no image size.
     """
     if width < 1 or height < 1:
         raise EvalkitError(f"{source}: an image of {width}x{height} pixels has no boxes.")
-    rows, ids = [], []
-    for number, line in enumerate(text.split("\n"), start=1):
-        fields = line.split()
-        if not fields:
-            continue
-        where = f"{source}, line {number}"
-        if len(fields) != 5:
-            raise DataError(f"{where}: {len(fields)} fields, expected 5 (class cx cy w h).")
-        matched = _CLASS.fullmatch(fields[0])
-        if not matched or int(matched[1]) >= classes:
-            raise DataError(f"{where}: class {fields[0][:40]!r} is not an id from 0 to {classes - 1}.")
-        for field in fields[1:]:
-            if not _NUMBER.fullmatch(field) or not 0 <= float(field) <= 1 + SLACK:
-                raise DataError(f"{where}: {field[:40]!r} is not a number in [0, 1]; boxes are relative to the image.")
-        cx, cy, w, h = map(float, fields[1:])
-        x1, y1, x2, y2 = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
-        if x1 == x2 or y1 == y2:  # also where the size is lost in rounding
-            raise DataError(f"{where}: a box of size {w} x {h} has no area.")
-        ids.append(int(matched[1]))
-        rows.append((x1, y1, x2, y2))
+    try:
+        boxes = parse_boxes(text, range(classes))
+    except ValueError as error:
+        raise DataError(f"{source}, {error}") from None
+    rows = [(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2) for _, cx, cy, w, h in boxes]
+    ids = [label for label, *_ in boxes]
     corners = np.array(rows, np.float64).reshape(-1, 4) * (width, height, width, height)
     return Boxes(corners, np.array(ids, np.int64))
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.arrays import to_array
-from evalkit.data.images import read_image
+from evalkit.data.images import JPEG_NOTE, Depth, decode, image_bytes, is_jpeg, open_bytes, parse_depth, stored_bits
 from evalkit.errors import DataError
 from evalkit.metrics.card import Definition
 from evalkit.metrics.image import Image, Pair, UndefinedError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 REVISION = 1  # raised whenever a metric's value changes: stored scores of another revision are measured again
 
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
+FEW_LEVELS = 16  # a source that keeps fewer has lost what it showed
 ANY_NAME = "{stem}"  # file names are the stems
 
 
@@ -37,16 +38,29 @@ class Scores(dict[str, float]):
     ) -> None:
         super().__init__(values)
         self.holes = dict(holes)
+        self.notes: list[str] = []
 
 
-def load(image: ImageLike, name: str) -> Image:
-    """An array or a file as an Image. Raises ImageError."""
-    return Image(read_image(image) if isinstance(image, str | os.PathLike) else to_array(image, name), name)
+def load(image: ImageLike, name: str, depth: Depth | None = None) -> Image:
+    """An array or a file as an Image, with notes. Raises ImageError."""
+    if not isinstance(image, str | os.PathLike):
+        return Image(to_array(image, name), name)
+    data = image_bytes(image)
+    loaded = Image(decode(data, image, depth), name)
+    if name == "fused":
+        loaded.notes = [JPEG_NOTE] if is_jpeg(data) else []
+    elif (levels := int(np.count_nonzero(np.bincount(loaded.pixels.ravel(), minlength=256)))) < FEW_LEVELS:
+        with open_bytes(data, image) as header:
+            deep = stored_bits(header) > 8
+        cure = ", of the 16 bits that it is stored with: --depth stretch keeps more" if deep else ""
+        loaded.notes = [f"the {name} image keeps {levels} gray level{'s' if levels > 1 else ''}{cure}"]
+    return loaded
 
 
 def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
     """Every wanted metric of a pair, sharing what they have in common."""
     scores = Scores()
+    scores.notes = [note for image in (pair.fused, *pair.sources) for note in image.notes]
     for column, definition in wanted.items():
         try:
             value = float(definition.function(pair)) + 0.0  # no -0.0
@@ -65,6 +79,7 @@ def evaluate(
     visible: ImageLike,
     metrics: Iterable[str] | str | None = None,
     convention: str = "textbook",
+    depth: int | str | None = None,
 ) -> Scores:
     """Measure one fused image against its two sources.
 
@@ -74,9 +89,13 @@ def evaluate(
         metrics: names such as "EN" (in `convention`) or "SSIM[smfnet]", or one such name; None for all of the
             convention.
         convention: see `evalkit.list_metrics()`.
+        depth: what the values of files with 16 bits per channel are: 8 (levels 0..255 as they stand), 16 (parts of
+            65535) or "stretch" (the smallest to 0, the largest to 255); None for 16, but a file that holds no more than
+            255 is refused.
 
     Returns:
-        A dict metric -> value; an undefined metric (0/0, infinite) is NaN, and `.holes[metric]` says why.
+        A dict metric -> value; an undefined metric (0/0, infinite) is NaN, and `.holes[metric]` says why. `.notes` says
+        what else to know: a fused image that is a JPEG, a source with fewer than 16 gray levels.
 
     Raises:
         UnknownNameError: metric or convention, with the nearest names.
@@ -88,7 +107,8 @@ def evaluate(
         {'EN': 8.0}
     """
     wanted = definitions(metrics, convention)
-    return measure(Pair(load(fused, "fused"), load(infrared, "infrared"), load(visible, "visible")), wanted)
+    images = {"fused": fused, "infrared": infrared, "visible": visible}
+    return measure(Pair(*(load(image, name, parse_depth(depth)) for name, image in images.items())), wanted)
 
 
 def evaluate_folder(
@@ -102,6 +122,7 @@ def evaluate_folder(
     name: str = ANY_NAME,
     infrared_name: str = ANY_NAME,
     visible_name: str = ANY_NAME,
+    depth: int | str | None = None,
 ) -> pd.DataFrame:
     """Measure every fused image of a folder against the sources of the same stem.
 
@@ -112,11 +133,13 @@ def evaluate_folder(
         progress: wraps the images while they are measured, called with (items, count, text).
         name, infrared_name, visible_name: how the names in each folder are made of the stem, e.g. "{stem}_fused",
             "IR{stem}", "{stem:05}" (the stem 1 is 00001); other files are passed over.
+        depth: as in `evaluate`.
 
     Returns:
         One row per fused image and per pair of sources without one (index "image", natural order), one column per
         metric. NaN where a value is undefined or an image is missing or could not be measured; `.attrs["holes"]` maps
-        (image, metric) to the reason, `.attrs["hint"]` says which names would pair more images, if any.
+        (image, metric) to the reason, `.attrs["hint"]` says which names would pair more images, if any, and
+        `.attrs["notes"]` maps what else to know (as `.notes` of `evaluate`) to the images.
 
     Raises:
         UnknownNameError: metric or convention.
@@ -135,7 +158,7 @@ def evaluate_folder(
     }
     (fused, infrared, visible), hint = _by_stem(folders)
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    run = functools.partial(measure_job, names=names_of(wanted))
+    run = functools.partial(measure_job, names=names_of(wanted), depth=parse_depth(depth))
     results = (scores[""] for scores in in_processes(run, jobs, workers))
     measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
     missing = (infrared.keys() & visible.keys()) - fused.keys()
@@ -145,7 +168,17 @@ def evaluate_folder(
     frame.index.name = "image"
     frame.attrs["holes"] = {(stem, column): why for stem, row in rows.items() for column, why in row.holes.items()}
     frame.attrs["hint"] = hint
+    frame.attrs["notes"] = notes_of(rows)
     return frame
+
+
+def notes_of(scores: Mapping[str, Scores]) -> dict[str, list[str]]:
+    """Note -> the images that it is about."""
+    notes: dict[str, list[str]] = {}
+    for stem, row in scores.items():
+        for note in row.notes:
+            notes.setdefault(note, []).append(stem)
+    return notes
 
 
 OPTIONS = {"fused": "--name", "infrared": "--infrared-name", "visible": "--visible-name"}

@@ -8,21 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.files.names import to_cell
-from evalkit.metrics.evaluate import evaluate
+from evalkit.metrics.evaluate import evaluate, notes_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def image_scores(
-    fused: Path, infrared: Path, visible: Path, metrics: Iterable[str] | None, convention: str
+    fused: Path,
+    infrared: Path,
+    visible: Path,
+    metrics: Iterable[str] | None,
+    convention: str,
+    depth: int | str | None = None,
 ) -> pd.DataFrame:
     """A frame like that of `evaluate_folder`, for one image."""
     import pandas as pd
 
-    scores = evaluate(fused, infrared, visible, metrics, convention)
+    scores = evaluate(fused, infrared, visible, metrics, convention, depth)
     frame = pd.DataFrame([scores], index=pd.Index([fused.stem], name="image"))
     frame.attrs["holes"] = {(fused.stem, metric): reason for metric, reason in scores.holes.items()}
+    frame.attrs["notes"] = notes_of({fused.stem: scores})
     return frame
 
 
@@ -49,4 +55,4 @@ def scores_dict(frame: pd.DataFrame, convention: str) -> dict[str, Any]:
         "mean": mean_scores(frame),
         "scores": rows.to_dict(orient="index"),
         "holes": [{"image": i, "metric": m, "reason": why} for (i, m), why in frame.attrs["holes"].items()],
-    } | ({"hint": frame.attrs["hint"]} if frame.attrs.get("hint") else {})
+    } | {key: frame.attrs[key] for key in ("hint", "notes") if frame.attrs.get(key)}

@@ -32,6 +32,7 @@ class Image:
         check_array(array, name)
         self.array = array
         self.name = name
+        self.notes: list[str] = []  # what a reader of its values should know of the file
         self.memo: dict[Any, Any] = {}
 
     @functools.cached_property

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from evalkit.data.arrays import to_array
 from evalkit.data.images import Gray, check_array, read_image, to_gray
+from evalkit.data.labels import OBJECT, empty_by_level
 from evalkit.errors import EvalkitError, ImageError
 from evalkit.metrics.card import MetricCard
 
@@ -202,9 +203,9 @@ def _count(prediction: ImageLike, ground_truth: ImageLike) -> _Counted:
             f"prediction is {p.shape[1]}x{p.shape[0]} pixels, ground truth {g.shape[1]}x{g.shape[0]}. "
             "Resize the prediction to the size of the ground truth."
         )
-    if g.max() == 1:
-        raise ImageError("ground truth holds 0 and 1 only, and objects are > 128. Multiply it by 255.")
-    truth = g > 128
+    if reason := empty_by_level(g):
+        raise ImageError(reason)
+    truth = g > OBJECT
     levels = np.arange(256) / 255
     low, high = levels[p.min()], levels[p.max()]
     if low < high:

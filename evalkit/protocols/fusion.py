@@ -134,5 +134,8 @@ def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
         status, reason = "other data", record.apart
     else:
         status = agreement(value, printed) if printed is not None else "unpublished"
+    if value is not None and (jpeg := record.method.get("jpeg")):
+        note = f"{jpeg} of its {record.images} fused images are JPEG: their compression changes what is measured"
+        reason = "; ".join(filter(None, [reason, note]))
     names = record.dataset["name"], record.method["name"], metric
     return Cell(*names, value, printed, record.images, status, reason, mark)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from evalkit.data.images import is_jpeg
 from evalkit.data.pairs import PairSet, combine_hashes
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.measure import Hashes
@@ -51,7 +52,8 @@ def summarise(
                 (pair.stem, hashes[row.fused[pair.stem]]) for pair in pairs.pairs if pair.stem in row.fused
             ),
         }
-        | ({"recipe": row.recipe} if row.recipe else {}),
+        | ({"recipe": row.recipe} if row.recipe else {})
+        | ({"jpeg": jpeg} if (jpeg := _count_jpeg(pairs, row)) else {}),
         dataset={
             "name": pairs.dataset,
             "split": pairs.split,
@@ -96,6 +98,18 @@ def explain(failures: Mapping[str, str], count: int) -> str:
     ]
     more = f"; and {len(parts) - 3} more reasons, see records/" if len(parts) > 3 else ""
     return f"no value for {len(failures)} of {count} images: {'; '.join(parts[:3])}{more}"
+
+
+def _count_jpeg(pairs: PairSet, row: Row) -> int:
+    """How many of the fused images are JPEG files, whatever their names say."""
+    count = 0
+    for pair in pairs.pairs if not row.hole else ():
+        try:
+            with open(row.fused[pair.stem], "rb") as file:
+                count += is_jpeg(file.read(2))
+        except (KeyError, OSError):  # told elsewhere
+            continue
+    return count
 
 
 def now() -> str:

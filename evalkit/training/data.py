@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from evalkit.data.card import LabelClass
-from evalkit.data.check import read_boxes, read_mask
-from evalkit.data.images import read_image, to_gray
+from evalkit.data.images import to_gray
+from evalkit.data.labels import boxes_form, read_boxes, read_mask, read_salient
 from evalkit.data.pairs import ImagePair
 from evalkit.errors import DataError
 from evalkit.methods.fuse import read_pair
@@ -129,12 +129,12 @@ def read_scene(pair: ImagePair, labels: Sequence[str], classes: Sequence[LabelCl
         if path is None:
             raise DataError(f"the pair {pair.stem} has no label of the kind {kind}, which this recipe learns from.")
         if kind == "boxes":
-            boxes = read_boxes(path, "voc" if path.suffix == ".xml" else "yolo", classes)
+            boxes = read_boxes(path, boxes_form(path), classes, (width, height))
             rows = [(id, x - w / 2, y - h / 2, x + w / 2, y + h / 2) for id, x, y, w, h in boxes]
             scale = np.array([1, width, height, width, height], np.float32)
             scene.boxes = np.array(rows, np.float32).reshape(-1, 5) * scale
             continue
-        label = read_mask(path) if kind == "classes" else to_gray(read_image(path))
+        label = read_mask(path) if kind == "classes" else read_salient(path)
         if label.shape != (height, width):
             raise DataError(f"{path} is {label.shape[1]}x{label.shape[0]}, its images are {width}x{height}.")
         scene.maps[kind] = label

@@ -160,16 +160,24 @@ def draw_scenes(
     text: str = "draw sample scenes",
 ) -> Path:
     """A data root with so many scenes, drawn unless they are there already; `write_scenes` says what may go wrong."""
-    try:
-        if len(find_pairs(load_card("samples"), root).pairs) == count:
-            return root
-    except DataError:  # none are there
-        pass
+    if _are_complete(root, count):
+        return root
     steps = iter(progress(range(count + 1), count, text))
     next(steps)
     write_scenes(root, count, seed, width, height, progress=lambda: next(steps, None))
     next(steps, None)  # the bar is complete
     return root
+
+
+def _are_complete(root: Path, count: int) -> bool:
+    """Whether so many scenes are there with all their labels; boxes are what is written last."""
+    card = load_card("samples")
+    try:
+        pairs = find_pairs(card, root).pairs
+    except DataError:  # none are there
+        return False
+    kinds = card.layouts[0].labels.keys()
+    return len(pairs) == count and all(pair.labels.keys() == kinds for pair in pairs)
 
 
 def contact_sheet(scenes: Sequence[Scene]) -> NDArray[np.uint8]:

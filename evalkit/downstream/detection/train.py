@@ -18,8 +18,8 @@ import numpy as np
 import yaml
 
 from evalkit.data.card import Card
-from evalkit.data.check import read_boxes
 from evalkit.data.images import read_image, write_png
+from evalkit.data.labels import boxes_form, read_boxes
 from evalkit.data.pairs import ImagePair
 from evalkit.downstream.detection.recipe import DetectionRecipe
 from evalkit.downstream.detection.weights import pretrained
@@ -72,9 +72,9 @@ def prepare_data(
     shutil.rmtree(folder, ignore_errors=True)
     places = {label.id: place for place, label in enumerate(card.detection)}
     for stem, part in split.part_of().items():
-        _place_image(images[stem], folder / "images" / part / f"{stem}.png")
+        size = _place_image(images[stem], folder / "images" / part / f"{stem}.png")
         path = pairs[stem].labels["boxes"]
-        boxes = read_boxes(path, "voc" if path.suffix.lower() == ".xml" else "yolo", card.detection)
+        boxes = read_boxes(path, boxes_form(path), card.detection, size)
         lines = [f"{places[k]} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for k, x, y, w, h in boxes]
         write_text(folder / "labels" / part / f"{stem}.txt", "".join(lines))
     content = {"path": str(folder.absolute())} | {part: f"images/{part}" for part in PARTS}
@@ -83,16 +83,18 @@ def prepare_data(
     return folder / "data.yaml"
 
 
-def _place_image(source: Path, target: Path) -> None:
+def _place_image(source: Path, target: Path) -> tuple[int, int]:
+    """Put the image there; its width and height."""
     target.parent.mkdir(parents=True, exist_ok=True)
     pixels = read_image(source)  # a damaged one is told here: ultralytics would train without it
     if source.suffix.lower() != ".png":
         write_png(target, pixels)
-        return
-    try:
-        target.symlink_to(source.absolute())
-    except OSError:
-        shutil.copyfile(source, target)
+    else:
+        try:
+            target.symlink_to(source.absolute())
+        except OSError:
+            shutil.copyfile(source, target)
+    return pixels.shape[1], pixels.shape[0]
 
 
 def job_key(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from evalkit.data.card import Card
 from evalkit.data.images import read_image
+from evalkit.data.labels import read_salient
 from evalkit.data.pairs import PairSet
 from evalkit.engine.base import chunks
 from evalkit.errors import EvalkitError
@@ -131,7 +132,7 @@ def measure_unit(jobs: Sequence[MapJob]) -> list[Scores]:
 
 def _measure(job: MapJob) -> Scores:
     try:
-        values = saliency(read_image(job.found), read_image(job.mask))
+        values = saliency(read_image(job.found), read_salient(job.mask))
     except EvalkitError as error:
         reason = str(error)
         return Scores(dict.fromkeys(MEASURES, math.nan), dict.fromkeys(MEASURES, reason))
@@ -144,7 +145,7 @@ def curves_unit(jobs: Sequence[MapJob]) -> list[NDArray[np.float64]]:
     """Precision, recall, F and E of every map, (4, 256)."""
     found = []
     for job in jobs:
-        curves = saliency_curves(read_image(job.found), read_image(job.mask))
+        curves = saliency_curves(read_image(job.found), read_salient(job.mask))
         found.append(np.stack([getattr(curves, name) for name in CURVES]))
     return found
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from evalkit.data.check import read_mask
 from evalkit.data.images import read_image, to_gray
+from evalkit.data.labels import read_mask
 from evalkit.downstream.segmentation.history import read_history, write_counts, write_history
 from evalkit.downstream.segmentation.networks import IGNORE
 from evalkit.downstream.segmentation.two_streams import NETWORKS

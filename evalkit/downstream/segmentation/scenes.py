@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from evalkit.data.check import read_mask
+from evalkit.data.labels import read_mask
 from evalkit.data.pairs import PairSet, combine_hashes
 from evalkit.downstream.images import Images, conditions, fused_images, pairs_by_stem, sample_root
+from evalkit.downstream.segmentation.networks import IGNORE
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
 from evalkit.downstream.segmentation.train import PARTS, LabelledImage
 from evalkit.downstream.splits import Division, Kind, divide
@@ -38,13 +39,21 @@ class SegmentationScenes:
         self.strata = conditions(dataset, tuple(pair.stem for pair in self.images.pairs.pairs))
         self.conditions = [c for c in dict.fromkeys(self.strata.values()) if c]
         self.shown = self._shown()
+        if self.ignored:
+            self.how += f"; {self.ignored} pixels of the test masks have the id {IGNORE} and do not count"
 
     def _shown(self) -> list[int]:
-        """The classes that the test images show: with few images not all, and then there is no mean over all."""
+        """The classes that the test images show: with few images not all, and then there is no mean over all.
+
+        Counts on the way the pixels that are ignored.
+        """
+        self.ignored = 0
         masks = {pair.stem: pair.labels["classes"] for pair in self.images.pairs.pairs}
         seen = np.zeros(256, bool)
         for stem in self.split.test:
-            seen[np.unique(read_mask(masks[stem]))] = True
+            mask = read_mask(masks[stem])
+            seen[np.unique(mask)] = True
+            self.ignored += int(np.count_nonzero(mask == IGNORE))
         return [i for i in range(len(self.names)) if seen[i]]
 
     def _parts(
