@@ -256,7 +256,7 @@ def test_a_row_of_a_sample_run_is_trained_and_measured(trained):
     assert table.complete
     cell = table.cell("samples", "BS", "S")
     assert cell.status == "other data"
-    assert cell.reason.startswith("trained here by the recipe tiny of one's own (")
+    assert cell.reason.startswith("trained here by the recipe tiny (custom recipe ")
     weights = out / "training/BS/best.safetensors"
     recipe, _ = read_recipe(weights)
     assert recipe.variant == "BS"
@@ -321,8 +321,8 @@ def test_a_recipe_is_the_papers_by_what_it_says():
     paper = load_recipe("SMR-Net", "paper", "BS")
     assert label(paper) == "paper"
     assert label(on_samples(paper)) == "paper on samples"
-    assert label(paper.model_copy(update={"seed": 7})).startswith("paper of one's own (")
-    assert label(Recipe.model_validate(TINY | {"name": "paper"})).startswith("paper of one's own (")
+    assert label(paper.model_copy(update={"seed": 7})).startswith("paper (custom recipe ")
+    assert label(Recipe.model_validate(TINY | {"name": "paper"})).startswith("paper (custom recipe ")
 
 
 def test_values_of_other_recipes_are_apart_on_the_site_as_in_the_table(data, maps, tmp_path):

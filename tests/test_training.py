@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from test_reproduce import run
 from tiny_smrnet import TINY as SMRNET
 
 from evalkit.data.images import read_image, write_png
 from evalkit.data.pairs import ImagePair
 from evalkit.data.samples.samples import write_scenes
-from evalkit.errors import DataError, UnknownNameError
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import method_card
@@ -28,6 +29,7 @@ from evalkit.training.loop import TrainingError, plan, train
 from evalkit.training.recipe import Augment, Optimiser, RateSchedule, Recipe
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import read_recipe
+from evalkit.training.system import System, build_system, register_system
 from evalkit.training.trained import trained_method
 
 TINY = {
@@ -268,8 +270,6 @@ def test_stage_one_leaves_the_fusion_layers_alone(scenes: Path, tmp_path: Path) 
     recipe = tiny(stages=[{"name": "reconstruct", "epochs": 1, "parts": ["encoder", "graph", "decoder"]}])
     result = train(recipe, scenes, tmp_path / "run", device="cpu")
     torch.manual_seed(recipe.seed)
-    from evalkit.training.system import build_system
-
     before, after = build_system(recipe).network.state_dict(), read_checkpoint(result.weights)
     changed = {key.split(".")[0] for key in before if not torch.equal(before[key], after[key])}
     assert changed == {"encoder", "graph", "decoder"}
@@ -297,6 +297,81 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(scenes: Path, tmp_p
     batch = read_checkpoint(tmp_path / "run" / "not-finite.pt")
     assert batch["infrared"].shape == (2, 1, 24, 24)
     assert len(batch["stems"]) == 2
+
+
+PLUGIN = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evalkit.methods.layers.luminance import luminance
+from evalkit.methods.network import NetworkMethod, rounded, unit_gray_pair
+from evalkit.training.find_recipe import register_recipe
+from evalkit.training.system import System, register_system
+from evalkit.training.terms import intensity_loss
+
+
+class Mix(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Conv2d(2, 1, 1)
+
+    def forward(self, infrared, visible):
+        return self.mix(torch.cat((infrared, visible), dim=1)).sigmoid()
+
+
+class MixSystem(System):
+    name = "Mix"
+
+    def __init__(self, recipe):
+        super().__init__(recipe)
+        self.network = Mix()
+
+    def forward(self, batch, moment):
+        infrared, visible = batch["infrared"], luminance(batch["visible"])
+        return {"intensity": intensity_loss(self.network(infrared, visible), infrared, visible)}
+
+    @classmethod
+    def method(cls, recipe):
+        return NetworkMethod(Mix, unit_gray_pair, lambda output, infrared, visible: rounded(output[0].numpy() * 255))
+
+
+register_system(MixSystem)
+register_recipe(Path(__file__).with_name("mix.yaml"))
+"""
+
+
+def test_a_network_and_its_recipe_come_from_a_plug_in(tmp_path: Path) -> None:
+    (tmp_path / "mix.py").write_text(PLUGIN)
+    content = {"method": "Mix", "name": "tiny", "source": "a test", "data": {"datasets": {"samples": None}}}
+    content |= {"augment": {"crop": 24}, "batch": 2, "steps": 5, "stages": [{"name": "fuse", "epochs": 2}]}
+    (tmp_path / "mix.yaml").write_text(yaml.safe_dump(content | {"optimiser": {"lr": 0.05}}))
+    command = [sys.executable, "-m", "evalkit.cli", "train", "mix", "--recipe", "tiny", "--sample", "--device", "cpu"]
+    plain = {key: value for key, value in os.environ.items() if key != "EVALKIT_PLUGINS"}
+    without = subprocess.run([*command, "--out", tmp_path / "a"], capture_output=True, text=True, env=plain)
+    assert without.returncode == 2
+    assert "unknown trainable method 'mix'" in without.stderr
+    named = plain | {"EVALKIT_PLUGINS": str(tmp_path / "mix.py")}
+    done = subprocess.run([*command, "--out", tmp_path / "b"], capture_output=True, text=True, env=named)
+    assert done.returncode == 0, done.stderr
+    recipe, _ = read_recipe(tmp_path / "b" / "best.safetensors") or pytest.fail("no recipe in the weights")
+    assert (recipe.method, recipe.name) == ("Mix", "tiny")
+    state = read_checkpoint(tmp_path / "b" / "best.safetensors")
+    assert {key: tuple(value.shape) for key, value in state.items()} == {"mix.weight": (1, 2, 1, 1), "mix.bias": (1,)}
+    log = [line.split(",") for line in (tmp_path / "b" / "log.csv").read_text().splitlines()]
+    first, last = (float(row[5]) for row in log if row[4] == "intensity")
+    assert last < first
+
+
+def test_a_trainable_network_is_registered_once() -> None:
+    class Other(System):
+        name = "smfnet"
+
+    with pytest.raises(EvalkitError, match="'smfnet', which evalkit has registered as 'SMFNet'"):
+        register_system(Other)
+    with pytest.raises(UnknownNameError, match="SMFNet"):
+        build_system(tiny(method="SMFNett"))
 
 
 def test_another_recipe_in_the_same_folder_is_refused(scenes: Path, tmp_path: Path) -> None:

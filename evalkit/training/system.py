@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
-from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.methods.checkpoints import State
+from evalkit.registry import Registry
 from evalkit.training.data import Batch
 from evalkit.training.recipe import Recipe
 
@@ -86,31 +84,17 @@ class System(nn.Module):
         return state
 
 
-SYSTEMS: dict[str, type[System]] = {}  # method -> its system
+SYSTEMS: Registry[type[System]] = Registry("trainable network", "evalkit.training.papers")
 
 
 def register_system(system: type[System]) -> None:
-    """Make a network trainable: the method of the system's name. Raises EvalkitError where it is registered already."""
-    if system.name in SYSTEMS:
-        first = SYSTEMS[system.name].__module__
-        raise EvalkitError(
-            f"{system.__module__} registers the trainable network {system.name}, which {first} has registered. "
-            "Give it another name."
-        )
-    SYSTEMS[system.name] = system
-
-
-@cache
-def _shipped() -> None:
-    importlib.import_module("evalkit.training.papers").register_shipped()
+    """Make a network trainable: the method of the system's name. Raises EvalkitError where the name is taken."""
+    SYSTEMS.add(system.name, system)
 
 
 def system_class(method: str) -> type[System]:
     """The System of a method. Raises UnknownNameError with the nearest ones."""
-    _shipped()
-    if method not in SYSTEMS:
-        raise UnknownNameError("trainable network", method, SYSTEMS)
-    return SYSTEMS[method]
+    return SYSTEMS.find(method)
 
 
 def build_system(recipe: Recipe) -> System:
