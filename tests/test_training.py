@@ -347,19 +347,19 @@ def test_a_network_and_its_recipe_come_from_a_plug_in(tmp_path: Path) -> None:
     content = {"method": "Mix", "name": "tiny", "source": "a test", "data": {"datasets": {"samples": None}}}
     content |= {"augment": {"crop": 24}, "batch": 2, "steps": 5, "stages": [{"name": "fuse", "epochs": 2}]}
     (tmp_path / "mix.yaml").write_text(yaml.safe_dump(content | {"optimiser": {"lr": 0.05}}))
-    command = [sys.executable, "-m", "evalkit.cli", "train", "mix", "--recipe", "tiny", "--sample", "--device", "cpu"]
-    plain = {key: value for key, value in os.environ.items() if key != "EVALKIT_PLUGINS"}
-    without = subprocess.run([*command, "--out", tmp_path / "a"], capture_output=True, text=True, env=plain)
-    assert without.returncode == 2
-    assert "unknown trainable method 'mix'" in without.stderr
-    named = plain | {"EVALKIT_PLUGINS": str(tmp_path / "mix.py")}
-    done = subprocess.run([*command, "--out", tmp_path / "b"], capture_output=True, text=True, env=named)
+    arguments = ["train", "mix", "--recipe", "tiny", "--sample", "--device", "cpu", "--out", str(tmp_path / "out")]
+    code, _, error = run(*arguments)
+    assert code == 2
+    assert "unknown trainable method 'mix'" in error
+    named = os.environ | {"EVALKIT_PLUGINS": str(tmp_path / "mix.py")}
+    command = [sys.executable, "-m", "evalkit.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=named, check=False)
     assert done.returncode == 0, done.stderr
-    recipe, _ = read_recipe(tmp_path / "b" / "best.safetensors") or pytest.fail("no recipe in the weights")
+    recipe, _ = read_recipe(tmp_path / "out" / "best.safetensors") or pytest.fail("no recipe in the weights")
     assert (recipe.method, recipe.name) == ("Mix", "tiny")
-    state = read_checkpoint(tmp_path / "b" / "best.safetensors")
+    state = read_checkpoint(tmp_path / "out" / "best.safetensors")
     assert {key: tuple(value.shape) for key, value in state.items()} == {"mix.weight": (1, 2, 1, 1), "mix.bias": (1,)}
-    log = [line.split(",") for line in (tmp_path / "b" / "log.csv").read_text().splitlines()]
+    log = [line.split(",") for line in (tmp_path / "out" / "log.csv").read_text().splitlines()]
     first, last = (float(row[5]) for row in log if row[4] == "intensity")
     assert last < first
 

@@ -111,8 +111,8 @@ class CrossScan(GatedMap):
         """(N, H, W, d) twice -> the same shapes."""
         maps, gates = zip(*(self.enter(features) for features in (x, y)), strict=True)
         sequences = [to_sequences(u) for u in maps]
-        found = [self.scan.find(s, p) for s, p in zip(sequences, self.projections, strict=True)]
-        scanned = [self.scan(s, *parameters) for s, parameters in zip(sequences, found[::-1], strict=True)]
+        parameters_of_both = [self.scan.find(s, p) for s, p in zip(sequences, self.projections, strict=True)]
+        scanned = [self.scan(s, *parameters) for s, parameters in zip(sequences, parameters_of_both[::-1], strict=True)]
         left = [self.leave(from_sequences(s, *maps[0].shape[2:]), gate) for s, gate in zip(scanned, gates, strict=True)]
         return x + left[0], y + left[1]
 

@@ -109,15 +109,15 @@ def _vendor_agrees(device: str, dtype: torch.dtype, depth: int, kernel: int, bia
         inputs = [leaf(1, 2, kernel + 1, kernel + 4, depth) for _ in range(3)]
         bias = leaf(2, 2 * kernel - 1, 2 * kernel - 1) if biased else None
         leaves = inputs if bias is None else [*inputs, bias]
-        found = []
+        results = []
         try:
             for attention in (_plain_attention, _vendor_attention):
                 output = attention(inputs[0], inputs[1], inputs[2], kernel, bias)
-                found.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
+                results.append([output, *torch.autograd.grad(output.square().sum(), leaves)])
         except Exception:  # a signature, type, device or kernel size that the installed release lacks
             return False
     allowed = min(100 * torch.finfo(dtype).eps, 0.02)  # sums in another order; another bias differs by far more
-    pairs = [(a.detach(), b.detach()) for a, b in zip(*found, strict=True)]
+    pairs = [(a.detach(), b.detach()) for a, b in zip(*results, strict=True)]
     return all(torch.allclose(a, b, rtol=allowed, atol=allowed * a.abs().max().item()) for a, b in pairs)
 
 

@@ -216,9 +216,10 @@ def _agrees(kernel: Callable[..., Tensor], device: torch.device) -> bool:
         weight = noise(2, 8, 70)
         expected = values_and_gradients(_pure)
         try:
-            found = values_and_gradients(kernel)
+            results = values_and_gradients(kernel)
         except Exception:  # a kernel built for another GPU raises whatever its launcher raises
             return False
     return all(
-        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max())) for a, b in zip(found, expected, strict=True)
+        torch.allclose(a, b, rtol=1e-3, atol=1e-3 * float(b.abs().max()))
+        for a, b in zip(results, expected, strict=True)
     )

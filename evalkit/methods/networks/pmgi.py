@@ -44,16 +44,16 @@ class PMGI(nn.Module):
         paths = (self.infrared, self.visible)
         # each path sees its own modality twice and the other once
         inputs = (torch.cat((infrared, infrared, visible), dim=1), torch.cat((visible, visible, infrared), dim=1))
-        found = []
+        of_paths = []
         for path, x in zip(paths, inputs, strict=True):
             first = path.layers[0](x)
-            found.append([first, path.layers[1](first)])
+            of_paths.append([first, path.layers[1](first)])
         for step in range(2):
-            newest = torch.cat([features[-1] for features in found], dim=1)
-            for path, features in zip(paths, found, strict=True):
+            newest = torch.cat([features[-1] for features in of_paths], dim=1)
+            for path, features in zip(paths, of_paths, strict=True):
                 x = torch.cat((*features, path.transfers[step](newest)), dim=1)
                 features.append(path.layers[2 + step](x))
-        return torch.tanh(self.last(torch.cat((*found[0], *found[1]), dim=1)))
+        return torch.tanh(self.last(torch.cat((*of_paths[0], *of_paths[1]), dim=1)))
 
 
 METHODS = {"PMGI": NetworkMethod(PMGI, signed_pair, save_gray)}

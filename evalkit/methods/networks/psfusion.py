@@ -135,10 +135,10 @@ class PSFusion(nn.Module):
         scene = self.inject3(self.reconstruct1(scene), semantics)
         scene = self.reconstruct2(scene)
 
-        found: list[Tensor | None] = [to_unit(self.fused_head(scene))]
-        found += [path(scene) if path else None for path in (self.visible_path, self.infrared_path)]
-        found += self.segment(semantics) if self.segment else (None, None, None)
-        return Outputs(*(x if x is None else x[..., :height, :width] for x in found))  # type: ignore[arg-type]
+        outputs: list[Tensor | None] = [to_unit(self.fused_head(scene))]
+        outputs += [path(scene) if path else None for path in (self.visible_path, self.infrared_path)]
+        outputs += self.segment(semantics) if self.segment else (None, None, None)
+        return Outputs(*(x if x is None else x[..., :height, :width] for x in outputs))  # type: ignore[arg-type]
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
         return self.outputs(infrared, visible).fused

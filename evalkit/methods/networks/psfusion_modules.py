@@ -176,10 +176,10 @@ class DenseEnhancement(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         down = self.down(x)
-        found: list[Tensor] = []
+        dense: list[Tensor] = []
         for block in self.dense:
-            found.append(block(torch.cat((*found, down), dim=1)))
-        return self.fuse(torch.cat((x, found[-1]), dim=1))
+            dense.append(block(torch.cat((*dense, down), dim=1)))
+        return self.fuse(torch.cat((x, dense[-1]), dim=1))
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, attention: Attention = "code") -> Tensor:
@@ -326,10 +326,10 @@ class DenseSceneReconstruction(nn.Module):
         self.block4 = conv_twice_normed(4 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = [x]
+        maps = [x]
         for block in (self.block1, self.block2, self.block3, self.block4):
-            found.append(block(torch.cat(found, dim=1)))
-        return found[-1]
+            maps.append(block(torch.cat(maps, dim=1)))
+        return maps[-1]
 
 
 class SceneFidelityPath(nn.Module):

@@ -166,8 +166,8 @@ def _convert(content: Any, path: Path) -> State:
     # what follows from the window is stored too: it must fit, but is not loaded
     positions = relative_positions(SIDE)
     for table in [key for key in state if key.endswith(".bias_table")]:
-        found = state.pop(table.removesuffix("bias_table") + "relative_position_index", torch.empty(0))
-        if found.shape != positions.shape or (found != positions).any():
+        stored = state.pop(table.removesuffix("bias_table") + "relative_position_index", torch.empty(0))
+        if stored.shape != positions.shape or (stored != positions).any():
             raise CheckpointError(f"the checkpoint {path} has other windows than {SIDE}x{SIDE} at {table}.")
     for mask in [key for key in state if key.endswith(".attn_mask")]:
         # for the patches of the training; those for other sizes are computed in any case
