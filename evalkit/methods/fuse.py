@@ -88,7 +88,7 @@ class NetworkFuser:
     gpu: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        from evalkit.methods.checkpoints import load_strictly, read_checkpoint
+        from evalkit.methods.checkpoints import load_strictly, read_checkpoint  # needs torch
 
         contents = [read_checkpoint(path) for path in self.files]
         self.network = self.network_method.build()
@@ -113,7 +113,7 @@ class NetworkFuser:
         return f"{self.method}, {', '.join(self.weights.values())}{', recoloured' if self.recolour else ''}"
 
     def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
-        import torch
+        import torch  # optional, and slow to import: classical methods do without
 
         before = torch.get_num_threads()
         torch.set_num_threads(self.workers or default_workers())
@@ -127,7 +127,7 @@ class NetworkFuser:
             torch.set_num_threads(before)
 
     def _fuse_group(self, group: list[tuple[Pixels, Pixels] | EvalkitError]) -> Iterator[Pixels | EvalkitError]:
-        import torch
+        import torch  # optional, and slow to import: classical methods do without
 
         if isinstance(group[0], EvalkitError):
             yield from group  # type: ignore[misc]
@@ -201,7 +201,7 @@ def read_pair(pair: ImagePair) -> tuple[Pixels, Pixels]:
 
 def choose_device(device: str) -> str:
     """`auto` is the GPU where PyTorch sees one. Raises EvalkitError for a device that is not there."""
-    import torch
+    import torch  # optional, and slow to import: classical methods do without
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
