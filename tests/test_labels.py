@@ -20,7 +20,10 @@ from evalkit.data.card import load_card
 from evalkit.data.check import check_dataset
 from evalkit.data.images import decode, to_gray
 from evalkit.data.labels import BORDER, decode_mask, parse_boxes, read_boxes, read_mask, read_salient
+from evalkit.data.pairs import ImagePair
 from evalkit.data.samples.samples import draw_scenes
+from evalkit.downstream.detection.train import prepare_data, truths
+from evalkit.downstream.splits import Division
 from evalkit.errors import DataError
 from evalkit.metrics.detection import parse_yolo
 
@@ -255,6 +258,19 @@ def test_one_rule_for_boxes_that_reach_beyond_the_image(x, y, w, h):
         np.testing.assert_allclose(corners, np.clip([x - w / 2, y - h / 2, x + w / 2, y + h / 2], 0, 1), atol=2e-6)
         assert corners.min() >= 0
         assert corners.max() <= 1
+
+
+def test_box_just_outside_is_the_same_in_check_preparation_and_evaluation(tmp_path):
+    """A height of 1.0004 was taken by the check and refused after the training."""
+    card, pairs, images = load_card("MSRS"), {}, {}
+    for stem in "abc":
+        images[stem] = write(tmp_path / f"{stem}.png", np.zeros((240, 320, 3), np.uint8))
+        label = write(tmp_path / f"{stem}.txt", b"1 0.3040172 0.5002812 0.608034 1.0004374\n")
+        pairs[stem] = ImagePair(stem, images[stem], images[stem], {"boxes": label})
+    assert len(read_boxes(tmp_path / "c.txt", "yolo", card.detection)) == 1
+    data = prepare_data(tmp_path / "out", pairs, images, Division(("a",), ("b",), ("c",)), card)
+    [corners] = truths(data, {"c": (320, 240)}, 3)["c"].corners
+    np.testing.assert_allclose(corners, [0, 0.015, 194.571, 240], atol=2e-3)
 
 
 VOC = (
