@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.bench import NINE
 from evalkit.engine.base import Local
-from evalkit.engine.processes import MeasureJob, Names, measure_job
 from evalkit.errors import EvalkitError
+from evalkit.metrics.evaluate import MeasureJob, Names, measure_job
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.plots.style import Drawing

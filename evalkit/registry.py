@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -42,9 +43,17 @@ class Plugin:
     def __str__(self) -> str:
         return f"{self.name} {self.version}".strip()
 
+    @property
+    def revision(self) -> str:
+        """What stored results of its code depend on; nothing for evalkit's own, which counts its revisions itself."""
+        if self is SHIPPED:
+            return ""
+        return _THIS_RUN if self is PROGRAM else self.hash
+
 
 SHIPPED = Plugin("evalkit")
 PROGRAM = Plugin("this program")  # registered by the running program itself, which no other process can load
+_THIS_RUN = secrets.token_hex(16)  # stands for the program's code, of which no hash is known: nothing of it is reused
 
 
 class Registry(Mapping[str, Item], Generic[Item]):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +18,13 @@ from conftest import make_tno, textured
 
 from evalkit.cli import main
 from evalkit.data.images import write_png
-from evalkit.engine.base import Dask, Local, chunks, environment, open_engine
+from evalkit.engine.base import Local, chunks
+from evalkit.engine.open import open_engine
 from evalkit.errors import EvalkitError
 from evalkit.protocols.measure import units_of
+
+with suppress(ImportError):  # without distributed; the tests of it are skipped
+    from evalkit.engine.dask import Dask, environment
 
 TABLE = ["reproduce", "smfnet-table1", "--datasets", "TNO", "--methods", "average,maximum,laplacian"]
 
@@ -80,7 +86,7 @@ def test_local_gives_results_in_order():
 
 
 def test_units_share_sources_where_pairs_suffice_and_methods_spread_where_not():
-    from evalkit.engine.processes import MeasureJob
+    from evalkit.metrics.evaluate import MeasureJob
 
     methods = {"a": Path("a.png"), "b": Path("b.png")}
     jobs = [MeasureJob(str(i), Path("i.png"), Path("v.png"), methods) for i in range(100)]
@@ -110,7 +116,7 @@ def test_units_share_sources_where_pairs_suffice_and_methods_spread_where_not():
 def test_wrong_engines_say_so(options, says, tmp_path, monkeypatch):
     if "dask" in options:
         pytest.importorskip("distributed")
-    monkeypatch.setattr("evalkit.engine.base.CONNECT", 1)
+    monkeypatch.setattr("evalkit.engine.dask.CONNECT", 1)
     root = make_tno(tmp_path / "data", 2)
     result = CliRunner().invoke(main, [*TABLE, "--data-root", str(root), "--out", str(tmp_path / "run"), *options])
     assert result.exit_code == 2
@@ -174,11 +180,11 @@ def test_trainings_have_no_limit_of_time(client):
 
 def test_workers_with_other_versions_or_folders_are_refused(client, tmp_path, monkeypatch):
     real = environment()
-    monkeypatch.setattr("evalkit.engine.base.environment", lambda: real | {"numpy": "1.0"})
+    monkeypatch.setattr("evalkit.engine.dask.environment", lambda: real | {"numpy": "1.0"})
     with pytest.raises(EvalkitError, match=rf"has numpy {real['numpy']} \(here 1.0\)"):
         list(Dask(client).map(square, [1]))
     monkeypatch.undo()
-    client.run(lambda: setattr(__import__("evalkit.engine.base").engine, "VISIBLE", 0))
+    client.run(lambda: setattr(importlib.import_module("evalkit.engine.dask"), "VISIBLE", 0))
     with pytest.raises(EvalkitError, match=r"does not see .*nowhere"):
         list(Dask(client, must_see=(tmp_path / "nowhere",)).map(square, [1]))
     assert list(Dask(client, must_see=(tmp_path,)).map(square, [3])) == [9]
@@ -257,7 +263,9 @@ def test_queues_are_set_up_by_dasks_configuration(tmp_path, monkeypatch):
     pytest.importorskip("dask_jobqueue")
     import dask
 
-    monkeypatch.setitem(__import__("evalkit.engine.base").engine.CLUSTERS, "bash", "dask_jobqueue.local.LocalCluster")
+    monkeypatch.setitem(
+        importlib.import_module("evalkit.engine.dask").CLUSTERS, "bash", "dask_jobqueue.local.LocalCluster"
+    )
     configuration = {"jobqueue.local.cores": 1, "jobqueue.local.memory": "1GB"}
     with dask.config.set(configuration), open_engine("dask", 1, cluster="bash") as engine:
         assert list(engine.map(str, range(4))) == ["0", "1", "2", "3"]

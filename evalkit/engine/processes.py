@@ -1,4 +1,4 @@
-"""Many pairs at once: each pair's sources are read and prepared once for all methods, pairs run in processes."""
+"""Many units of work at once, in processes and on threads of this machine."""
 
 from __future__ import annotations
 
@@ -9,73 +9,18 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import cv2
 
-from evalkit.data.images import Depth
 from evalkit.errors import EvalkitError
-from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import Scores, load, measure
-from evalkit.metrics.image import Image, Pair
-from evalkit.metrics.registry import definitions
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 HUNG = 75  # exit code of a process that took too long; EX_TEMPFAIL
 TRIES = 3  # a pair whose turn ends so often with a dead or hanging process ends the run
-Names = tuple[tuple[str, str], ...]  # (column, full name) of the metrics to compute
-
-
-@dataclass(frozen=True)
-class MeasureJob:
-    """The sources of one scene and its fused images by method; a source that is missing is None."""
-
-    stem: str
-    infrared: Path | None
-    visible: Path | None
-    fused: Mapping[str, Path]
-
-
-def names_of(wanted: Mapping[str, Definition]) -> Names:
-    """What a worker needs to know of the metrics: definitions hold functions, which do not travel."""
-    return tuple((column, definition.full_name) for column, definition in wanted.items())
-
-
-@functools.cache
-def _definitions(names: Names) -> dict[str, Definition]:
-    return {column: next(iter(definitions([full], "textbook").values())) for column, full in names}
-
-
-def measure_job(job: MeasureJob, names: Names, depth: Depth | None = None) -> dict[str, Scores]:
-    """Scores by method. What cannot be measured is a hole in every metric, with the reason."""
-    wanted = _definitions(names)
-    try:
-        sources = [_source(getattr(job, role), role, job.stem, depth) for role in ("infrared", "visible")]
-    except EvalkitError as error:
-        return {method: all_holes(wanted, str(error)) for method in job.fused}
-    results = {}
-    for method, path in job.fused.items():
-        try:
-            results[method] = measure(Pair(load(path, "fused", depth), *sources), wanted)
-        except EvalkitError as error:
-            results[method] = all_holes(wanted, f"{path.name}: {error}")
-    return results
-
-
-def _source(path: Path | None, role: str, stem: str, depth: Depth | None) -> Image:
-    if path is None:
-        raise EvalkitError(f"there is no {role} image named {stem}")
-    return load(path, role, depth)
-
-
-def all_holes(wanted: Iterable[str], reason: str) -> Scores:
-    """Scores in which every metric is a hole for one reason."""
-    return Scores(dict.fromkeys(wanted, float("nan")), dict.fromkeys(wanted, reason))
 
 
 def default_workers() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +20,9 @@ from evalkit.data.pairs import ImagePair, file_hash, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import default_workers, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError
-from evalkit.methods.classical import FUSERS, REVISION
-from evalkit.methods.registry import MethodCard, method_card
+from evalkit.methods.classical import REVISION
+from evalkit.methods.registry import METHODS, Method, MethodCard, method_card
+from evalkit.registry import PROGRAM, SHIPPED
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
@@ -54,9 +54,12 @@ class ClassicalFuser:
     weights: dict[str, str] = field(default_factory=dict)
     gpu: bool = field(default=False, init=False)
 
+    def __reduce__(self) -> tuple:
+        return _elsewhere(ClassicalFuser, self.method, self.gray)
+
     @property
     def identity(self) -> str:
-        return f"{self.method}, rules {REVISION}, {'gray' if self.gray else 'colour'}"
+        return f"{self.method}, rules {revision_of(self.method)}, {'gray' if self.gray else 'colour'}"
 
     def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
         return map(self._fuse_or_error, pairs)
@@ -64,8 +67,82 @@ class ClassicalFuser:
     def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
         try:
             infrared, visible = read_pair(pair)
-            fused = FUSERS[self.method](to_gray(infrared), to_gray(visible))
+            build = METHODS[self.method].build
+            assert build is not None
+            fused = _checked(build(None), self.method, to_gray(infrared), to_gray(visible))
             return fused if self.gray else merge_colour(fused, visible)
+        except DataError as error:
+            return error
+
+
+def revision_of(method: str) -> object:
+    """Of a method's code: evalkit's own number, or the hash of the plug-in; images of another one are made again."""
+    return METHODS.origin(method).revision or REVISION
+
+
+def _checked(function: Callable[[Pixels, Pixels], Pixels], name: str, infrared: Pixels, visible: Pixels) -> Pixels:
+    """The fused image of a method that may be a stranger's. Raises ImageError where it is not one, or fails."""
+    if METHODS.origin(name) is SHIPPED:
+        return function(infrared, visible)
+    try:
+        fused = function(infrared, visible)
+    except Exception as error:  # whatever it is: the method gave no image of this pair
+        raise ImageError(f"{name} failed with {type(error).__name__}: {error}") from error
+    if not isinstance(fused, np.ndarray) or fused.dtype != np.uint8 or fused.shape[:2] != infrared.shape[:2]:
+        about = f"{fused.dtype} {fused.shape}" if isinstance(fused, np.ndarray) else type(fused).__name__
+        raise ImageError(f"{name} gave {about}, expected uint8 (H, W) or (H, W, 3) of the size of its sources")
+    return fused
+
+
+def _elsewhere(fuser: type, method: str, *arguments: object) -> tuple:
+    """How a fuser is pickled: by its method's name, and with the method where only this program has it."""
+    own = METHODS[method] if METHODS.origin(method) is PROGRAM else None
+    return _make, (fuser, method, own, arguments)
+
+
+def _make(fuser: type, name: str, method: Method | None, arguments: tuple) -> Fuser:
+    if method is not None and name not in METHODS:
+        METHODS.add(name, method)
+    return fuser(name, *arguments)
+
+
+@dataclass
+class CodeFuser:
+    """A method that was added with its own code for weights: one pair after the other.
+
+    Pickled, it is its name and its files: another process loads the same plug-in and builds it again.
+    """
+
+    method: str
+    weights: dict[str, str]
+    files: list[Path]
+    recolour: bool = False
+    gpu: bool = field(default=True, init=False)
+
+    def __post_init__(self) -> None:
+        build = METHODS[self.method].build
+        assert build is not None
+        try:
+            self.function = build(self.files[0] if self.files else None)
+        except Exception as error:  # a stranger's code
+            raise DataError(f"{self.method} cannot be built ({type(error).__name__}: {error}).") from error
+
+    def __reduce__(self) -> tuple:
+        return _elsewhere(CodeFuser, self.method, self.weights, self.files, self.recolour)
+
+    @property
+    def identity(self) -> str:
+        parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
+        return ", ".join(parts + ["recoloured"] * self.recolour)
+
+    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
+        return map(self._fuse_or_error, pairs)
+
+    def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
+        try:
+            infrared, visible = read_pair(pair)
+            fused = _checked(self.function, self.method, infrared, visible)
+            return merge_colour(fused, visible) if self.recolour and fused.ndim == 2 else fused
         except DataError as error:
             return error
 
@@ -212,19 +289,24 @@ def choose_device(device: str) -> str:
 
 def missing_for(card: MethodCard, checkpoints: Path | None) -> str:
     """Why the method cannot run here by itself; empty where it can."""
-    if card.name in FUSERS:
-        return ""
-    if not card.module:
+    method = METHODS.get(card.name)
+    if method is None or not method.runs:
         return "evalkit has no code for this method: bring its fused images with --outputs"
-    if importlib.util.find_spec("torch") is None:
+    if method.network is not None and importlib.util.find_spec("torch") is None:
         return "needs PyTorch: pip install 'evalkit[networks]'"
     if not card.checkpoint:
-        return "no weights of this network are known: bring its fused images with --outputs"
+        return "" if method.build else "no weights of this network are known: bring its fused images with --outputs"
     names = " and ".join(card.checkpoint)
-    if checkpoints is None:
+    lacking = [name for name in card.checkpoint if not _weights_file(method, name, checkpoints)]
+    if lacking and checkpoints is None:
         return f"needs its weights {names}: give --checkpoints DIR"
-    lacking = [name for name in card.checkpoint if not (checkpoints / name).is_file()]
     return f"its weights {' and '.join(lacking)} are not in {checkpoints} ({card.weights})" if lacking else ""
+
+
+def _weights_file(method: Method, name: str, checkpoints: Path | None) -> Path | None:
+    """Where a weights file of that name lies: in --checkpoints, or beside the card of a method that was added."""
+    places = [folder / name for folder in (checkpoints, method.folder) if folder is not None]
+    return next((path for path in places if path.is_file()), None)
 
 
 def make_fuser(
@@ -255,20 +337,20 @@ def make_fuser(
         EvalkitError: the method cannot run here; says what is missing.
         CheckpointError: weights that are damaged, hostile or of another network.
     """
-    if card.name in FUSERS:
-        return ClassicalFuser(card.name, gray)
+    method = METHODS[card.name]
     paths = list(files or [])
-    if not paths and (reason := missing_for(card, checkpoints)):
+    if (not paths or not method.runs) and (reason := missing_for(card, checkpoints)):
         raise EvalkitError(f"{card.name} cannot run: {reason}.")
-    if paths and not card.module:
-        raise EvalkitError(f"{card.name} cannot run: {missing_for(card, checkpoints)}.")
+    if card.kind == "classical":
+        return ClassicalFuser(card.name, gray)
     if paths and trained is None and len(paths) != len(card.checkpoint):
         raise EvalkitError(f"{card.name} takes {len(card.checkpoint)} checkpoint files: {', '.join(card.checkpoint)}.")
     if not paths:
-        assert checkpoints is not None
-        paths = [checkpoints / name for name in card.checkpoint]
-    network = trained or importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS[card.name]
+        paths = [path for name in card.checkpoint if (path := _weights_file(method, name, checkpoints))]
     hashes = {path.name: file_hash(path) for path in paths}
+    if trained is None and method.network is None:
+        return CodeFuser(card.name, hashes, paths, recolour)
+    network = trained or method.network()  # type: ignore[misc]
     return NetworkFuser(card.name, network, hashes, paths, device, workers, recolour, elsewhere)
 
 

@@ -1,16 +1,32 @@
-"""Methods and their cards: one YAML file each in `cards/`, classical ones with a function in `classical.py`."""
+"""Methods and their cards: one YAML file each in `cards/`, and the code behind them."""
 
 from __future__ import annotations
 
-from functools import cache
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.errors import EvalkitError
 from evalkit.files.names import LONGEST, odd_character
+from evalkit.files.read import model_from_yaml, read_text
+from evalkit.methods.classical import FUSERS
+from evalkit.registry import Registry
+
+if TYPE_CHECKING:
+    from evalkit.methods.network import NetworkMethod
+
+Function = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]]
+Build = Callable[[Path | None], Function]
 
 
 class MethodCard(BaseModel):
@@ -43,30 +59,100 @@ class MethodCard(BaseModel):
         return ", ".join(part for part in parts if part)
 
 
-@cache
-def method_cards() -> dict[str, MethodCard]:
-    """All cards by name, classical methods first, then by name."""
+@dataclass(frozen=True)
+class Method:
+    """A registered method: its card and its code.
+
+    Attributes:
+        build: (weights file, or None where the card names none) -> a function of (infrared, visible), see
+            `register_method`.
+        network: gives the `NetworkMethod` of a network on the shared layers: strict keys, batches, GPUs.
+        folder: beside whose files its weights may lie: that of its card.
+    """
+
+    card: MethodCard
+    build: Build | None = None
+    network: Callable[[], NetworkMethod] | None = None
+    folder: Path | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is code of it."""
+        return self.build is not None or self.network is not None
+
+
+METHODS: Registry[Method] = Registry(
+    "method",
+    "evalkit.methods.registry",
+    hint="A method of your own needs fused images: give --outputs DIR with DIR/METHOD/DATASET/*.png.",
+)
+
+
+def register_method(
+    card: MethodCard | Mapping[str, Any] | str | os.PathLike[str],
+    build: Build | None = None,
+    network: Callable[[], NetworkMethod] | None = None,
+) -> MethodCard:
+    """Register a method.
+
+    Args:
+        card: a card, its fields, or the path of its YAML file; weights beside that file are found by themselves.
+        build: called with the path of the weights (None where the card names none), gives a function (infrared,
+            visible) -> fused, uint8. Of a card of the kind `classical` all three are (H, W) gray, and the caller adds
+            the colour of the visible image; of a `network` the sources are as stored, (H, W) or (H, W, 3) RGB.
+        network: instead, for a network on evalkit's layers: a function that gives its `NetworkMethod`.
+
+    Returns:
+        The card.
+
+    Raises:
+        DataError: the file cannot be read, or a field is missing, unknown or wrong.
+        EvalkitError: the name or an alias is taken.
+    """
+    folder = None
+    if isinstance(card, MethodCard):
+        made = card
+    elif isinstance(card, Mapping):
+        text = yaml.safe_dump(dict(card), sort_keys=False)
+        made = model_from_yaml(MethodCard, text, f"the card {card.get('name', 'of a method')}")
+    else:
+        folder = Path(card).absolute().parent
+        made = model_from_yaml(MethodCard, read_text(card), f"the card {card}")
+    check_name(made.name)
+    METHODS.add(made.name, Method(made, build, network, folder), made.aliases)
+    return made
+
+
+def register_shipped() -> None:
+    """Register the methods that evalkit has: classical ones first, then by name."""
     folder = resources.files("evalkit.methods").joinpath("cards")
-    cards = [
-        MethodCard.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml")
-    ]
-    return {card.name: card for card in sorted(cards, key=lambda c: (c.kind, c.name.casefold()))}
+    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
+    cards = [model_from_yaml(MethodCard, file.read_text(encoding="utf-8"), file.name) for file in files]
+    for card in sorted(cards, key=lambda card: (card.kind, card.name.casefold())):
+        classical = FUSERS.get(card.name)
+        register_method(
+            card,
+            build=None if classical is None else partial(_without_weights, classical),
+            network=partial(_shipped_network, card) if card.module else None,
+        )
+
+
+def _without_weights(function: Function, _: Path | None) -> Function:
+    return function
+
+
+def _shipped_network(card: MethodCard) -> NetworkMethod:
+    return importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS[card.name]
+
+
+def method_cards() -> dict[str, MethodCard]:
+    """All cards by name: those that ship, classical methods first, then by name; then those that were added."""
+    return {name: method.card for name, method in METHODS.items()}
 
 
 def method_card(name: str) -> MethodCard:
     """The card of a method by name or alias, whatever the case. Raises UnknownNameError."""
-    known = {alias.casefold(): card for card in method_cards().values() for alias in (card.name, *card.aliases)}
-    try:
-        return known[name.casefold()]
-    except KeyError:
-        raise UnknownNameError(
-            "method",
-            name,
-            method_cards(),
-            "A method of your own needs fused images: give --outputs DIR with DIR/METHOD/DATASET/*.png.",
-        ) from None
+    return METHODS.find(name).card
 
 
 def check_name(name: str) -> str:

@@ -51,7 +51,7 @@ class Definition:
     convention: str
     function: Callable[[Pair], float]
     choice: str
-    code: str = ""  # hash of the plug-in that holds the function: scores of other code are measured again
+    code: str = ""  # revision of the plug-in that holds the function: scores of other code are measured again
 
     @property
     def full_name(self) -> str:

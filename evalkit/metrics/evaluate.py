@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 
 from evalkit.data.arrays import to_array
 from evalkit.data.images import JPEG_NOTE, Depth, decode, image_bytes, is_jpeg, open_bytes, parse_depth, stored_bits
-from evalkit.errors import DataError
-from evalkit.metrics.card import Definition
+from evalkit.engine.processes import in_processes
+from evalkit.errors import DataError, EvalkitError
+from evalkit.metrics.card import DEFINITIONS, Definition
 from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import definitions
+from evalkit.registry import PROGRAM
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REVISION = 1  # raised whenever a metric's value changes: stored scores of another revision are measured again
 
+Names = tuple[tuple[str, str | Definition], ...]  # (column, full name) of the metrics to compute
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
 FEW_LEVELS = 16  # a source that keeps fewer has lost what it showed
 ANY_NAME = "{stem}"  # file names are the stems
@@ -68,9 +72,65 @@ def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
                 raise UndefinedError(f"{column} is {value}")
         except UndefinedError as reason:
             scores[column], scores.holes[column] = math.nan, str(reason)
+        except Exception as error:  # a stranger's function may raise anything; evalkit's own is a bug that is shown
+            if not definition.code:
+                raise
+            scores[column], scores.holes[column] = math.nan, f"{column} failed with {type(error).__name__}: {error}"
         else:
             scores[column] = value
     return scores
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """The sources of one scene and its fused images by method; a source that is missing is None."""
+
+    stem: str
+    infrared: Path | None
+    visible: Path | None
+    fused: Mapping[str, Path]
+
+
+def names_of(wanted: Mapping[str, Definition]) -> Names:
+    """What a worker needs to know of the metrics: definitions hold functions, which do not travel."""
+    return tuple((column, name_of(definition)) for column, definition in wanted.items())
+
+
+def name_of(definition: Definition) -> str | Definition:
+    """The full name, by which another process finds the definition; itself where only this program has it."""
+    return definition if DEFINITIONS.origin(definition.full_name) is PROGRAM else definition.full_name
+
+
+@functools.cache
+def _definitions(names: Names) -> dict[str, Definition]:
+    return {column: DEFINITIONS[name] if isinstance(name, str) else name for column, name in names}
+
+
+def measure_job(job: MeasureJob, names: Names, depth: Depth | None = None) -> dict[str, Scores]:
+    """Scores by method. What cannot be measured is a hole in every metric, with the reason."""
+    wanted = _definitions(names)
+    try:
+        sources = [_source(getattr(job, role), role, job.stem, depth) for role in ("infrared", "visible")]
+    except EvalkitError as error:
+        return {method: all_holes(wanted, str(error)) for method in job.fused}
+    results = {}
+    for method, path in job.fused.items():
+        try:
+            results[method] = measure(Pair(load(path, "fused", depth), *sources), wanted)
+        except EvalkitError as error:
+            results[method] = all_holes(wanted, f"{path.name}: {error}")
+    return results
+
+
+def _source(path: Path | None, role: str, stem: str, depth: Depth | None) -> Image:
+    if path is None:
+        raise EvalkitError(f"there is no {role} image named {stem}")
+    return load(path, role, depth)
+
+
+def all_holes(wanted: Iterable[str], reason: str) -> Scores:
+    """Scores in which every metric is a hole for one reason."""
+    return Scores(dict.fromkeys(wanted, float("nan")), dict.fromkeys(wanted, reason))
 
 
 def evaluate(
@@ -148,7 +208,6 @@ def evaluate_folder(
     import pandas as pd
 
     from evalkit.data.pairs import natural_key
-    from evalkit.engine.processes import MeasureJob, all_holes, in_processes, measure_job, names_of
 
     wanted = definitions(metrics, convention)
     folders = {

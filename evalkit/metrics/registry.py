@@ -114,7 +114,7 @@ def add_convention(
 
 
 def _define(metric: str, convention: str, function: Callable[[Pair], float], choice: str) -> None:
-    definition = Definition(metric, CONVENTIONS[convention].name, function, choice, current_origin().hash)
+    definition = Definition(metric, CONVENTIONS[convention].name, function, choice, current_origin().revision)
     DEFINITIONS.add(definition.full_name, definition)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from evalkit.engine.processes import default_workers
 from evalkit.files.names import file_name
-from evalkit.methods.registry import MethodCard, method_cards
+from evalkit.methods.registry import METHODS, MethodCard, method_cards
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.plan import FoundSet, Settings
 from evalkit.protocols.schema import Protocol
@@ -78,7 +78,8 @@ def where_timed(settings: Settings) -> str:
 
 def missing(card: MethodCard | None) -> str:
     """Why a network's cost cannot be counted here; empty where it can."""
-    if card is None or not card.module:
+    method = METHODS.get(card.name) if card else None
+    if method is None or method.network is None:
         return "evalkit has no code for this network" if card else "unknown to evalkit"
     if importlib.util.find_spec("torch") is None:
         return "needs PyTorch: pip install 'evalkit[networks]'"
@@ -92,7 +93,9 @@ def costs(card: MethodCard | None, settings: Settings) -> tuple[dict[str, float]
     from evalkit.methods.complexity import complexity, seconds_per_image
     from evalkit.methods.fuse import choose_device
 
-    method = importlib.import_module(f"evalkit.methods.networks.{card.module}").METHODS[card.name]
+    network = METHODS[card.name].network
+    assert network is not None
+    method = network()
     counted = complexity(method)
     seconds = seconds_per_image(method, choose_device(settings.device), settings.workers or default_workers())
     return {"FLOPs": counted.multiply_adds, "Params": counted.parameters_by_call, "Time": seconds}, reason

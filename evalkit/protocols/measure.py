@@ -10,11 +10,11 @@ from pathlib import Path
 from evalkit.data.images import png_text
 from evalkit.data.pairs import PairSet, file_hash
 from evalkit.engine.base import chunks
-from evalkit.engine.processes import MeasureJob, Names, measure_job, names_of, on_threads
+from evalkit.engine.processes import on_threads
 from evalkit.errors import DataError
 from evalkit.methods.fuse import FuseJob, digest, fuse_jobs
 from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import REVISION, Scores
+from evalkit.metrics.evaluate import REVISION, MeasureJob, Names, Scores, measure_job, names_of
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
@@ -79,7 +79,7 @@ def measure_rows(
     pairs: PairSet, rows: list[Row], wanted: Mapping[str, Definition], hashes: Hashes, settings: Settings
 ) -> dict[str, dict[str, Scores]]:
     """Method -> image -> scores: what earlier runs measured on the same images, and the rest measured now."""
-    names = ",".join(definition.full_name for definition in wanted.values())
+    names = ",".join(definition.full_name + definition.code for definition in wanted.values())
     measured: dict[str, dict[str, Scores]] = {}
     files: dict[str, ScoreFile] = {}
     keys: dict[str, dict[str, str]] = {}

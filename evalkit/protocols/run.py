@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from evalkit.engine.base import Name, open_engine
+from evalkit.engine.base import Name
+from evalkit.engine.open import open_engine
 from evalkit.errors import EvalkitError
 from evalkit.files.lock import locked
 from evalkit.files.names import several
@@ -69,7 +70,7 @@ def reproduce(
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
         workers: processes; None for one per processor. The numbers do not depend on it.
         engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a
-            kind of cluster (see `evalkit.engine.base.open_engine`). The numbers do not depend on it.
+            kind of cluster (see `evalkit.engine.open.open_engine`). The numbers do not depend on it.
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
         train: train networks that have neither fused images nor weights; in a sample run they learn from other
             generated scenes.
