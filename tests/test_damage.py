@@ -73,6 +73,15 @@ def test_jpeg_that_lacks_data_is_named_wherever_it_was_cut(way, seed, share):
         decode(cut.removesuffix(END), "cut.jpg")
 
 
+def test_progressive_jpeg_that_lacks_whole_scans_is_named():
+    data = jpeg(scene(7), progressive=True)
+    scans = [place for place in range(len(data) - 1) if data[place : place + 2] in (b"\xff\xda", b"\xff\xc4")]
+    for place in scans[2:]:
+        if data[:place].count(b"\xff\xda"):
+            with pytest.raises(ImageError, match="damaged"):
+                decode(data[:place] + END, "cut.jpg")
+
+
 @pytest.mark.parametrize("way", ["plain", "restarts", "rows"])
 def test_jpeg_that_lacks_its_last_bytes_is_named(way):
     data = jpeg(scene(1), quality=95, **WAYS[way]).removesuffix(END)

@@ -15,7 +15,7 @@ from PIL import Image
 PIXELS_PER_BYTE = 8192  # a Huffman code has a bit or more, and each 8x8 block (one in 16 of its component) has a code
 FILL = bytes.fromhex("f59c6ae1784b2d93") * 2  # begins with 1: libjpeg fills up with 0, and encoders pad with 1
 _MARKER = re.compile(rb"\xff+[\x01-\xfe]")
-_SCAN, _END, _RESTARTS, _ARITHMETIC = 0xDA, 0xD9, range(0xD0, 0xD8), (0xC9, 0xCA, 0xCB)
+_SCAN, _END, _RESTARTS, _FRAMES, _ARITHMETIC = 0xDA, 0xD9, range(0xD0, 0xD8), (0xC0, 0xC1, 0xC2), (0xC9, 0xCA, 0xCB)
 
 
 def png_damage(data: bytes) -> str:
@@ -56,11 +56,13 @@ def jpeg_damage(data: bytes, pixels: bytes) -> str:
 
     Source: ITU-T T.81, B.1.1 and B.2: markers; F.1.2.3: padding with ones.
     """
-    ends, arithmetic = _structure(data)
+    ends, arithmetic, lacking = _structure(data)
     if arithmetic:  # its decoder may read zeros beyond the end of a whole file
         return ""
     if not ends or ends[-1][1] != _END:
         return "its end marker is missing"
+    if lacking:
+        return "scans are missing"
     padded, last, restarts = [], 0, 0
     for place, marker in ends:
         padded += [data[last:place], FILL]
@@ -77,9 +79,12 @@ def jpeg_damage(data: bytes, pixels: bytes) -> str:
         return "" if image.tobytes() == pixels else "image data are missing"
 
 
-def _structure(data: bytes) -> tuple[list[tuple[int, int]], bool]:
-    """Place and kind of the markers that end stretches of image data, and whether these are coded arithmetically."""
+def _structure(data: bytes) -> tuple[list[tuple[int, int]], bool, bool]:
+    """Place and kind of the markers that end stretches of image data, whether these are coded arithmetically,
+    and whether a coefficient of a component is in no scan to its last bit, as in a progressive file cut between two.
+    """
     ends, arithmetic, start, scan = [], False, 2, False
+    open_: dict[int, set[int]] = {}  # component -> coefficients whose last bit is in no scan yet
     while found := _MARKER.search(data, start):
         marker, start = data[found.end() - 1], found.end()
         if scan:
@@ -88,7 +93,13 @@ def _structure(data: bytes) -> tuple[list[tuple[int, int]], bool]:
             break
         if marker in _RESTARTS or marker == 0x01:  # stand alone
             continue
-        start += int.from_bytes(data[start : start + 2], "big")
+        content = data[start + 2 : start + int.from_bytes(data[start : start + 2], "big")]
+        start += len(content) + 2
+        if marker in _FRAMES:
+            open_ = {content[6 + 3 * i]: set(range(64)) for i in range(content[5])}
+        if marker == _SCAN and content[-1] & 15 == 0:  # no bits are left for another scan
+            for i in range(content[0]):
+                open_.get(content[1 + 2 * i], set()).difference_update(range(content[-3], content[-2] + 1))
         arithmetic |= marker in _ARITHMETIC
         scan = marker == _SCAN
-    return ends, arithmetic
+    return ends, arithmetic, any(open_.values())
