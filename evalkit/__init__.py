@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from evalkit.errors import EvalkitError
     from evalkit.leaderboards.audit import audit
     from evalkit.leaderboards.paired import compare
-    from evalkit.leaderboards.rank import rank
+    from evalkit.leaderboards.run_values import rank
     from evalkit.metrics.evaluate import evaluate, evaluate_folder
     from evalkit.metrics.saliency import saliency
     from evalkit.protocols.run import reproduce
@@ -23,7 +23,7 @@ _HOME = {
     "reproduce": "evalkit.protocols.run",
     "saliency": "evalkit.metrics.saliency",
     "compare": "evalkit.leaderboards.paired",
-    "rank": "evalkit.leaderboards.rank",
+    "rank": "evalkit.leaderboards.run_values",
     "Table": "evalkit.protocols.table.table",
     "read_table": "evalkit.protocols.table.table",
     "list_metrics": "evalkit.catalogue",

@@ -143,7 +143,7 @@ def test_every_changed_image_is_found(run: Path, root: Path, tmp_path: Path, fol
 
 def test_every_changed_weight_is_found(run: Path, tmp_path: Path) -> None:
     """Weights beside a record that names them, in a folder and where the run trained them."""
-    from evalkit.data.pairs import file_hash
+    from evalkit.data.hashes import file_hash
 
     path = run / "records/TNO__average.json"
     weights = tmp_path / "weights" / "a.pth"

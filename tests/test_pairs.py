@@ -17,8 +17,9 @@ from PIL import Image
 
 from evalkit.data.card import ROLES, Card, card_names, load_card, load_cards, read_card
 from evalkit.data.check import check_all, check_dataset
+from evalkit.data.hashes import file_hash
 from evalkit.data.labels import read_boxes, read_mask
-from evalkit.data.pairs import file_hash, find_pairs, natural_key, splits_present
+from evalkit.data.pairs import find_pairs, natural_key, splits_present
 from evalkit.errors import DataError, UnknownNameError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -28,10 +28,11 @@ from evalkit.protocols.cost import PREFIX
 from evalkit.protocols.report import plan_report, report_text
 from evalkit.protocols.schema import parse, protocol, protocols, published_values, rows_of
 from evalkit.protocols.table.blank import published_table
+from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.latex import _Grid, to_latex
 from evalkit.protocols.table.published import HEADER, decimals_of, read_rows
-from evalkit.protocols.table.table import Cell, Column, Table, read_table
+from evalkit.protocols.table.table import Table, read_table
 
 GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED = Path(evalkit.__file__).parent / "protocols" / "published"

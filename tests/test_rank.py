@@ -21,8 +21,9 @@ from evalkit.leaderboards.rank import rank_values
 from evalkit.leaderboards.run_values import rank_published
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.published import read_rows
-from evalkit.protocols.table.table import Cell, Column, Table
+from evalkit.protocols.table.table import Table
 
 NAN = math.nan
 UP = {"EN": "higher", "MSE": "lower"}

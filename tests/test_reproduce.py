@@ -21,7 +21,7 @@ import evalkit
 from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.protocols.schema import protocol, published_values
-from evalkit.protocols.table.table import agreement
+from evalkit.protocols.table.cells import agreement
 
 METRICS = ["EN", "SD", "SF", "MI", "VIF", "Qabf", "AG", "SSIM"]
 

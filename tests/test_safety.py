@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from evalkit.data.card import load_card
+from evalkit.data.hashes import file_hash
 from evalkit.data.images import png_text, read_image, write_png
-from evalkit.data.pairs import file_hash, find_pairs, image_files, resolve
+from evalkit.data.pairs import find_pairs, image_files, resolve
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.files.names import file_name, from_cell, printable, to_cell
 from evalkit.files.read import parse_json, parse_yaml, read_file
@@ -29,9 +30,10 @@ from evalkit.leaderboards.image_scores import read_scores
 from evalkit.methods.registry import check_name
 from evalkit.metrics.evaluate import Scores, evaluate_folder
 from evalkit.metrics.folders import scores_csv
+from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.published import is_number, read_rows
-from evalkit.protocols.table.table import Cell, Column, Table, read_table
+from evalkit.protocols.table.table import Table, read_table
 from evalkit.records.per_image import read_per_image
 from evalkit.records.store import ScoreFile
 

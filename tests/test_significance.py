@@ -31,7 +31,8 @@ from evalkit.leaderboards.significance import (
     rank_biserial,
     wilcoxon,
 )
-from evalkit.protocols.table.table import Cell, Column, Table, read_table
+from evalkit.protocols.table.cells import Cell, Column
+from evalkit.protocols.table.table import Table, read_table
 
 # Hollander and Wolfe 1973, the example on R's help page of wilcox.test: V = 40, one-sided p = 0.01953
 DEPRESSION = np.subtract(

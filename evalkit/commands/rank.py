@@ -43,7 +43,7 @@ def rank(
     A method with a hole in a metric is not ranked in it and has no mean rank (exit code 3), unless --common leaves out
     such methods, or such metrics. Friedman's test and Nemenyi's critical difference are over the images, per metric.
     """
-    from evalkit.leaderboards.rank import rank as rank_runs
+    from evalkit.leaderboards.run_values import rank as rank_runs
 
     if published:
         from evalkit.leaderboards.run_values import printed_rows, rank_published

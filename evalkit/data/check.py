@@ -13,20 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import ROLES, Card, load_cards
+from evalkit.data.hashes import combine_hashes, file_hash
 from evalkit.data.images import open_image, read_image, stored_bits
 from evalkit.data.labels import read_boxes, read_mask, read_salient
-from evalkit.data.pairs import (
-    THREADS,
-    ImagePair,
-    Place,
-    combine_hashes,
-    file_hash,
-    find_pairs,
-    list_folder,
-    list_labels,
-    locate,
-    splits_present,
-)
+from evalkit.data.pairs import THREADS, ImagePair, Place, find_pairs, list_folder, list_labels, locate, splits_present
 from evalkit.errors import DataError
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in this split

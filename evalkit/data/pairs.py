@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import unicodedata
@@ -14,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.data.card import ROLES, Card, Folder, LabelKind, Layout, Split
+from evalkit.data.hashes import combine_hashes, file_hash
 from evalkit.data.images import SUFFIXES
 from evalkit.errors import DataError
 from evalkit.files.names import odd_character
@@ -75,25 +74,6 @@ class Place:
     layout: Layout
     split: str
     folders: dict[str, Path]
-
-
-def file_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes. Raises DataError."""
-    try:
-        if not Path(path).is_file() and Path(path).exists():  # a pipe or a device may never end
-            raise OSError("it is not a file")
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-def combine_hashes(entries: Iterable[tuple[str, ...]]) -> str:
-    """One SHA-256 for (stem, hash, hash) entries, whatever their order."""
-    digest = hashlib.sha256()
-    for entry in sorted(entries):
-        digest.update(json.dumps(entry).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def natural_key(stem: str) -> tuple[list[str | int], str]:

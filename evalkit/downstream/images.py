@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evalkit.data.card import Card, LabelKind, load_card
+from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
-from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, find_pairs
+from evalkit.data.pairs import ImagePair, PairSet, find_pairs
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
 from evalkit.downstream.splits import Division
 from evalkit.errors import EvalkitError, OutputError

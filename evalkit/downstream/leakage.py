@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evalkit.data.card import load_card
-from evalkit.data.pairs import ImagePair, file_hash, find_pairs
+from evalkit.data.hashes import file_hash
+from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.errors import DataError
 
 # What the papers say their networks learned from: data set -> share of it. See the protocols' `training`.

@@ -14,7 +14,8 @@ from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import file_name, from_cell
 from evalkit.files.read import parse_json, read_text
 from evalkit.metrics.registry import card, convention
-from evalkit.protocols.table.table import Column, Table, read_table
+from evalkit.protocols.table.cells import Column
+from evalkit.protocols.table.table import Table, read_table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from evalkit.errors import DataError
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
 from evalkit.leaderboards.significance import NoTestError, Test, holm, paired_p, rank_biserial
-from evalkit.protocols.table.table import Column, Table
+from evalkit.protocols.table.cells import Column
+from evalkit.protocols.table.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd

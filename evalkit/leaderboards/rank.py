@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from evalkit.errors import DataError, EvalkitError, UnknownNameError
-from evalkit.files.names import several
-from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
+from evalkit.errors import DataError, UnknownNameError
+from evalkit.leaderboards.significance import CriticalDifference
 from evalkit.metrics.card import Better
 
 if TYPE_CHECKING:
@@ -131,47 +129,6 @@ def _common(
             left_out[str(name)] = f"no value {where}: {reasons.get(key, 'no value')}"
     rows = rows.drop(index=list(left_out))
     return (rows if common == "methods" else rows.T), left_out
-
-
-def rank(
-    *runs: str | os.PathLike[str],
-    datasets: Iterable[str] | str | None = None,
-    methods: Iterable[str] | str | None = None,
-    metrics: Iterable[str] | str | None = None,
-    common: Common | None = None,
-    alpha: float = 0.05,
-) -> list[Ranking]:
-    """Rank the measured methods of one run, or of several on the same data, per data set.
-
-    Args:
-        runs: folders that `reproduce` wrote.
-        datasets, methods, metrics: a choice; everything when not given.
-        common: leave out the "methods" or the "metrics" that have a hole.
-        alpha: level of Friedman's test and of the critical difference.
-
-    Raises:
-        DataError: a folder holds no run, the runs differ in convention or in their pairs, or nothing is left to rank.
-        UnknownNameError: an unknown data set, method or metric.
-    """
-    from evalkit.leaderboards.run_values import join_runs
-
-    if not 0 < alpha < 1:
-        raise EvalkitError("alpha must lie between 0 and 1, e.g. 0.05.")
-    datasets, methods, metrics = several(datasets), several(methods), several(metrics)
-    rankings = []
-    for block in join_runs(runs, datasets, metrics):
-        values = block.values.loc[chosen_names("method", methods, block.values.index)]
-        found = rank_values(values, block.better, block.reasons, common, block.dataset, block.convention)
-        for metric in found.ranks.columns:
-            ranked = [str(m) for m in found.ranks.index[found.ranks[metric].notna()]]
-            try:
-                scores = block.scores(ranked, str(metric))
-                found.friedman[str(metric)] = critical_difference(scores, block.better[str(metric)], alpha)
-            except (NoTestError, DataError) as error:
-                found.no_friedman[str(metric)] = str(error)
-        found.left_out.update(block.left_out)
-        rankings.append(found)
-    return checked(rankings)
 
 
 def checked(rankings: list[Ranking]) -> list[Ranking]:

@@ -14,11 +14,12 @@ from evalkit.files.names import several
 from evalkit.files.read import read_text
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
 from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
+from evalkit.leaderboards.significance import NoTestError, critical_difference
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.table.cells import Column
 from evalkit.protocols.table.latex import SPREAD
 from evalkit.protocols.table.published import PublishedRow, read_rows
-from evalkit.protocols.table.table import Column
 from evalkit.records.record import load
 
 if TYPE_CHECKING:
@@ -202,4 +203,43 @@ def rank_published(
         for column, why in left_out.items():
             ranking.left_out.setdefault(column, why)
         rankings.append(ranking)
+    return checked(rankings)
+
+
+def rank(
+    *runs: str | os.PathLike[str],
+    datasets: Iterable[str] | str | None = None,
+    methods: Iterable[str] | str | None = None,
+    metrics: Iterable[str] | str | None = None,
+    common: Common | None = None,
+    alpha: float = 0.05,
+) -> list[Ranking]:
+    """Rank the measured methods of one run, or of several on the same data, per data set.
+
+    Args:
+        runs: folders that `reproduce` wrote.
+        datasets, methods, metrics: a choice; everything when not given.
+        common: leave out the "methods" or the "metrics" that have a hole.
+        alpha: level of Friedman's test and of the critical difference.
+
+    Raises:
+        DataError: a folder holds no run, the runs differ in convention or in their pairs, or nothing is left to rank.
+        UnknownNameError: an unknown data set, method or metric.
+    """
+    if not 0 < alpha < 1:
+        raise EvalkitError("alpha must lie between 0 and 1, e.g. 0.05.")
+    datasets, methods, metrics = several(datasets), several(methods), several(metrics)
+    rankings = []
+    for block in join_runs(runs, datasets, metrics):
+        values = block.values.loc[chosen_names("method", methods, block.values.index)]
+        found = rank_values(values, block.better, block.reasons, common, block.dataset, block.convention)
+        for metric in found.ranks.columns:
+            ranked = [str(m) for m in found.ranks.index[found.ranks[metric].notna()]]
+            try:
+                scores = block.scores(ranked, str(metric))
+                found.friedman[str(metric)] = critical_difference(scores, block.better[str(metric)], alpha)
+            except (NoTestError, DataError) as error:
+                found.no_friedman[str(metric)] = str(error)
+        found.left_out.update(block.left_out)
+        rankings.append(found)
     return checked(rankings)

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evalkit.data.card import load_card
+from evalkit.data.hashes import combine_hashes, digest, file_hash
 from evalkit.data.labels import labelled
-from evalkit.data.pairs import ImagePair, PairSet, combine_hashes, file_hash, find_pairs
-from evalkit.downstream.saliency.maps import score_key
+from evalkit.data.pairs import ImagePair, PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
 from evalkit.files.read import read_file
 from evalkit.leaderboards.site.entries import check_names, record_files, scores_of
-from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.card import TASK_CONVENTIONS
 from evalkit.metrics.evaluate import REVISION
@@ -24,7 +23,7 @@ from evalkit.protocols.schema import Protocol, protocol
 from evalkit.protocols.table.export import to_csv
 from evalkit.protocols.table.table import read_table
 from evalkit.protocols.tasks import tasks_of
-from evalkit.records.per_image import PerImage, read_per_image
+from evalkit.records.per_image import PerImage, read_per_image, score_key
 from evalkit.records.record import Record, load
 
 HASH = re.compile(r"[0-9a-f]{64}")

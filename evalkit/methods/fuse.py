@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import load_card
+from evalkit.data.hashes import file_hash
 from evalkit.data.images import merge_colour, read_image, to_gray, write_png
-from evalkit.data.pairs import ImagePair, file_hash, find_pairs
+from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import default_workers, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError
@@ -352,11 +352,6 @@ def make_fuser(
         return CodeFuser(card.name, hashes, paths, recolour)
     network = trained or method.network()  # type: ignore[misc]
     return NetworkFuser(card.name, network, hashes, paths, device, workers, recolour, elsewhere)
-
-
-def digest(*parts: object) -> str:
-    """What a fused image or a row of scores depends on, in 16 hexadecimal digits."""
-    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -95,6 +95,10 @@ _WINDOW = np.exp(-(np.arange(-REACH, REACH + 1.0) ** 2) / (2 * 5.0**2))
 _WINDOW /= _WINDOW.sum()
 
 
+# column of the papers' tables -> the measure; SMR-Net's captions say that F and E are the adaptive ones
+MEASURES = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
+
+
 @dataclass(frozen=True)
 class SaliencyCurves:
     """Precision, recall, F and E of the map binarised at `level >= t`, t = 0..255; each float64 (256,)."""

@@ -14,8 +14,9 @@ from evalkit.protocols.plan import FoundSet, Settings
 from evalkit.protocols.schema import Protocol
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import COST_UNITS
+from evalkit.protocols.table.cells import Cell, agreement
 from evalkit.protocols.table.published import PublishedRow
-from evalkit.protocols.table.table import Cell, Table, agreement
+from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Needs, Task
 from evalkit.provenance import provenance
 from evalkit.records.per_image import read_per_image

@@ -13,9 +13,10 @@ from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
 from evalkit.protocols.schema import DatasetUse, Protocol
 from evalkit.protocols.summary import now, summarise
+from evalkit.protocols.table.cells import Cell, Status, agreement
 from evalkit.protocols.table.per_image import PublishedImages, agree, published_per_image
 from evalkit.protocols.table.published import PublishedRow
-from evalkit.protocols.table.table import Cell, Status, Table, agreement
+from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Task
 from evalkit.protocols.training import train_row, wants_training
 from evalkit.records.per_image import read_per_image

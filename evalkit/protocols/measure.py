@@ -7,12 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from evalkit.data.hashes import digest, file_hash
 from evalkit.data.images import png_text
-from evalkit.data.pairs import PairSet, file_hash
+from evalkit.data.pairs import PairSet
 from evalkit.engine.base import chunks
 from evalkit.engine.processes import on_threads
 from evalkit.errors import DataError
-from evalkit.methods.fuse import FuseJob, digest, fuse_jobs
+from evalkit.methods.fuse import FuseJob, fuse_jobs
 from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import REVISION, MeasureJob, Names, Scores, measure_job, names_of
 from evalkit.protocols.plan import Row, Settings

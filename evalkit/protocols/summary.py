@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from evalkit.data.hashes import combine_hashes
 from evalkit.data.images import is_jpeg
-from evalkit.data.pairs import PairSet, combine_hashes
+from evalkit.data.pairs import PairSet
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import Row

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evalkit.data.pairs import file_hash
+from evalkit.data.hashes import file_hash
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.fuse import NetworkFuser, choose_device
 from evalkit.protocols.plan import Row, Settings, file_name

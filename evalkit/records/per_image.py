@@ -10,9 +10,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from evalkit.data.hashes import digest
 from evalkit.errors import DataError
 from evalkit.files.names import from_cell
 from evalkit.files.read import parse_json, read_file
+from evalkit.metrics.evaluate import REVISION
+from evalkit.metrics.saliency import MEASURES
 
 ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics
 
@@ -95,3 +98,8 @@ def _row(metrics: tuple[str, ...], line: list[str]) -> ImageRow:
     if set(holes) != empty:
         raise ValueError(f"empty cells are {sorted(empty)}, reasons are given for {sorted(holes)}")
     return ImageRow(line[1], values, holes)
+
+
+def score_key(mask_hash: str, map_hash: str) -> str:
+    """What the scores of a map depend on."""
+    return digest(REVISION, *MEASURES.values(), mask_hash, map_hash)

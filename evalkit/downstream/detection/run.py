@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evalkit.data.pairs import combine_hashes
+from evalkit.data.hashes import combine_hashes
 from evalkit.downstream.detection.recipe import DetectionRecipe
 from evalkit.downstream.detection.train import (
     WEIGHTS,

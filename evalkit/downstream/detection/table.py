@@ -14,8 +14,9 @@ from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
+from evalkit.protocols.table.cells import Cell, Column, Status
 from evalkit.protocols.table.published import block_name, column_name
-from evalkit.protocols.table.table import Cell, Column, Status, Table
+from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, Needs, Trained
 from evalkit.records.record import save
 

@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from evalkit.data.card import Card
+from evalkit.data.hashes import digest
 from evalkit.data.images import read_image, write_png
 from evalkit.data.labels import boxes_form, read_boxes
 from evalkit.data.pairs import ImagePair
@@ -27,7 +28,6 @@ from evalkit.downstream.environment import calm, ultralytics
 from evalkit.downstream.splits import PARTS, Division
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_text
-from evalkit.methods.fuse import digest
 from evalkit.metrics.detection import Boxes, parse_yolo
 
 REVISION = 1  # of what the numbers depend on in this file

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.data.pairs import file_hash
+from evalkit.data.hashes import file_hash
 from evalkit.downstream.detection.recipe import DetectionRecipe
 from evalkit.downstream.environment import ultralytics
 from evalkit.errors import DataError

@@ -19,18 +19,16 @@ from evalkit.engine.base import chunks
 from evalkit.errors import EvalkitError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.maps import CURVES, MapScores
-from evalkit.methods.fuse import digest
 from evalkit.methods.outputs import find_outputs
-from evalkit.metrics.evaluate import REVISION, Scores
-from evalkit.metrics.saliency import SaliencyCurves, saliency, saliency_curves
+from evalkit.metrics.evaluate import Scores
+from evalkit.metrics.saliency import MEASURES, SaliencyCurves, saliency, saliency_curves
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import SOURCES, Row, Settings
 from evalkit.protocols.schema import Protocol
 from evalkit.protocols.training import can_train, fuser_of, train_network
+from evalkit.records.per_image import score_key
 from evalkit.records.store import ScoreFile
 
-# column of the papers' tables -> the measure; SMR-Net's captions say that F and E are the adaptive ones
-MEASURES = {"S": "S", "F": "F_adaptive", "E": "E_adaptive", "MAE": "MAE"}
 MAPS = 8  # maps that are measured as one unit of work
 
 
@@ -177,11 +175,6 @@ def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -
     if keys:
         file.finish(measured, keys)
     return measured
-
-
-def score_key(mask_hash: str, map_hash: str) -> str:
-    """What the scores of a map depend on."""
-    return digest(REVISION, *MEASURES.values(), mask_hash, map_hash)
 
 
 def measure_curves(row: Row, pairs: PairSet, settings: Settings) -> MapScores:

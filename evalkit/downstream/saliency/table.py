@@ -7,21 +7,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from evalkit.data.card import load_card
+from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
-from evalkit.data.pairs import PairSet, combine_hashes, find_pairs
+from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.downstream.images import sample_root
-from evalkit.downstream.saliency.maps import MEASURES, find_maps, learns, measure_curves, measure_maps, plan_maps
+from evalkit.downstream.saliency.maps import find_maps, learns, measure_curves, measure_maps, plan_maps
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.files.write import write_text
 from evalkit.leaderboards.maps import MapScores, curves_csv
 from evalkit.methods.fuse import NetworkFuser
+from evalkit.metrics.saliency import MEASURES
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, FoundSet, Row, use_of
 from evalkit.protocols.schema import DatasetUse, Protocol
 from evalkit.protocols.summary import now, summarise
-from evalkit.protocols.table.table import Cell, Table
+from evalkit.protocols.table.cells import Cell
+from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Needs, Task
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, save

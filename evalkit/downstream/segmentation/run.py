@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.pairs import file_hash
+from evalkit.data.hashes import file_hash
 from evalkit.downstream.images import attempted, folder
 from evalkit.downstream.segmentation.networks import find_weights, segmenter
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule

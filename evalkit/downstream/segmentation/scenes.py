@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import read_mask
-from evalkit.data.pairs import PairSet, combine_hashes
+from evalkit.data.pairs import PairSet
 from evalkit.downstream.images import Images, conditions, fused_images, pairs_by_stem, sample_root
 from evalkit.downstream.segmentation.networks import IGNORE
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule

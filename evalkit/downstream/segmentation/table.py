@@ -24,8 +24,9 @@ from evalkit.protocols.plan import file_name, use_of
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import add_holes, expected_rows
+from evalkit.protocols.table.cells import Cell, Column, Status, agreement
 from evalkit.protocols.table.published import block_name
-from evalkit.protocols.table.table import Cell, Column, Status, Table, agreement
+from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import TASKS, Job, Needs, Task, Trained
 from evalkit.records.record import save
 

@@ -10,8 +10,8 @@ from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import Protocol, protocols, rows_of
 from evalkit.protocols.table.blank import columns as table_columns
+from evalkit.protocols.table.cells import Status, agreement
 from evalkit.protocols.table.published import PublishedRow
-from evalkit.protocols.table.table import Status, agreement
 from evalkit.protocols.tasks import TASKS, Task
 
 UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no card for"

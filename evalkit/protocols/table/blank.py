@@ -10,8 +10,9 @@ from evalkit.errors import EvalkitError
 from evalkit.metrics.registry import better_of, card, parse
 from evalkit.metrics.registry import convention as convention_of
 from evalkit.protocols.schema import Layout, Protocol, protocol, rows_of
+from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.published import PublishedRow, column_name
-from evalkit.protocols.table.table import Cell, Column, Table
+from evalkit.protocols.table.table import Table
 
 COST_UNITS = {"FLOPs": "G multiply-adds", "Params": "K", "Time": "s"}
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable
 
 from evalkit.files.names import to_cell
+from evalkit.protocols.table.cells import COLUMNS, Cell, Column, TableContent
 from evalkit.protocols.table.latex import to_latex
 from evalkit.protocols.table.published import decimals_of, is_number
-from evalkit.protocols.table.table import COLUMNS, Cell, Column, Table
 
 HOLE = "–"
 
@@ -37,12 +37,12 @@ def beside(cell: Cell) -> str:
     return f"{cell.published} ({cell.difference:+.{_decimals(cell)}f})"
 
 
-def shown(table: Table, cell: Cell) -> tuple[str, str]:
+def shown(table: TableContent, cell: Cell) -> tuple[str, str]:
     """What stands in a cell and below it: measured and published; in a published table the printed number alone."""
     return (number(cell) + cell.sign, beside(cell)) if table.measured else (cell.published or HOLE, "")
 
 
-def holes(table: Table, dataset: str) -> list[str]:
+def holes(table: TableContent, dataset: str) -> list[str]:
     """`methods: reason` for every hole of a data set; metrics and methods with the same reason are put together."""
     metrics: dict[tuple[str, str], list[str]] = {}
     for cell in table.cells:
@@ -55,7 +55,7 @@ def holes(table: Table, dataset: str) -> list[str]:
     return [f"{', '.join(who)}: {reason}" for reason, who in methods.items()]
 
 
-def heading(table: Table, dataset: str) -> str:
+def heading(table: TableContent, dataset: str) -> str:
     """What the numbers of one block are."""
     name, variant, *_ = [*table.blocks.get(dataset, [dataset]), ""]
     count = table.pairs.get(dataset, table.pairs.get(name))
@@ -66,7 +66,7 @@ def heading(table: Table, dataset: str) -> str:
     return " · ".join(filter(None, [table.protocol, table.source, dataset, pairs]))
 
 
-def convention_note(table: Table) -> str:
+def convention_note(table: TableContent) -> str:
     """The sentence on convention and marks that stands below every table."""
     other = [f"{c.name}" for c in table.columns if c.convention != table.convention]
     text = f"Convention: {table.convention}"
@@ -81,7 +81,7 @@ def convention_note(table: Table) -> str:
     return " ".join(filter(None, [text + "; best in bold, second underlined.", table.note]))
 
 
-def to_csv(table: Table) -> str:
+def to_csv(table: TableContent) -> str:
     """Tidy CSV; numbers with all digits, empty where there is none."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -99,11 +99,11 @@ def _cell(field: object) -> object:
     return to_cell(field) if isinstance(field, str) and not is_number(field) else field
 
 
-def to_json(table: Table) -> str:
+def to_json(table: TableContent) -> str:
     return json.dumps(table.to_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: TableContent) -> str:
     """A section per data set; published value and difference below the measured value."""
     blocks = [f"# {_md(table.title)}\n"]
     for dataset in table.datasets:
@@ -148,7 +148,7 @@ tbody tr:nth-child(even) { background: rgba(128, 128, 128, .09); }
 """
 
 
-def to_html(table: Table) -> str:
+def to_html(table: TableContent) -> str:
     """A page that stands on its own."""
     body = [f"<h1>{html.escape(table.title)}</h1>"]
     if table.citation and not table.sample:
@@ -174,7 +174,7 @@ def to_html(table: Table) -> str:
     )
 
 
-def _html_cell(table: Table, cell: Cell, marks: dict[str, str], column: Column) -> str:
+def _html_cell(table: TableContent, cell: Cell, marks: dict[str, str], column: Column) -> str:
     title = f"{cell.dataset}, {cell.method}, {column.name}[{column.convention}]: {cell.reason or cell.status}"
     text, published = shown(table, cell)
     value = f'<span class="{marks.get(cell.method, "")}">{html.escape(text)}</span>'
@@ -182,7 +182,7 @@ def _html_cell(table: Table, cell: Cell, marks: dict[str, str], column: Column) 
     return f'<td title="{html.escape(title, quote=True)}">{value}{below}</td>'
 
 
-Exporter = Callable[[Table], str]
+Exporter = Callable[[TableContent], str]
 FORMATS: dict[str, tuple[str, Exporter]] = {
     "csv": ("csv", to_csv),
     "latex": ("tex", to_latex),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
+from evalkit.protocols.table.cells import AXES, Cell, Column, TableContent
 from evalkit.protocols.table.published import decimals_of
-from evalkit.protocols.table.table import AXES, Cell, Column, Table
 
 Key = tuple[str, ...]
 DEFAULT = {"rows": ["method"], "header": ["dataset", "metric"]}
@@ -18,7 +18,7 @@ SPREAD = " std"  # the metric "EN std" is the spread of the mean EN: one cell, 6
 class _Grid:
     """The cells by row key and column key, and both keys in the order of the paper."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: TableContent) -> None:
         self.table = table
         self.columns = {column.name: column for column in table.columns}
         self.order: dict[str, dict[str, int]] = {axis: {} for axis in AXES}
@@ -75,7 +75,7 @@ class _Grid:
         )
 
 
-def to_latex(table: Table) -> str:
+def to_latex(table: TableContent) -> str:
     """A booktabs table as the paper arranges it: measured values where there are any, the published ones elsewhere.
 
     Measured values stand in black, published ones in gray; a table without measured values is black. The packages it
@@ -168,7 +168,7 @@ def _other_data(cell: Cell) -> list[str]:
     return ["*"] if cell.status == "other data" else []
 
 
-def _caption(table: Table) -> str:
+def _caption(table: TableContent) -> str:
     parts = [table.title]
     if table.sample:
         parts.append(f"{table.protocol} on generated sample scenes (not a data set of the paper)")
@@ -192,7 +192,7 @@ def _caption(table: Table) -> str:
     return ". ".join([*parts, *filter(None, [table.note])]) + "."
 
 
-def _reasons(table: Table, printed: bool) -> Iterable[str]:
+def _reasons(table: TableContent, printed: bool) -> Iterable[str]:
     """`methods, block: reason` of the holes that show the published number, or of those that show a dash."""
     methods: dict[tuple[str, str], dict[str, None]] = {}
     for cell in table.cells:

@@ -1,203 +1,44 @@
-"""A regenerated table: measured values beside the published ones, tidy, one cell per data set, method and metric."""
+"""The table that `reproduce` gives: measured values beside the published ones, in every format."""
 
 from __future__ import annotations
 
 import functools
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from evalkit.errors import DataError
 from evalkit.files.read import parse_json, read_text
 from evalkit.files.write import write_text
-from evalkit.protocols.table.per_image import Agreement
-from evalkit.protocols.table.published import decimals_of, is_number
+from evalkit.protocols.table.cells import TableContent
+from evalkit.protocols.table.export import FORMATS, to_html, to_markdown
+from evalkit.protocols.table.latex import to_latex
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pydantic import TypeAdapter
-
-Status = Literal["equal", "close", "differs", "unpublished", "other data", "hole"]
-AGREEMENT: tuple[Status, ...] = ("equal", "close", "differs")
-CLOSE = 1e-3  # relative difference up to which a value counts as close to the printed one
-AXES = ("dataset", "variant", "method", "class", "metric")  # that a paper arranges its table by
-COLUMNS = ["dataset", "method", "metric", "value", "published", "difference", "images", "status", "reason"]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the table, or the reason why it is a hole."""
-
-    dataset: str
-    method: str
-    metric: str
-    value: float | None
-    published: str | None  # as printed
-    images: int
-    status: Status
-    reason: str = ""
-    mark: str = ""  # best or second, where the paper marks its own number so
-    sign: str = ""  # of significance, explained in the table's note
-
-    @property
-    def difference(self) -> float | None:
-        """Measured minus published; None where the two cannot be compared."""
-        if self.value is None or self.published is None or self.status == "other data":
-            return None
-        return self.value - float(self.published)
-
-
-def agreement(value: float, printed: str) -> Status:
-    """How a value agrees with a printed number: equal when it rounds to it, close within 0.1 %."""
-    difference = abs(value - float(printed))
-    if difference <= 0.5 * 10.0 ** -decimals_of(printed) * (1 + 1e-9):
-        return "equal"
-    return "close" if difference <= CLOSE * abs(float(printed)) else "differs"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric of the table: which way is better, and in which convention it was measured."""
-
-    name: str  # "EN", or "Car IoU" with a class
-    better: Literal["higher", "lower"]
-    convention: str
-    class_: str = ""
-    unit: str = ""  # of the printed numbers, where it is not the metric's own
-
-    @property
-    def metric(self) -> str:
-        return self.name.removeprefix(f"{self.class_} ") if self.class_ else self.name
-
-    @property
-    def arrow(self) -> str:
-        return "↑" if self.better == "higher" else "↓"
-
-    @property
-    def head(self) -> str:
-        """What stands above the column: name, unit, which way is better."""
-        return " ".join(filter(None, [self.name, self.unit and f"({self.unit})", self.arrow]))
 
 
 @dataclass
-class Table:
-    """The cells of a protocol's table, and what is needed to print them."""
-
-    protocol: str
-    title: str
-    source: str
-    convention: str
-    citation: str
-    columns: list[Column]
-    sample: bool = False
-    pairs: dict[str, int] = field(default_factory=dict)  # per data set, or block where its networks differ, as found
-    blocks: dict[str, list[str]] = field(default_factory=dict)  # "MSRS · BANet" -> [data set, variant]
-    layout: dict[str, list[str]] = field(default_factory=dict)  # the paper's arrangement: axes of rows and header
-    note: str = ""  # what the signs in the cells mean
-    cells: list[Cell] = field(default_factory=list)
-    agreement: list[Agreement] = field(default_factory=list)  # with values that were published per image
-
-    @property
-    def complete(self) -> bool:
-        """Whether no cell is a hole."""
-        return all(cell.status != "hole" for cell in self.cells)
-
-    @property
-    def measured(self) -> bool:
-        """Whether there is anything else than published values."""
-        return any(cell.value is not None for cell in self.cells)
-
-    @property
-    def datasets(self) -> list[str]:
-        return list(dict.fromkeys(cell.dataset for cell in self.cells))
-
-    def methods(self, dataset: str) -> list[str]:
-        return list(dict.fromkeys(cell.method for cell in self.cells if cell.dataset == dataset))
-
-    def columns_of(self, dataset: str) -> list[Column]:
-        """The columns that a block has cells in."""
-        names = {cell.metric for cell in self.cells if cell.dataset == dataset}
-        return [column for column in self.columns if column.name in names]
-
-    def cell(self, dataset: str, method: str, metric: str) -> Cell:
-        """The cell of that name; an empty one where the table has none."""
-        key = (dataset, method, metric)
-        found = (c for c in self.cells if (c.dataset, c.method, c.metric) == key)
-        return next(found, None) or Cell(*key, None, None, 0, "hole")
-
-    def marks(self, dataset: str, column: Column) -> dict[str, str]:
-        """Method -> "best" or "second" among the measured values; equal values share a mark.
-
-        As the paper marks its own numbers, where nothing is measured.
-        """
-        if not self.measured:
-            cells = [c for c in self.cells if c.dataset == dataset and c.metric == column.name]
-            return {c.method: c.mark for c in cells if c.mark}
-        values = {
-            c.method: c.value
-            for c in self.cells
-            if c.dataset == dataset and c.metric == column.name and c.value is not None
-        }
-        ranked = sorted(set(values.values()), reverse=column.better == "higher")
-        if len(values) < 2 or len(ranked) < 2:
-            return {}
-        names = {ranked[0]: "best", ranked[1]: "second"}
-        return {method: names[value] for method, value in values.items() if value in names}
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """Tidy data frame with the columns of `table.csv`."""
-        import pandas as pd
-
-        rows = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
-        return pd.DataFrame(rows, columns=COLUMNS)
-
-    def check(self) -> None:
-        """Raise ValueError unless every cell has a column and a printed number that is one."""
-        names = {column.name for column in self.columns}
-        for cell in self.cells:
-            if cell.metric not in names:
-                raise ValueError(f"a cell of {cell.metric!r}, which is no column")
-            if cell.published is not None and not is_number(cell.published):
-                raise ValueError(f"the published {cell.published!r} is no number")
-        if any(len(block) != 2 for block in self.blocks.values()):
-            raise ValueError("a block is no pair of data set and variant")
-        if self.layout and {*self.layout} != {"rows", "header"}:
-            raise ValueError("the layout is not of rows and header")
-        axes = [axis for part in self.layout.values() for axis in part]
-        if not set(axes) <= set(AXES) or len(set(axes)) < len(axes):
-            raise ValueError(f"the layout has other axes than {', '.join(AXES)}, or one of them twice")
-
-    def counts(self) -> dict[str, int]:
-        """Cells, those that are measured, and how many of each status."""
-        statuses = {status: sum(cell.status == status for cell in self.cells) for status in get_args(Status)}
-        measured = sum(cell.value is not None for cell in self.cells)
-        return {"cells": len(self.cells), "measured": measured, **statuses}
-
-    def coverage(self) -> str:
-        """One line: how much is measured, how much of it agrees, and how much cannot be compared ("other data")."""
-        counts = self.counts()
-        text = f"{counts['measured']} of {counts['cells']} cells measured"
-        if compared := sum(counts[status] for status in AGREEMENT):
-            text += f"; of {compared} with a published value "
-            text += ", ".join(f"{counts[status]} {status}" for status in AGREEMENT)
-        if counts["other data"]:
-            text += f"; {counts['other data']} cannot be compared (other data)"
-        return text
-
-    def to_dict(self) -> dict:
-        """Everything, JSON-able."""
-        fields = asdict(self) | {"counts": self.counts()}
-        fields["cells"] = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
-        return fields
+class Table(TableContent):
+    """A regenerated table."""
 
     def write(self, out: str | os.PathLike[str]) -> None:
         """Write table.csv, .json, .tex, .md and .html. Raises OutputError."""
-        from evalkit.protocols.table.export import FORMATS
-
         for suffix, export in FORMATS.values():
             write_text(Path(out) / f"table.{suffix}", export(self))
+
+    def to_latex(self) -> str:
+        """The table as LaTeX (booktabs), arranged as in the paper."""
+        return to_latex(self)
+
+    def to_markdown(self) -> str:
+        """The table as Markdown."""
+        return to_markdown(self)
+
+    def _repr_html_(self) -> str:
+        """The table as a notebook shows it."""
+        return to_html(self)
 
 
 @functools.cache
