@@ -15,8 +15,8 @@ from evalkit.commands.evaluate import evaluate, evaluate_saliency, evaluate_segm
 from evalkit.commands.fuse import fuse
 from evalkit.commands.leaderboard import leaderboard
 from evalkit.commands.list import list_command, show
-from evalkit.commands.options import Commands
 from evalkit.commands.plot import plot
+from evalkit.commands.program import Program
 from evalkit.commands.rank import rank
 from evalkit.commands.reproduce import reproduce, table
 from evalkit.commands.train import train
@@ -30,7 +30,7 @@ COMMANDS = (
 )  # fmt: skip
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="evalkit")
 def main() -> None:
     """Regenerate the tables of infrared-visible image fusion papers, and see where they hold.
@@ -41,7 +41,8 @@ def main() -> None:
       evalkit evaluate FUSED --infrared IR --visible VI --convention smfnet
       evalkit list protocols                            what can be reproduced
 
-    Exit codes: 0 done and complete, 1 a check failed, 2 wrong usage, 3 incomplete (holes, each with its reason).
+    Exit codes: 0 done and complete, 1 a check failed, 2 wrong usage or cannot go on, 3 incomplete (missing values, each
+    with its reason), 130 interrupted.
     """
 
 

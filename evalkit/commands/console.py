@@ -111,7 +111,8 @@ def print_agreement(rows: list[Any]) -> None:
 
 def print_json(value: Any) -> None:
     """Strict JSON: no NaN."""
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str))
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False, default=str)
+    click.echo(text.encode(errors="surrogateescape"))  # JSON is UTF-8, whatever the terminal
 
 
 def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
@@ -164,7 +165,7 @@ class counter:  # noqa: N801 - used like a function
 
     def __enter__(self) -> Callable[[], None]:
         self.bar = None
-        if self.total and sys.stderr.isatty():
+        if self.total and sys.stderr is not None and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

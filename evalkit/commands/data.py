@@ -18,6 +18,7 @@ from evalkit.commands.options import (
     data_root_option,
     json_option,
 )
+from evalkit.commands.program import kept
 from evalkit.errors import EvalkitError
 
 
@@ -63,6 +64,9 @@ def data_sample(out: Path, count: int, size: str, seed: int) -> None:
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
         raise EvalkitError(f"--size is {size!r}, expected WIDTHxHEIGHT such as 640x480.")
-    with counter(count, "draw sample scenes") as advance:
+    with (
+        kept(f"The scenes in {out} may be incomplete; the same command draws them again."),
+        counter(count, "draw sample scenes") as advance,
+    ):
         folder = write_scenes(out, count, seed, int(width), int(height), progress=lambda *_: advance())
     click.echo(f"{count} scenes in {folder}. Use them with --data-root {out}.")

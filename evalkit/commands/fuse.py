@@ -19,6 +19,7 @@ from evalkit.commands.options import (
     json_option,
     workers_option,
 )
+from evalkit.commands.program import kept
 
 
 @click.command()
@@ -56,9 +57,10 @@ def fuse(
         from evalkit.training.trained import trained_method
 
         trained = trained_method(files[0], method_card(method).name)
-    result = fuse_dataset(
-        method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress, trained
-    )
+    with kept(f"The fused images in {out} are complete ones; the same command fuses all of them again."):
+        result = fuse_dataset(
+            method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress, trained
+        )
     if as_json:
         print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures})
     else:

@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 from evalkit.commands.console import print_json, progress
-from evalkit.commands.options import json_option
+from evalkit.commands.options import Commands, json_option
+from evalkit.commands.program import kept
 from evalkit.files.names import printable
 
 
-@click.group()
+@click.group(cls=Commands)
 def leaderboard() -> None:
     """Write the leaderboards as a static site, or check a submitted record."""
 
@@ -32,7 +33,8 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bo
     """Write the leaderboards to the folder OUT: open OUT/index.html, from the disk or from any web server."""
     from evalkit.leaderboards.site.build import build
 
-    pages = build(out, records, plots, progress)
+    with kept(f"{out} may hold pages of both sites; the same command makes it whole."):
+        pages = build(out, records, plots, progress)
     counts = [page.counts() for page in pages]
     summary = {
         "out": str(out),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from evalkit.errors import EvalkitError
-from evalkit.files.names import printable
+from evalkit.errors import UnknownNameError
 
-EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE = 1, 2, 3
+EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 checkpoints_option = click.option(
     "--checkpoints", type=click.Path(path_type=Path), help="Folder with the authors' weights (`evalkit list methods`)."
@@ -30,24 +28,12 @@ workers_option = click.option("--workers", type=click.IntRange(1), help="Process
 
 
 class Commands(click.Group):
-    """A group that prints a user's mistake as one paragraph, and knows commands that were mistyped."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except EvalkitError as error:
-            click.echo(f"Error: {printable(str(error))}", err=True)
-            ctx.exit(EXIT_USAGE)
-        except BrokenPipeError:  # the reader of our output, e.g. `head`, has enough
-            sys.stderr.close()
-            ctx.exit(0)
+    """A group that knows commands that were mistyped."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError:
-            from evalkit.errors import UnknownNameError
-
             raise UnknownNameError("command", args[0], self.commands) from None
 
 

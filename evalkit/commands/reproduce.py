@@ -23,6 +23,7 @@ from evalkit.commands.options import (
     names,
     workers_option,
 )
+from evalkit.commands.program import kept
 from evalkit.errors import EvalkitError
 
 
@@ -97,29 +98,30 @@ def reproduce(
     from evalkit.protocols.table.export import to_json
 
     out = default_out(protocol, sample) if out is None else out
-    table = run(
-        protocol,
-        data_root,
-        sample=sample,
-        outputs=outputs,
-        checkpoints=checkpoints,
-        device=device,
-        recolour=recolour,
-        methods=methods,
-        datasets=datasets,
-        out=out,
-        existing=existing,
-        workers=workers,
-        train=train,
-        recipe=recipe,
-        engine=engine,
-        address=address,
-        cluster=cluster,
-        timeout=timeout,
-        progress=progress,
-    )
+    with kept(f"What was done is kept in {out}; the same command goes on from there."):
+        table = run(
+            protocol,
+            data_root,
+            sample=sample,
+            outputs=outputs,
+            checkpoints=checkpoints,
+            device=device,
+            recolour=recolour,
+            methods=methods,
+            datasets=datasets,
+            out=out,
+            existing=existing,
+            workers=workers,
+            train=train,
+            recipe=recipe,
+            engine=engine,
+            address=address,
+            cluster=cluster,
+            timeout=timeout,
+            progress=progress,
+        )
     if as_json:
-        click.echo(to_json(table), nl=False)
+        click.echo(to_json(table).encode(), nl=False)
     else:
         print_table(table)
         print_agreement(table.agreement)
@@ -165,4 +167,4 @@ def table(
         if out is None or form == "csv":
             raise EvalkitError("--significance needs a run with scores per image, and a format with marks (not csv).")
         chosen = with_marks(chosen, significance_marks(out, significance))
-    click.echo(FORMATS[form][1](chosen), nl=False)
+    click.echo(FORMATS[form][1](chosen).encode(), nl=False)  # files are UTF-8, whatever the terminal

@@ -9,6 +9,7 @@ import click
 
 from evalkit.commands.console import print_json, progress
 from evalkit.commands.options import json_option
+from evalkit.commands.program import kept
 
 
 @click.command()
@@ -66,22 +67,23 @@ def train(
 
     stem = "-".join(filter(None, [recipe.method, variant.replace("/", ""), recipe.name, "sample" if sample else ""]))
     out = Path("runs") / "train" / stem.replace(" ", "-") if out is None else out
-    if sample:
-        recipe, root = on_samples(recipe), training_scenes(out / "data", progress)
-    else:
-        root = find_data_root(data_root)
-    result = run(
-        recipe,
-        root,
-        out,
-        weights=weights,
-        device=device,
-        devices=devices,
-        workers=workers,
-        existing=existing,
-        progress=progress,
-        tell=lambda text: click.echo(text, err=True),
-    )
+    with kept(f"The last complete epoch is kept in {out}; the same command goes on from there."):
+        if sample:
+            recipe, root = on_samples(recipe), training_scenes(out / "data", progress)
+        else:
+            root = find_data_root(data_root)
+        result = run(
+            recipe,
+            root,
+            out,
+            weights=weights,
+            device=device,
+            devices=devices,
+            workers=workers,
+            existing=existing,
+            progress=progress,
+            tell=lambda text: click.echo(text, err=True),
+        )
     first, last = result.losses[0], result.losses[-1]
     if as_json:
         print_json(

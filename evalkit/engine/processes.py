@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import signal
 import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import cv2
@@ -53,6 +55,7 @@ def in_processes(
         yield from map(functools.partial(_alone, function), jobs)
         return
     from joblib import Parallel, delayed
+    from joblib.externals.loky.backend.resource_tracker import ensure_running
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     # loky replaces a process whose memory has grown, as a training's does, and says so to whoever reads the terminal
@@ -70,7 +73,9 @@ def in_processes(
             initializer=_start_worker,
             initargs=(os.getpid(),),
         )
-        results = pool(delayed(within)(timeout, function, job) for job in jobs[done:])
+        ensure_running()  # else it unblocks the signal when it starts inside
+        with deaf_children():
+            results = pool(delayed(within)(timeout, function, job) for job in jobs[done:])
         try:
             for result in results:
                 done, failed = done + 1, 0
@@ -83,6 +88,22 @@ def in_processes(
         finally:
             with warnings.catch_warnings(action="ignore"):  # of results that nobody waits for after an error
                 results.close()
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started inside do not hear Ctrl-C, which a terminal sends to all: the starting one ends them.
+
+    Here it waits until the end of the block.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _why(timeout: float | None) -> str:

@@ -17,6 +17,7 @@ from evalkit.data.card import LabelClass
 from evalkit.data.images import to_gray
 from evalkit.data.labels import boxes_form, read_boxes, read_mask, read_salient
 from evalkit.data.pairs import ImagePair
+from evalkit.engine.processes import deaf_children
 from evalkit.errors import DataError
 from evalkit.methods.fuse import read_pair
 from evalkit.training.recipe import Augment
@@ -328,4 +329,5 @@ def batches(data: Pairs, places: list[list[SamplePlace]], workers: int) -> Itera
         places: which ones each batch has.
         workers: processes that read; none for 0.
     """
-    return iter(DataLoader(data, batch_sampler=places, collate_fn=collate, num_workers=workers))
+    with deaf_children():
+        return iter(DataLoader(data, batch_sampler=places, collate_fn=collate, num_workers=workers))
