@@ -40,9 +40,9 @@ class Program(Commands):
     """The whole command line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        call: Callable[..., Any] = super().main
         if not kwargs.pop("standalone_mode", True):
-            return super().main(*args, standalone_mode=False, **kwargs)
-        call = super().main
+            return call(*args, standalone_mode=False, **kwargs)
         try:
             code = _run(lambda: call(*args, standalone_mode=False, **kwargs))
         except KeyboardInterrupt:  # while an error was told
