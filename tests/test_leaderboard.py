@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.errors import DataError, OutputError
+from evalkit.files.folder import replace_folder
 from evalkit.leaderboards.site import build as site_build
 from evalkit.leaderboards.site.build import build
 from evalkit.leaderboards.site.entries import measured_folder, record_files, shipped_entries
@@ -476,7 +477,13 @@ def test_only_a_site_is_replaced(site: Path, tmp_path: Path, monkeypatch: pytest
         build(target / "thesis.tex", plots=False)
     old = tmp_path / "old"
     shutil.copytree(site, old)
-    (old / "index.html").write_text("old")
+    (old / "index.html").write_text("mine")
+    with pytest.raises(OutputError, match="was changed since evalkit wrote it"):
+        build(old, plots=False)
+    assert (old / "index.html").read_text() == "mine"
+    replace_folder(tmp_path / "new", {"index.html": b"old"}, "site.json")
+    shutil.rmtree(old)
+    (tmp_path / "new").rename(old)
     with pytest.raises(DataError, match="holds no records"):
         build(old, [target], plots=False)
     assert (old / "index.html").read_text() == "old"
@@ -487,7 +494,7 @@ def test_only_a_site_is_replaced(site: Path, tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OutputError, match="No space left on device"):
-            site_build.write_site(old, {"index.html": b"new"})
+            replace_folder(old, {"index.html": b"new"}, "site.json")
     assert (old / "index.html").read_text() == "old"
     build(old, plots=False)
     assert (old / "index.html").read_bytes() == (site / "index.html").read_bytes()

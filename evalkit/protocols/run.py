@@ -29,7 +29,7 @@ from evalkit.protocols.table.blank import add_holes, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, tasks_of
-from evalkit.records.older import set_aside_older
+from evalkit.records.older import check_one_protocol, set_aside_older
 
 
 def reproduce(
@@ -83,7 +83,8 @@ def reproduce(
     Raises:
         UnknownNameError: protocol, method or data set, with the nearest names.
         DataError: no data root, or folders that cannot be used.
-        OutputError: the output folder cannot be written, or another run is writing to it.
+        OutputError: the output folder cannot be written or holds another protocol's records, or another run is
+            writing to it.
     """
     methods, datasets = several(methods), several(datasets)
     chosen = protocol(name)
@@ -106,6 +107,7 @@ def reproduce(
     with locked(out) as lock:
         remove_parts(out)
         set_aside_older(out)
+        check_one_protocol(out, chosen.name)
         if sample and needs.labels is None:  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)
         table = blank_table(chosen, sample)

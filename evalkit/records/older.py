@@ -53,6 +53,24 @@ def set_aside_older(out: Path) -> Path | None:
     return target
 
 
+def check_one_protocol(out: Path, name: str) -> None:
+    """Make sure that a run's folder holds no other protocol's records: its table would replace theirs.
+
+    Raises:
+        OutputError: it does.
+    """
+    for path in sorted((out / "records").glob("*.json")):
+        try:
+            other = json.loads(path.read_bytes())["protocol"]["name"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # damaged: the run replaces it
+        if other != name:
+            raise OutputError(
+                f"{out} holds the records of {other}, and its table would be replaced by that of {name}. "
+                "Choose another --out."
+            )
+
+
 def _version(path: Path) -> int | None:
     """The schema of a record; None for a file that is none, e.g. a damaged one, which the run replaces."""
     try:
