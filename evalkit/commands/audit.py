@@ -31,7 +31,7 @@ they came about."""
 @click.argument("protocol", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every protocol, and what their tables say of each other.")
 @click.option(
-    "--table", type=click.Path(path_type=Path), help="Your own: CSV with the columns method, metric, printed."
+    "--table", type=click.Path(path_type=Path), help="Your own: CSV (long or wide), TSV, ;, Markdown or LaTeX."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write FILE.md, FILE.html or FILE.json instead.")
 @click.option("--sure", type=click.Choice(["certain", "likely", "possible"]), default="possible", show_default=True)
@@ -47,16 +47,20 @@ def audit(
       evalkit audit --table my.csv --strict
       evalkit audit --all --out docs/audit.md
 
-    A CSV has a line per number; besides method, metric and printed it may have the columns dataset, variant (a
-    network), class ("mean" for an aggregate over classes), mark (best, second) and note. Findings are no failure: the
+    A table has a line per method, with the metrics as headings, or a line per number: method, metric, printed, and,
+    where there are such, dataset, variant (a network), class ("mean" for an aggregate over classes), mark (best,
+    second) and note. What is not understood is said. Findings are no failure: the
     exit code is 0, with --strict 1 where one is certain. --sure leaves out what is less sure.
     """
     if (protocol is not None) + everything + (table is not None) != 1:
         raise click.UsageError("name one PROTOCOL, or --all, or --table FILE. `evalkit list protocols` shows all.")
     from evalkit.leaderboards.audit import audit as run
-    from evalkit.leaderboards.audit import read_table_rows
+    from evalkit.leaderboards.audit import read_own_table
 
-    report = run(None if everything else read_table_rows(table) if table is not None else protocol).at_least(sure)
+    read = read_own_table(table) if table is not None else None
+    for note in read.notes if read is not None else []:
+        click.echo(f"{table}: {note}.", err=True)
+    report = run(None if everything else read.rows if read is not None else protocol).at_least(sure)
     if out is not None:
         _write(report, out, everything, protocol, table)
     elif as_json:

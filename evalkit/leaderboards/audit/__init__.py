@@ -16,9 +16,12 @@ from evalkit.leaderboards.audit import across, claims, duplicates, marks, means,
 from evalkit.leaderboards.audit.finding import SURE, Finding
 from evalkit.leaderboards.audit.report import Report, TableReport
 from evalkit.protocols.schema import Protocol, protocol, protocols, rows_of
-from evalkit.protocols.table.published import PublishedRow, read_rows
+from evalkit.protocols.table.published import PublishedRow
+from evalkit.protocols.table.read import TableRead, read_table
 
 CHECKS = (means.check, duplicates.check, psnr.check, ranges.check, relations.check, marks.check, parameters.check)
+
+SUFFIXES = (".csv", ".tsv", ".tex", ".md", ".txt")  # of a reader's own table
 
 
 def audit_rows(rows: Iterable[PublishedRow]) -> list[Finding]:
@@ -33,8 +36,8 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
     """Audit a table.
 
     Args:
-        source: the name of a protocol; the path of a CSV file with the columns method, metric, printed (and, where
-            there are such, dataset, variant, class, mark, note); rows; or None for all protocols.
+        source: the name of a protocol; the path of a table (CSV, TSV, Markdown, LaTeX, see `read_table`); rows; or None
+            for all protocols.
 
     Returns:
         The findings by table. A protocol and a reader's table are also compared with every table that evalkit ships.
@@ -48,7 +51,7 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
         chosen = shipped
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.suffix.casefold() == ".csv" or path.is_file():
+        if path.suffix.casefold() in SUFFIXES or path.is_file():
             chosen = {path.name: read_table_rows(path)}
         else:
             name = protocol(str(source)).name
@@ -62,11 +65,16 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
 
 
 def read_table_rows(path: Path) -> list[PublishedRow]:
-    """The rows of a reader's CSV file. Raises DataError."""
-    rows = read_rows(read_text(path), path.name)
-    if not any(row.printed for row in rows):
+    """The rows of a reader's table, in any form. Raises DataError."""
+    return read_own_table(path).rows
+
+
+def read_own_table(path: Path) -> TableRead:
+    """A reader's table, in any form, with what was not understood. Raises DataError."""
+    read = read_table(read_text(path), path.name)
+    if not any(row.printed for row in read.rows):
         raise DataError(f"{path} holds no numbers. Write one line per number: method,metric,printed.")
-    return rows
+    return read
 
 
 def _report(chosen: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]]) -> Report:
