@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
-from evalkit.errors import UnknownNameError
+from evalkit.errors import PluginWarning, UnknownNameError
+from evalkit.files.names import printable
+from evalkit.registry import name_plugin
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -24,11 +27,56 @@ data_root_option = click.option(
     envvar="EVALKIT_DATA",
     help="Folder with the data sets [EVALKIT_DATA].",
 )
+
+
+def _plugin_option() -> click.Option:
+    return click.Option(
+        ["--plugin", "plugins"],
+        multiple=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_name_plugins,
+        metavar="FILE.py|MODULE",
+        help="A plug-in that is not installed; can be given more than once [EVALKIT_PLUGINS].",
+    )
+
+
 workers_option = click.option("--workers", type=click.IntRange(1), help="Processes; one per processor when not given.")
 
 
+def _name_plugins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> None:
+    for value in values:
+        name_plugin(value)
+
+
+def _say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    if issubclass(category, PluginWarning):
+        click.echo(f"Warning: {printable(str(message))}", err=True)
+    else:
+        _show_warning(message, category, *place, **more)
+
+
+_show_warning = warnings.showwarning
+
+
 class Commands(click.Group):
-    """A group that knows commands that were mistyped."""
+    """A group that knows commands that were mistyped.
+
+    It and each of its commands take `--plugin`.
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.params.append(_plugin_option())
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        if not isinstance(cmd, click.Group):
+            cmd.params.append(_plugin_option())
+        super().add_command(cmd, name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = _say
+        return super().invoke(ctx)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:

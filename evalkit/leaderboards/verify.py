@@ -19,7 +19,7 @@ from evalkit.leaderboards.site.entries import check_names, record_files, scores_
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.card import TASK_CONVENTIONS
 from evalkit.metrics.evaluate import REVISION
-from evalkit.protocols.schema import Protocol, protocol
+from evalkit.protocols.schema import Protocol, protocol_of_run
 from evalkit.protocols.table.export import to_csv
 from evalkit.protocols.table.table import read_table
 from evalkit.protocols.tasks import tasks_of
@@ -128,7 +128,7 @@ def check_fields(record: Record, verdict: Verdict) -> None:
     for place, text in places.items():
         if not (isinstance(text, str) and HASH.fullmatch(text)) and (record.scores or text):
             say(f"{place} is {text!r}, expected a SHA-256 in 64 hexadecimal digits")
-    columns = [name.partition("[")[0] for name in record.metrics]
+    columns = record.columns
     for metric in columns:
         if (metric in record.scores) == (metric in record.holes):
             say(f"{metric} has {'a score and a hole' if metric in record.scores else 'neither a score nor a reason'}")
@@ -151,8 +151,8 @@ def check_fields(record: Record, verdict: Verdict) -> None:
 def _check_protocol(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     try:
-        chosen = protocol(record.protocol["name"])
-        columns = [name.partition("[")[0] for name in record.metrics]
+        chosen = protocol_of_run(record.protocol["name"], verdict.path.parents[1])
+        columns = record.columns
         wanted = tasks_of(chosen)[0].full_names(columns, record.convention)
         if wanted is not None and record.metrics != wanted:
             say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(wanted)}")
@@ -161,7 +161,7 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
         return
     if record.convention != chosen.convention and record.convention not in OF_THE_SET:  # a table may have both
         say(f"the convention is {record.convention}, that of {chosen.name} is {chosen.convention}")
-    measured = {name.partition("[")[0] for name in record.metrics}
+    measured = set(record.columns)
     missing = set(chosen.metrics) - measured - {name.rpartition(" ")[2] for name in measured}  # "car IoU" is of IoU
     if missing:
         verdict.notes.append(f"does not measure {', '.join(sorted(missing))} of {chosen.name}")
@@ -203,7 +203,7 @@ def check_scores(record: Record, rows: PerImage, verdict: Verdict) -> None:
     verdict.checked.append("scores")
     if record.scores_hash and rows.hash() != record.scores_hash:
         say("the per-image scores are not those of the record: their hash is another")
-    columns = [name.partition("[")[0] for name in record.metrics]
+    columns = record.columns
     if sorted(columns) != sorted(rows.metrics):
         say(f"the per-image scores have the columns {', '.join(rows.metrics)}, the record {', '.join(columns)}")
     failed = {failure.get("image") for failure in record.failures}

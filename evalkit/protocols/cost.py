@@ -18,9 +18,8 @@ from evalkit.protocols.table.cells import Cell, agreement
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Needs, Task
-from evalkit.provenance import provenance
 from evalkit.records.per_image import read_per_image
-from evalkit.records.record import Record, save
+from evalkit.records.record import Record, made_here, save
 from evalkit.records.store import ScoreFile
 
 PAIR = "640x480"
@@ -146,7 +145,7 @@ def save_cost(job: Job, dataset: str, method: str, values: Mapping[str, float], 
         holes={},
         failures=[],
         scores_hash=read_per_image(file.path).hash(),
-        provenance=provenance(),
+        provenance=made_here(),
         started=started,
         finished=now(),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from evalkit.engine.base import Name
 from evalkit.engine.open import open_engine
@@ -24,7 +25,14 @@ from evalkit.protocols.plan import (
     prepare_out,
     sample_scenes,
 )
-from evalkit.protocols.schema import Protocol, protocol, published_values
+from evalkit.protocols.schema import (
+    Protocol,
+    keep_protocol,
+    make_protocol,
+    protocol,
+    published_values,
+    read_protocol,
+)
 from evalkit.protocols.table.blank import add_holes, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
@@ -33,7 +41,7 @@ from evalkit.records.older import check_one_protocol, set_aside_older
 
 
 def reproduce(
-    name: str,
+    name: str | Protocol,
     data_root: str | os.PathLike[str] | None = None,
     *,
     sample: bool = False,
@@ -57,7 +65,7 @@ def reproduce(
     """Regenerate a published table and set it beside what was printed.
 
     Args:
-        name: the protocol, e.g. "smfnet-table1".
+        name: the protocol, e.g. "smfnet-table1", the path of a YAML file, or the protocol itself.
         data_root: folder with the data sets; the environment variable EVALKIT_DATA when not given.
         sample: run on generated sample scenes instead of the protocol's data sets.
         outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
@@ -87,7 +95,7 @@ def reproduce(
             writing to it.
     """
     methods, datasets = several(methods), several(datasets)
-    chosen = protocol(name)
+    chosen = name if isinstance(name, Protocol) else protocol(name)
     tasks = tasks_of(chosen)
     needs = tasks[0].needs
     if sample and not needs.data:
@@ -99,7 +107,7 @@ def reproduce(
     )
     root = find_data_root(data_root) if needs.data and not sample else None
     weights = find_checkpoints(checkpoints)
-    out = default_out(chosen.name, sample) if out is None else Path(out)
+    out = default_out(chosen, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
         out = out.absolute()
         root, outputs, weights = (path and path.absolute() for path in (root, outputs, weights))
@@ -110,6 +118,7 @@ def reproduce(
         check_one_protocol(out, chosen.name)
         if sample and needs.labels is None:  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)
+        keep_protocol(chosen, out)
         table = blank_table(chosen, sample)
         must_see = [path for path in (lock, root, outputs, weights) if path]
         with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
@@ -125,6 +134,21 @@ def reproduce(
     return table
 
 
+def benchmark(source: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> Table:
+    """Run a benchmark of one's own: a protocol in a YAML file, or as a mapping of the same fields.
+
+    Args:
+        source: the path of the file, or the fields; a name among them names the results folder.
+        options: of `reproduce`, such as data_root, outputs, out and workers.
+
+    Raises:
+        As `reproduce`.
+    """
+    if isinstance(source, Mapping):
+        return reproduce(make_protocol(source), **options)
+    return reproduce(read_protocol(source), **options)
+
+
 def why_hole(chosen: Protocol, row: PublishedRow) -> str:
     """Why nothing fills a published cell."""
     if not row.dataset:
@@ -135,6 +159,7 @@ def why_hole(chosen: Protocol, row: PublishedRow) -> str:
     return f"evalkit does not measure {what}"
 
 
-def default_out(name: str, sample: bool) -> Path:
+def default_out(name: str | Protocol, sample: bool) -> Path:
     """Where a run writes when no folder is named."""
-    return Path("runs") / (f"{protocol(name).name}-sample" if sample else protocol(name).name)
+    own = name.name if isinstance(name, Protocol) else protocol(name).name
+    return Path("runs") / (f"{own}-sample" if sample else own)

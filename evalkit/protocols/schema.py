@@ -16,7 +16,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 from evalkit.errors import DataError
 from evalkit.files.names import LONGEST, odd_character
 from evalkit.files.read import model_from_yaml, read_text
-from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, read_rows
+from evalkit.files.write import write_text
+from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, read_rows, rows_to_csv
 from evalkit.registry import Registry
 
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
@@ -115,7 +116,7 @@ class Protocol(_Model):
     )
     citation: str = ""
     notes: str = ""
-    _file: Path | None = PrivateAttr(None)  # that it was read from; none for what ships or was a mapping
+    _numbers: Path | None = PrivateAttr(None)  # the file of its published numbers; none for what ships
 
     @property
     def hash(self) -> str:
@@ -145,11 +146,29 @@ def read_protocol(path: str | os.PathLike[str]) -> Protocol:
         DataError: the file cannot be read, or a field is missing, unknown or wrong; names field and mistake.
     """
     path = Path(path)
-    read = parse(read_text(path), path.name, path)
+    read = _beside(path)
     shipped = PROTOCOLS.origin(read.name) if read.name in PROTOCOLS else None
     if shipped is not None:
         raise DataError(f"{path}: the protocol {read.name} is registered by {shipped}. Give the file another name.")
     return read
+
+
+def _beside(path: Path) -> Protocol:
+    made = parse(read_text(path), path.name)
+    made._numbers = path.absolute().parent / made.published if made.published else None
+    return made
+
+
+def make_protocol(fields: Mapping[str, Any]) -> Protocol:
+    """A protocol from its fields; it is named "benchmark" where none of them is a name.
+
+    Raises:
+        DataError: a field is missing, unknown or wrong.
+    """
+    name = str(fields.get("name", "benchmark"))
+    made = parse(yaml.safe_dump(dict(fields), sort_keys=False), name)
+    made._numbers = Path.cwd() / made.published if made.published else None
+    return made
 
 
 def register_protocol(source: str | os.PathLike[str] | Mapping[str, Any]) -> Protocol:
@@ -159,14 +178,37 @@ def register_protocol(source: str | os.PathLike[str] | Mapping[str, Any]) -> Pro
         DataError: the file cannot be read, or a field is missing, unknown or wrong.
         EvalkitError: the name is taken.
     """
-    if isinstance(source, Mapping):
-        fields = dict(source)
-        made = parse(yaml.safe_dump(fields, sort_keys=False), str(fields.get("name", "protocol")))
-    else:
-        path = Path(source)
-        made = parse(read_text(path), path.name, path)
+    made = make_protocol(source) if isinstance(source, Mapping) else _beside(Path(source))
     PROTOCOLS.add(made.name, made)
     return made
+
+
+OWN_PROTOCOL, OWN_NUMBERS = "protocol.yaml", "published.csv"  # in the folder of a run
+
+
+def keep_protocol(protocol: Protocol, run: Path) -> None:
+    """Keep a protocol that is not registered, and its published numbers, with the run that it asked for.
+
+    Raises:
+        DataError: the published numbers cannot be read.
+        OutputError: the folder cannot be written.
+    """
+    if protocol.name in PROTOCOLS:
+        return
+    fields = protocol.model_dump(mode="json", exclude_defaults=True) | {"name": protocol.name}
+    if protocol.published:
+        write_text(run / OWN_NUMBERS, rows_to_csv(rows_of(protocol)))
+    write_text(run / OWN_PROTOCOL, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
+
+
+def protocol_of_run(name: str, run: Path) -> Protocol:
+    """The protocol of a run: a registered one, or the one in its folder. Raises UnknownNameError, DataError."""
+    file = run / OWN_PROTOCOL
+    if name not in PROTOCOLS and file.is_file():
+        own = parse(read_text(file), name, run / OWN_NUMBERS)
+        if own.name == name:
+            return own
+    return protocol(name)
 
 
 PROTOCOLS: Registry[Protocol] = Registry(
@@ -192,11 +234,19 @@ def protocol(name: str) -> Protocol:
     return PROTOCOLS.find(name)
 
 
-def parse(text: str, where: str, file: Path | None = None) -> Protocol:
-    """A protocol from YAML text; its name defaults to the file's stem. Raises DataError naming field and mistake."""
+def parse(text: str, where: str, numbers: Path | None = None) -> Protocol:
+    """A protocol from YAML text.
+
+    Args:
+        where: the file's name, whose stem is the protocol's name where the text has none; for the messages.
+        numbers: the file of its published numbers, where they do not ship.
+
+    Raises:
+        DataError: a field is missing, unknown or wrong; names field and mistake.
+    """
     stem = where.removesuffix(".yaml").removesuffix(".yml")
     made = model_from_yaml(Protocol, text, f"the protocol {where}", {"name": stem})
-    made._file = file
+    made._numbers = numbers
     return made
 
 
@@ -207,9 +257,9 @@ def rows_of(protocol: Protocol) -> list[PublishedRow]:
     """The protocol's printed numbers and empty cells, in file order; none where it prints none. Raises DataError."""
     if not protocol.published:
         return []
-    if protocol._file is None:
+    if protocol._numbers is None:
         return published_rows(protocol.name)
-    return read_rows(read_text(protocol._file.parent / protocol.published), f"{protocol.name}.csv")
+    return read_rows(read_text(protocol._numbers), f"{protocol.name}.csv")
 
 
 def published_values(protocol: Protocol) -> Published:

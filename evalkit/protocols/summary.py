@@ -13,8 +13,7 @@ from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import Row
 from evalkit.protocols.schema import DatasetUse, Protocol
-from evalkit.provenance import provenance
-from evalkit.records.record import Record
+from evalkit.records.record import Record, made_here
 
 
 def summarise(
@@ -69,7 +68,7 @@ def summarise(
         scores=scores,
         holes=holes,
         failures=[{"image": stem, "reason": reason} for stem, reason in failures.items()],
-        provenance=provenance(),
+        provenance=made_here(),
         started=started,
         finished=now(),
     )

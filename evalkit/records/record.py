@@ -12,9 +12,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from evalkit.errors import DataError
 from evalkit.files.read import parse_json, read_text
 from evalkit.files.write import write_text
+from evalkit.provenance import provenance
+from evalkit.registry import plugins
 
 SCHEMA_VERSION = 1
 _TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash")
+
+
+def made_here() -> dict[str, Any]:
+    """Where a record's numbers come from: versions, commit, machine, and the plug-ins that were loaded."""
+    loaded = plugins()
+    return provenance() | ({"plugins": loaded} if loaded else {})
 
 
 class Record(BaseModel):
@@ -53,6 +61,11 @@ class Record(BaseModel):
             return f"measured on {pairs} pairs, the paper's table on {expected}"
         recipe = str(self.method.get("recipe") or "paper").removeprefix("recipe ")
         return "" if recipe == "paper" else f"trained here by the recipe {recipe}, not as in the paper"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a table that the metrics stand in: those of the record's own convention without it."""
+        return [name.removesuffix(f"[{self.convention}]") for name in self.metrics]
 
     @model_validator(mode="after")
     def _plain(self) -> Record:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from importlib import resources
 from typing import Annotated, Literal
 
@@ -10,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.files.read import model_from_yaml, read_text
+from evalkit.registry import Registry
 
 
 class SampleScenes(BaseModel):
@@ -32,9 +35,7 @@ class DetectionRecipe(BaseModel):
     name: str
     source: str = Field(description="what it follows, and what the paper leaves open")
     network: str = Field(description="what the table calls it, e.g. YOLOv5x")
-    model: str = Field(
-        pattern=r"^[\w-]+\.yaml$", description="ultralytics' file of the architecture, e.g. yolov5x.yaml"
-    )
+    model: str = Field(default="", description="the file of the architecture; that of the registered network")
     stands_for: str = Field(default="", description="the paper's network, where this one takes its place")
     weights: str = Field(default="", description="pretrained weights, a file in --checkpoints; none: from scratch")
     ratio: str = Field(description="training:validation:test")
@@ -91,6 +92,28 @@ OPTIONS = {
 }  # fmt: skip
 
 
+DETECTORS: Registry[str] = Registry("detector", "evalkit.downstream.detection.recipe")  # name -> architecture's file
+
+
+def register_shipped() -> None:
+    """Register the detectors of the papers, or what stands in for them."""
+    for name in ("YOLOv5n", "YOLOv5s", "YOLOv5x", "YOLOv9c"):
+        DETECTORS.add(name, f"{name.lower()}.yaml")
+
+
+def register_detector(name: str, model: str | os.PathLike[str]) -> None:
+    """Register a detector that ultralytics can build.
+
+    Args:
+        name: as recipes and tables call it.
+        model: the file of the architecture: one of ultralytics' own ("yolov5n.yaml"), or the path of a file of yours.
+
+    Raises:
+        EvalkitError: the name is taken.
+    """
+    DETECTORS.add(name, os.fspath(model))
+
+
 def detection_recipe(name: str, protocol: str) -> DetectionRecipe:
     """The recipe `small`, the one of the protocol's paper, or one from a YAML file.
 
@@ -118,6 +141,10 @@ def parse(text: str, where: str) -> DetectionRecipe:
         raise DataError(
             f"the recipe {where} has unknown options {', '.join(unknown)}. Known: {', '.join(sorted(OPTIONS))}."
         )
+    if recipe.model and not re.fullmatch(r"[\w-]+\.yaml", recipe.model):  # any other file: `register_detector`
+        raise DataError(
+            f"the recipe {where} has model: {recipe.model}, expected a file of ultralytics, such as yolov5x.yaml."
+        )
     if (recipe.epochs is None) == (recipe.steps is None):
         raise DataError(f"the recipe {where} must say epochs or steps, one of the two.")
-    return recipe
+    return recipe if recipe.model else recipe.model_copy(update={"model": DETECTORS.find(recipe.network)})

@@ -36,8 +36,7 @@ from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.published import column_name
 from evalkit.protocols.tasks import Job
-from evalkit.provenance import provenance
-from evalkit.records.record import Record
+from evalkit.records.record import Record, made_here
 
 AP50 = "AP50"
 BASELINE = "Visible"  # the row that differences are taken to
@@ -204,7 +203,7 @@ class DetectionRun:
             scores=scores,
             holes=holes,
             failures=[],
-            provenance=provenance(),
+            provenance=made_here(),
             seeds={f"detector {i}": seed for i, seed in enumerate(self.recipe.seeds)}
             | {"lists": self.recipe.split_seed},
             started=started,

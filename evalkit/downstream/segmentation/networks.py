@@ -7,12 +7,13 @@ which is the paper's and not the package's. The two networks that fuse features 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evalkit.errors import UnknownNameError
+from evalkit.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,13 +26,13 @@ IGNORE = 255  # of labels: pixels that are not learned and not counted
 class Segmenter:
     """A network: where its configuration is, and the file that its authors' pretrained encoder comes as."""
 
-    config: str  # below mmseg/.mim/configs; empty for a network of evalkit
+    config: str  # below mmseg/.mim/configs, or an absolute path; empty for a network of evalkit
     weights: str  # pattern of the file name below --checkpoints
     channels: int | None = None  # of the head, where the paper's differ from the package's
     streams: int = 1  # 2: takes the visible and the infrared image, four channels
 
 
-SEGMENTERS = {
+SHIPPED = {
     "DeepLabV3+-R50": Segmenter("deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py", "resnet50_v1c*.pth"),
     "DeepLabV3+-R101": Segmenter(
         "deeplabv3plus/deeplabv3plus_r101-d8_4xb4-160k_ade20k-512x512.py", "resnet101_v1c*.pth"
@@ -46,14 +47,36 @@ SEGMENTERS = {
     "MFNet": Segmenter("", "", streams=2),
     "TwoStreamResNet-18": Segmenter("", "", streams=2),
 }
+SEGMENTERS: Registry[Segmenter] = Registry("segmentation network", "evalkit.downstream.segmentation.networks")
+
+
+def register_shipped() -> None:
+    """Register the networks of the papers."""
+    for name, network in SHIPPED.items():
+        SEGMENTERS.add(name, network)
+
+
+def register_segmenter(
+    name: str, config: str | os.PathLike[str], weights: str = "", channels: int | None = None
+) -> None:
+    """Register a segmentation network that mmsegmentation can build.
+
+    Args:
+        name: as recipes and tables call it.
+        config: a configuration of mmsegmentation, a .py file below the package's own `configs` folder
+            ("segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py") or, as an absolute path, a file of yours.
+        weights: pattern of the file name of its pretrained encoder below --checkpoints; none: trained from scratch.
+        channels: of the head, where they are to differ from the configuration's.
+
+    Raises:
+        EvalkitError: the name is taken.
+    """
+    SEGMENTERS.add(name, Segmenter(os.fspath(config), weights, channels))
 
 
 def segmenter(name: str) -> Segmenter:
     """A network by name, whatever the case. Raises UnknownNameError."""
-    for known, found in SEGMENTERS.items():
-        if known.casefold() == name.casefold():
-            return found
-    raise UnknownNameError("segmentation network", name, SEGMENTERS)
+    return SEGMENTERS.find(name)
 
 
 def model_config(

@@ -25,8 +25,7 @@ from evalkit.metrics.segmentation import segmentation_scores
 from evalkit.protocols.plan import Row, file_name
 from evalkit.protocols.summary import now
 from evalkit.protocols.tasks import Job
-from evalkit.provenance import provenance
-from evalkit.records.record import Record
+from evalkit.records.record import Record, made_here
 
 BASELINE = "Visible"  # the row that differences are taken to
 MEASURES = ("IoU", "Acc")
@@ -200,7 +199,7 @@ class SegmentationRun:
             scores=scores,
             holes=holes,
             failures=[],
-            provenance=provenance(),
+            provenance=made_here(),
             seeds={f"segmenter {seed}": seed for seed in range(self.schedule.seeds)},
             started=started,
             finished=now(),

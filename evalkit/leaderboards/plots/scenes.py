@@ -16,7 +16,7 @@ from evalkit.leaderboards.plots.grid import Scene
 from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
 from evalkit.leaderboards.rank import chosen_names
 from evalkit.protocols.plan import file_name, find_data_root, find_outputs_root, find_row
-from evalkit.protocols.schema import DatasetUse, protocol
+from evalkit.protocols.schema import DatasetUse, protocol_of_run
 from evalkit.protocols.table.table import Table, read_table
 
 DRAWN = 2  # scenes when none is named
@@ -79,7 +79,7 @@ def _pairs(table: Table, run: Path, dataset: str | None, data_root: Path | None)
     (name,) = chosen_names("data set", None if dataset is None else [dataset], known)
     if table.sample:
         return find_pairs(load_card("samples"), run / "data"), DatasetUse()
-    use = protocol(table.protocol).datasets.get(name, DatasetUse())
+    use = protocol_of_run(table.protocol, run).datasets.get(name, DatasetUse())
     return find_pairs(load_card(name), find_data_root(data_root), use.split), use
 
 

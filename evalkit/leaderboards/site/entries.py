@@ -26,6 +26,7 @@ class Entry:
     text: bytes
     csv: bytes | None
     own: bool = False
+    run: Path = Path()  # its folder
 
     @property
     def method(self) -> str:
@@ -92,7 +93,7 @@ def read_entries(folder: Path, own: bool = False) -> list[Entry]:
         record = load(path)
         check_names(record, path)
         scores = scores_of(path, record)
-        entries.append(Entry(record, path.read_bytes(), scores.read_bytes() if scores else None, own))
+        entries.append(Entry(record, path.read_bytes(), scores.read_bytes() if scores else None, own, path.parents[1]))
     if own and not entries:
         raise DataError(
             f"{folder} holds no records. Expected the --out folder of an `evalkit reproduce` run: records/*.json."

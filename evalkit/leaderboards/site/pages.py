@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from evalkit.leaderboards.site.entries import Entry
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import better_of
-from evalkit.protocols.schema import Protocol, protocols, rows_of
+from evalkit.protocols.schema import Protocol, protocol_of_run, protocols, rows_of
 from evalkit.protocols.table.blank import columns as table_columns
 from evalkit.protocols.table.cells import Status, agreement
 from evalkit.protocols.table.published import PublishedRow
@@ -110,7 +110,11 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
     for entry in entries:
         by_protocol.setdefault(entry.record.protocol["name"], []).append(entry)
     found = []
-    for name, protocol in sorted(protocols().items()):
+    known = dict(protocols())
+    for name, of_protocol in by_protocol.items():
+        if name not in known:
+            known[name] = protocol_of_run(name, of_protocol[0].run)
+    for name, protocol in sorted(known.items()):
         rows, own = rows_of(protocol), by_protocol.get(name, [])
         if rows or own:
             found.append(Page(protocol, blocks(protocol, rows, own)))

@@ -130,6 +130,17 @@ def read_rows(text: str, name: str) -> list[PublishedRow]:
     return rows
 
 
+def rows_to_csv(rows: Iterable[PublishedRow]) -> str:
+    """Rows as the text of a file that `read_rows` reads."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for row in rows:
+        fields = row.dataset, row.variant, row.method, row.class_, row.metric, row.printed, row.mark, row.note
+        writer.writerow(fields)
+    return text.getvalue()
+
+
 def _check_header(header: list[str], name: str) -> None:
     known = (*HEADER, "value")
     for column in header:
