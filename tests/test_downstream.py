@@ -303,7 +303,7 @@ def test_paper_recipes_are_the_protocols_settings(name):
         ("size: 50", "size: Input should be a multiple of 32"),
         ("options: {plots: 1}", "unknown options plots. Known: box"),
         ("seeds: []", "seeds: Tuple should have at least 1 item"),
-        ("model: ../x.yaml", "model: String should match"),
+        ("model: ../x.yaml", "has model: ../x.yaml"),
         ("colour: red", "colour: Extra inputs are not permitted"),
     ],
 )
