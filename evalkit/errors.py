@@ -35,6 +35,18 @@ class ImageError(DataError):
     """An image that cannot be read, or not be used as it is."""
 
 
+class UnreadableError(DataError):
+    """A file that could not be read now, or for which memory ran out: trouble that may pass, never a result."""
+
+
+class UnreadableImageError(UnreadableError, ImageError):
+    """An image that could not be read now, or for which memory ran out."""
+
+
+class OtherBytesError(UnreadableError):
+    """A file whose bytes are not those that were hashed when the work was planned."""
+
+
 class OutputError(EvalkitError):
     """A folder or file that cannot be written."""
 

@@ -145,7 +145,7 @@ def test_batches_of_one_size_equal_single_pairs(shared, tmp_path, monkeypatch):
     write_png(root / "TNO/ir/03.png", textured(3, 40, 40))
     write_png(root / "TNO/vi/03.png", textured(4, 40, 40))
     pairs = [ImagePair(f"{i:02d}", root / f"TNO/ir/{i:02d}.png", root / f"TNO/vi/{i:02d}.png") for i in range(1, 6)]
-    fuser = make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cpu", workers=1)
+    fuser = make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cpu")
     single = list(fuser.fuse(pairs))
     sizes = []
     real = fuser._fuse_group

@@ -214,7 +214,7 @@ def test_networks_fuse_on_workers(client, shared, tmp_path):
     write_png(tmp_path / "i.png", textured(1, 40, 56))
     write_png(tmp_path / "v.png", textured(2, 40, 56))
     pair = ImagePair("a", tmp_path / "i.png", tmp_path / "v.png")
-    fuser = make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cpu", workers=1, elsewhere="cpu")
+    fuser = make_fuser(method_card("DenseFuse"), shared / "checkpoints", device="cpu", elsewhere="cpu")
     for name, engine in (("here", Local()), ("there", Dask(client))):
         assert [reason for _, reason in fuse_jobs(fuser, [FuseJob(pair, tmp_path / f"{name}.png")], engine)] == [""]
     assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()

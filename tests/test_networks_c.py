@@ -323,7 +323,7 @@ def test_the_ports_list_of_losses_is_not_opened(tmp_path):
 def test_fusing_files_with_a_network(tmp_path):
     root = make_tno(tmp_path, 1)
     torch.save({"net": umf_weights()}, tmp_path / "any name.pth")
-    fuser = make_fuser(method_card("UMF-CMGR"), files=[tmp_path / "any name.pth"], device="cpu", workers=1)
+    fuser = make_fuser(method_card("UMF-CMGR"), files=[tmp_path / "any name.pth"], device="cpu")
     gray = ImagePair("01", root / "TNO/ir/01.png", root / "TNO/vi/01.png")
     write_png(root / "colour.png", np.random.default_rng(0).integers(0, 256, (48, 64, 3)).astype(np.uint8))
     (one, other) = fuser.fuse([gray, ImagePair("02", root / "TNO/ir/01.png", root / "colour.png")])

@@ -244,7 +244,7 @@ def test_a_full_disk_and_a_disk_that_becomes_read_only(tmp_path):
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     root, out = make_tno(tmp_path / "data", 2), tmp_path / "run"
-    left = out / "fused" / "average" / "TNO" / f".abc{files.PART}"
+    left = out / "fused" / "average" / "TNO" / f".abcd_123{files.PART}"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half an image")
     assert reproduce(root, out, "--methods", "average").exit_code == 0

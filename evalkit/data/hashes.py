@@ -8,18 +8,18 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from evalkit.errors import DataError
+from evalkit.errors import UnreadableError
 
 
 def file_hash(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes. Raises DataError."""
+    """SHA-256 of a file's bytes. Raises UnreadableError."""
     try:
         if not Path(path).is_file() and Path(path).exists():  # a pipe or a device may never end
             raise OSError("it is not a file")
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+        raise UnreadableError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def combine_hashes(entries: Iterable[tuple[str, ...]]) -> str:

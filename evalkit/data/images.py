@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.damage import jpeg_claim, jpeg_damage, png_damage
-from evalkit.errors import DataError, ImageError
+from evalkit.errors import DataError, ImageError, UnreadableError, UnreadableImageError
 from evalkit.files.read import read_file
 from evalkit.files.write import write_bytes
 
@@ -94,8 +95,10 @@ def image_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         return read_file(path, 8 * max_pixels() + 2**24)  # 16-bit RGBA, uncompressed, and a header
     except DataError as error:
+        if not isinstance(error, UnreadableError):
+            raise ImageError(str(error)) from None
         message = str(error) if path.exists() else f"no such image: {path}"
-        raise ImageError(message) from None
+        raise UnreadableImageError(message) from None
 
 
 def is_jpeg(data: bytes) -> bool:
@@ -147,8 +150,12 @@ def open_bytes(data: bytes, name: str | os.PathLike[str]) -> Iterator[ImageFile]
         raise ImageError(_too_large(path, f"{found[0]} pixels", limit, found[0])) from None
     except ImageError:
         raise
+    except MemoryError:
+        raise UnreadableImageError(f"memory ran out while {path} was decoded. Use fewer --workers.") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error, ...
         reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of the decoder
+            raise UnreadableImageError(f"cannot read {path}: {reason}") from None
         raise ImageError(f"{path} is damaged ({reason}). Copy or export it again.") from None
 
 
@@ -361,6 +368,13 @@ def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapp
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", compress_level=3, pnginfo=chunks)
     write_bytes(path, buffer.getvalue())
+
+
+def pixel_digest(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of the pixels and their shape, in 16 hexadecimal digits: what a fused image says of itself."""
+    digest = hashlib.sha256(repr(image.shape).encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def png_text(path: str | os.PathLike[str]) -> dict[str, str]:

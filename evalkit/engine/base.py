@@ -36,7 +36,7 @@ class Engine(Protocol):
         """Results of `function` in the order of the units.
 
         Args:
-            gpu: a unit uses a GPU, or all processors where there is none.
+            gpu: a unit uses a GPU.
             limited: the engine's timeout holds for each unit; not for trainings.
 
         Raises:

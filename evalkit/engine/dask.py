@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from distributed import Client, Future, KilledWorker, TimeoutError
+from distributed import Client, Future, KilledWorker, TimeoutError, get_worker
 from distributed.comm import CommClosedError
 
 from evalkit.data.images import max_pixels
 from evalkit.engine.base import Result, Unit
 from evalkit.engine.processes import keep_freed_memory, within
-from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.errors import EvalkitError, OtherBytesError, UnknownNameError
 from evalkit.provenance import version_of
 from evalkit.registry import name_plugin, named_plugins, plugins
 
@@ -110,12 +110,20 @@ def _do(
     own = environment()
     if different := [name for name in sorted({*own, *expected}) if own.get(name) != expected.get(name)]:
         each = [f"{name} {own.get(name, 'missing')} (here {expected.get(name, 'missing')})" for name in different]
-        raise EvalkitError(
-            f"a worker on {os.uname().nodename} has {', '.join(each)}. Install the same versions everywhere."
-        )
+        raise EvalkitError(f"{_worker()} has {', '.join(each)}. Install the same versions everywhere.")
     cv2.setNumThreads(1)
     keep_freed_memory()
-    return within(timeout, function, unit)
+    try:
+        return within(timeout, function, unit)
+    except OtherBytesError as error:
+        raise EvalkitError(
+            f"{_worker()} {str(error).rstrip('.')}. All workers must see the same files under the same path; what was "
+            "done is kept."
+        ) from None
+
+
+def _worker() -> str:
+    return f"the worker {get_worker().address} on {os.uname().nodename}"
 
 
 def _wait_for(files: Sequence[Path]) -> None:
@@ -123,7 +131,7 @@ def _wait_for(files: Sequence[Path]) -> None:
     while missing := [file for file in files if not file.exists()]:
         if time.monotonic() > deadline:
             raise EvalkitError(
-                f"a worker on {os.uname().nodename} does not see {missing[0]}. Data, outputs and --out must lie in "
+                f"{_worker()} does not see {missing[0]}. Data, outputs and --out must lie in "
                 "folders that all workers see under the same path."
             )
         time.sleep(0.5)

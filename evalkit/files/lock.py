@@ -41,14 +41,16 @@ def locked(folder: Path) -> Iterator[Path]:
 
 def _take(path: Path) -> int:
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        if path.is_symlink():  # what it leads to is somebody's file
+            raise OutputError(f"{path} is a symbolic link, a lock is a file of its own. Remove the link.")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             holder = _read(path)
             free = _flock(handle)
             if free is False or (free is None and _alive(holder)):
                 raise OutputError(_in_use(path, holder, free is None))
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path), os.fstat(handle)):  # not removed by a run that just ended
+                if os.path.samestat(os.lstat(path), os.fstat(handle)):  # not removed by a run that just ended
                     own = {"pid": os.getpid(), "host": socket.gethostname(), "started": _now()}
                     os.ftruncate(handle, 0)
                     os.write(handle, json.dumps(own).encode())

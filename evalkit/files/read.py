@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
-from evalkit.errors import DataError
+from evalkit.errors import DataError, UnreadableError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -48,9 +48,10 @@ def read_file(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
                 raise DataError(f"cannot read {path}: it has {about.st_size} bytes, more than the limit of {limit}.")
             return data
     except IsADirectoryError:
-        raise DataError(f"cannot read {path}: it is a folder, not a file.") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
+        raise UnreadableError(f"cannot read {path}: it is a folder, not a file.") from None
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or "memory ran out"
+        raise UnreadableError(f"cannot read {path}: {reason}") from None
     except ValueError as error:  # a zero byte in the name
         raise DataError(f"cannot read {str(path)!r}: {error}") from None
 

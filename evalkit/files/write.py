@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from evalkit.errors import OutputError
 
-PART = ".part"  # the end of a name that is not complete yet; it begins with a dot
+PART = ".evalkit.part"  # the end of a name that is not complete yet; it begins with a dot
+OURS = re.compile(rf"\.[a-z0-9_]{{8}}{re.escape(PART)}")  # as mkstemp makes them
 UMASK = os.umask(0)  # asked once: asking sets it, and another thread might write meanwhile
 os.umask(UMASK)
 
@@ -36,10 +38,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what killed runs left half-written below a folder that nobody else writes to now."""
+    """Remove what killed runs left half-written below a folder that nobody else writes to now; nothing else."""
     for path in folder.rglob(f".*{PART}"):
-        with suppress(OSError):
-            path.unlink()
+        if OURS.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError):
+                path.unlink()
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -47,7 +47,7 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
     names = {
         i: full_name(column, stated.get(column) or default_convention, path)
         for i, column in enumerate(header)
-        if column not in ("image", "key", "holes")
+        if column not in ("image", "key", "holes", "digest")
     }
     if twice := next((name for name in names.values() if list(names.values()).count(name) > 1), None):
         raise DataError(f"{path} has two columns of {twice}.")

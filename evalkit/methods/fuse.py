@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import load_card
+from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.hashes import file_hash
-from evalkit.data.images import merge_colour, read_image, to_gray, write_png
+from evalkit.data.images import merge_colour, pixel_digest, to_gray, write_png
 from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
-from evalkit.engine.processes import default_workers, on_threads
-from evalkit.errors import DataError, EvalkitError, ImageError
+from evalkit.engine.processes import on_threads
+from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError
 from evalkit.methods.classical import REVISION
 from evalkit.methods.registry import METHODS, Method, MethodCard, method_card
 from evalkit.registry import PROGRAM, SHIPPED
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
 
 Pixels = NDArray[np.uint8]
+PIXELS = "evalkit pixels"  # the text of a fused image that holds the digest of its pixels
+THREADS = 1  # of a network, per image; where there is no GPU, workers take an image each
 BATCH = 8  # pairs that are fused as one unit of work; of one size, a GPU takes them at once
 
 
@@ -35,13 +38,13 @@ class Fuser(Protocol):
     """A method that is ready to run."""
 
     weights: dict[str, str]  # checkpoint file -> SHA-256
-    gpu: bool  # wants a GPU, or all processors
+    gpu: bool  # uses a GPU where there is one
 
     @property
     def identity(self) -> str:
         """What its fused images depend on besides the pair: code, weights, colour."""
 
-    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
+    def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
         """The fused image of every pair, in order; the error where a pair cannot be fused."""
 
 
@@ -61,12 +64,12 @@ class ClassicalFuser:
     def identity(self) -> str:
         return f"{self.method}, rules {revision_of(self.method)}, {'gray' if self.gray else 'colour'}"
 
-    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
-        return map(self._fuse_or_error, pairs)
+    def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
+        return (self._fuse_or_error(pair, expected) for pair in pairs)
 
-    def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
+    def _fuse_or_error(self, pair: ImagePair, expected: Expected) -> Pixels | EvalkitError:
         try:
-            infrared, visible = read_pair(pair)
+            infrared, visible = read_pair(pair, expected)
             build = METHODS[self.method].build
             assert build is not None
             fused = _checked(build(None), self.method, to_gray(infrared), to_gray(visible))
@@ -135,12 +138,12 @@ class CodeFuser:
         parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
         return ", ".join(parts + ["recoloured"] * self.recolour)
 
-    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
-        return map(self._fuse_or_error, pairs)
+    def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
+        return (self._fuse_or_error(pair, expected) for pair in pairs)
 
-    def _fuse_or_error(self, pair: ImagePair) -> Pixels | EvalkitError:
+    def _fuse_or_error(self, pair: ImagePair, expected: Expected) -> Pixels | EvalkitError:
         try:
-            infrared, visible = read_pair(pair)
+            infrared, visible = read_pair(pair, expected)
             fused = _checked(self.function, self.method, infrared, visible)
             return merge_colour(fused, visible) if self.recolour and fused.ndim == 2 else fused
         except DataError as error:
@@ -151,7 +154,8 @@ class CodeFuser:
 class NetworkFuser:
     """A network with loaded weights. Its method decides what becomes of colour, unless `recolour` says otherwise.
 
-    Pickled, it is its files' names: another process loads them again, on `elsewhere`, with one thread.
+    Pickled, it is its files' names: another process loads them again, on `elsewhere`. An image is computed on THREADS
+    threads of a processor wherever that is, so that its pixels do not depend on how many workers there are.
     """
 
     method: str
@@ -159,7 +163,6 @@ class NetworkFuser:
     weights: dict[str, str]
     files: list[Path]
     device: str = "auto"
-    workers: int | None = None
     recolour: bool = False
     elsewhere: str = "auto"
     gpu: bool = field(default=True, init=False)
@@ -189,14 +192,14 @@ class NetworkFuser:
     def identity(self) -> str:
         return f"{self.method}, {', '.join(self.weights.values())}{', recoloured' if self.recolour else ''}"
 
-    def fuse(self, pairs: Iterable[ImagePair]) -> Iterator[Pixels | EvalkitError]:
+    def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
         import torch  # optional, and slow to import: classical methods do without
 
         before = torch.get_num_threads()
-        torch.set_num_threads(self.workers or default_workers())
+        torch.set_num_threads(THREADS)  # sums in another order are other last digits
         try:
             # read ahead on threads while the network works
-            loaded = on_threads(_load_or_error, pairs, 2)
+            loaded = on_threads(functools.partial(_load_or_error, expected=expected), pairs, 2)
             size = BATCH if self.device != "cpu" else 1
             for group in _groups(loaded, size):
                 yield from self._fuse_group(group)
@@ -243,7 +246,7 @@ def _network_here(
     if key not in _loaded:
         if [file_hash(path) for path in files] != [sha for _, sha in weights]:
             raise DataError(f"the weights of {method} changed while the run was going on, or are other ones here.")
-        fuser = NetworkFuser(method, network_method, dict(weights), list(files), device, 1, recolour, device)
+        fuser = NetworkFuser(method, network_method, dict(weights), list(files), device, recolour, device)
         _loaded.clear()
         _loaded[key] = fuser
     return _loaded[key]
@@ -260,16 +263,21 @@ def _groups(loaded: Iterable, size: int) -> Iterator[list]:
             yield group
 
 
-def _load_or_error(pair: ImagePair) -> tuple[Pixels, Pixels] | EvalkitError:
+def _load_or_error(pair: ImagePair, expected: Expected) -> tuple[Pixels, Pixels] | EvalkitError:
     try:
-        return read_pair(pair)
+        return read_pair(pair, expected)
     except DataError as error:
         return error
 
 
-def read_pair(pair: ImagePair) -> tuple[Pixels, Pixels]:
-    """Both images as stored. Raises ImageError where one cannot be read or they differ in size."""
-    infrared, visible = read_image(pair.infrared), read_image(pair.visible)
+def read_pair(pair: ImagePair, expected: Expected = NOT_HASHED) -> tuple[Pixels, Pixels]:
+    """Both images as stored, and as they were hashed.
+
+    Raises:
+        ImageError: an image that is damaged, or two sizes.
+        UnreadableError: an image that cannot be read, or has other bytes than those that were hashed.
+    """
+    infrared, visible = expected.image(pair.infrared), expected.image(pair.visible)
     if infrared.shape[:2] != visible.shape[:2]:
         sizes = [f"{image.shape[1]}x{image.shape[0]}" for image in (infrared, visible)]
         raise ImageError(f"infrared is {sizes[0]}, visible is {sizes[1]}: a pair must be registered and of one size.")
@@ -315,7 +323,6 @@ def make_fuser(
     files: Iterable[Path] | None = None,
     gray: bool = True,
     device: str = "auto",
-    workers: int | None = None,
     recolour: bool = False,
     elsewhere: str = "auto",
     trained: NetworkMethod | None = None,
@@ -328,7 +335,6 @@ def make_fuser(
         files: the weights themselves, in the card's order, instead.
         gray: for classical methods: luminance only.
         device: auto, cpu, cuda or cuda:N.
-        workers: threads of a network; one per processor when not given.
         recolour: for networks: give a gray result the chroma of the visible image.
         elsewhere: the device in a worker on another machine.
         trained: the network that evalkit trained, whose weights `files` is (`training.trained.trained_method`).
@@ -351,7 +357,7 @@ def make_fuser(
     if trained is None and method.network is None:
         return CodeFuser(card.name, hashes, paths, recolour)
     network = trained or method.network()  # type: ignore[misc]
-    return NetworkFuser(card.name, network, hashes, paths, device, workers, recolour, elsewhere)
+    return NetworkFuser(card.name, network, hashes, paths, device, recolour, elsewhere)
 
 
 @dataclass(frozen=True)
@@ -361,16 +367,27 @@ class FuseJob:
     pair: ImagePair
     path: Path
     made_from: str = ""
+    expected: Expected = NOT_HASHED
 
 
 def fuse_unit(fuser: Fuser, jobs: Sequence[FuseJob]) -> list[str]:
-    """Fuse and write; per pair an empty text, or the reason why it cannot be fused. Raises OutputError."""
+    """Fuse and write; per pair an empty text, or the reason why it cannot be fused.
+
+    Raises:
+        OutputError: an image cannot be written.
+        OtherBytesError: on another machine, a file that is not there or has other bytes than those that were hashed.
+    """
     reasons = []
-    for job, image in zip(jobs, fuser.fuse(job.pair for job in jobs), strict=True):
+    hashes = {path: sha for job in jobs for path, sha in job.expected.hashes.items()}
+    expected = Expected(hashes, any(job.expected.far for job in jobs))
+    for job, image in zip(jobs, fuser.fuse((job.pair for job in jobs), expected), strict=True):
+        if isinstance(image, OtherBytesError) and job.expected.far:
+            raise image
         if isinstance(image, EvalkitError):
             reasons.append(str(image))
         else:
-            write_png(job.path, image, {"evalkit": job.made_from} if job.made_from else {})
+            text = {"evalkit": job.made_from, PIXELS: pixel_digest(image)} if job.made_from else {}
+            write_png(job.path, image, text)
             reasons.append("")
     return reasons
 
@@ -385,7 +402,9 @@ def fuse_jobs(fuser: Fuser, jobs: Sequence[FuseJob], engine: Engine) -> Iterator
     """
     # where nothing travels and no GPU takes several at once, pair by pair: a slow network's progress is seen
     units = chunks(jobs, BATCH if engine.remote or getattr(fuser, "device", "cpu") != "cpu" else 1)
-    results = engine.map(functools.partial(fuse_unit, fuser), units, gpu=fuser.gpu)
+    # a network that found no GPU here is computed by as many workers as there are
+    gpu = fuser.gpu and (engine.remote or getattr(fuser, "device", "") != "cpu")
+    results = engine.map(functools.partial(fuse_unit, fuser), units, gpu=gpu)
     for unit, reasons in zip(units, results, strict=True):
         yield from zip(unit, reasons, strict=True)
 
@@ -420,7 +439,8 @@ def fuse_dataset(
         gray: for classical methods: the fused luminance only, not merged with the chroma of the visible image.
         data_root: folder with the data set.
         out: folder for the fused images, 8-bit PNG.
-        checkpoints, files, device, workers, trained: as in `make_fuser`.
+        checkpoints, files, device, trained: as in `make_fuser`.
+        workers: processes, of classical methods and of networks without a GPU; None for one per processor.
         progress: wraps the pairs, called with (items, count, text).
 
     Raises:
@@ -430,7 +450,7 @@ def fuse_dataset(
     """
     dataset_card, card = load_card(dataset), method_card(method)
     pairs = find_pairs(dataset_card, data_root, split)
-    fuser = make_fuser(card, checkpoints, files, gray, device, workers, trained=trained)
+    fuser = make_fuser(card, checkpoints, files, gray, device, elsewhere=device, trained=trained)
     result = FuseResult(out / card.name / dataset_card.name)
     result.failures |= {stem: f"no {role} image" for role, stem in pairs.unpaired}
     jobs = [FuseJob(pair, result.folder / f"{pair.stem}.png") for pair in pairs.pairs]

@@ -11,13 +11,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.arrays import to_array
-from evalkit.data.images import JPEG_NOTE, Depth, decode, image_bytes, is_jpeg, open_bytes, parse_depth, stored_bits
+from evalkit.data.expected import NOT_HASHED, Expected
+from evalkit.data.images import JPEG_NOTE, Depth, decode, is_jpeg, open_bytes, parse_depth, stored_bits
 from evalkit.engine.processes import in_processes
-from evalkit.errors import DataError, EvalkitError
+from evalkit.errors import DataError, EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
 from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import definitions
@@ -35,7 +37,13 @@ ANY_NAME = "{stem}"  # file names are the stems
 
 
 class Scores(dict[str, float]):
-    """Metric -> value. What has no value is NaN here and has its reason in `holes`."""
+    """Metric -> value. What has no value is NaN here and has its reason in `holes`.
+
+    `passing` says that trouble kept the image from being measured which its content did not cause, such as a file that
+    could not be read or too little memory: it is shown, but never stored as a result.
+    """
+
+    passing = False
 
     def __init__(
         self, values: Mapping[str, float] = MappingProxyType({}), holes: Mapping[str, str] = MappingProxyType({})
@@ -45,11 +53,14 @@ class Scores(dict[str, float]):
         self.notes: list[str] = []
 
 
-def load(image: ImageLike, name: str, depth: Depth | None = None) -> Image:
-    """An array or a file as an Image, with notes. Raises ImageError."""
+def load(image: ImageLike, name: str, depth: Depth | None = None, expected: Expected = NOT_HASHED) -> Image:
+    """An array or a file, as it was hashed, as an Image, with notes. Raises ImageError, UnreadableError."""
     if not isinstance(image, str | os.PathLike):
         return Image(to_array(image, name), name)
-    data = image_bytes(image)
+    return expected.read(Path(image), lambda data: _load(data, image, name, depth))
+
+
+def _load(data: bytes, image: str | os.PathLike[str], name: str, depth: Depth | None) -> Image:
     loaded = Image(decode(data, image, depth), name)
     if name == "fused":
         loaded.notes = [JPEG_NOTE] if is_jpeg(data) else []
@@ -89,6 +100,7 @@ class MeasureJob:
     infrared: Path | None
     visible: Path | None
     fused: Mapping[str, Path]
+    expected: Expected = NOT_HASHED
 
 
 def names_of(wanted: Mapping[str, Definition]) -> Names:
@@ -107,25 +119,44 @@ def _definitions(names: Names) -> dict[str, Definition]:
 
 
 def measure_job(job: MeasureJob, names: Names, depth: Depth | None = None) -> dict[str, Scores]:
-    """Scores by method. What cannot be measured is a hole in every metric, with the reason."""
+    """Scores by method. What cannot be measured is a hole in every metric, with the reason.
+
+    Raises:
+        OtherBytesError: on another machine, a file that is not there or has other bytes than those that were hashed.
+    """
     wanted = _definitions(names)
     try:
-        sources = [_source(getattr(job, role), role, job.stem, depth) for role in ("infrared", "visible")]
+        sources = [_source(job, role, depth) for role in ("infrared", "visible")]
     except EvalkitError as error:
-        return {method: all_holes(wanted, str(error)) for method in job.fused}
+        return {method: _without(wanted, error, job, "") for method in job.fused}
     results = {}
     for method, path in job.fused.items():
         try:
-            results[method] = measure(Pair(load(path, "fused", depth), *sources), wanted)
+            results[method] = measure(Pair(load(path, "fused", depth, job.expected), *sources), wanted)
         except EvalkitError as error:
-            results[method] = all_holes(wanted, f"{path.name}: {error}")
+            results[method] = _without(wanted, error, job, f"{path.name}: ")
+        except (MemoryError, cv2.error) as error:
+            if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
+                raise
+            short = UnreadableError("memory ran out. Use fewer --workers")
+            results[method] = _without(wanted, short, job, f"{path.name}: ")
     return results
 
 
-def _source(path: Path | None, role: str, stem: str, depth: Depth | None) -> Image:
+def _source(job: MeasureJob, role: str, depth: Depth | None) -> Image:
+    path: Path | None = getattr(job, role)
     if path is None:
-        raise EvalkitError(f"there is no {role} image named {stem}")
-    return load(path, role, depth)
+        raise EvalkitError(f"there is no {role} image named {job.stem}")
+    return load(path, role, depth, job.expected)
+
+
+def _without(wanted: Iterable[str], error: EvalkitError, job: MeasureJob, where: str) -> Scores:
+    """Scores of an image that an error kept from being measured."""
+    if job.expected.far and isinstance(error, OtherBytesError):
+        raise error
+    scores = all_holes(wanted, f"{where}{error}")
+    scores.passing = isinstance(error, UnreadableError)
+    return scores
 
 
 def all_holes(wanted: Iterable[str], reason: str) -> Scores:

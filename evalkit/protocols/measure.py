@@ -2,63 +2,78 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from evalkit.data.hashes import digest, file_hash
-from evalkit.data.images import png_text
+from evalkit.data.expected import Expected, hash_now
+from evalkit.data.hashes import digest
+from evalkit.data.images import pixel_digest, png_text, read_image
 from evalkit.data.pairs import PairSet
 from evalkit.engine.base import chunks
 from evalkit.engine.processes import on_threads
-from evalkit.errors import DataError
-from evalkit.methods.fuse import FuseJob, fuse_jobs
+from evalkit.errors import ImageError
+from evalkit.methods.fuse import PIXELS, FuseJob, fuse_jobs
 from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import REVISION, MeasureJob, Names, Scores, measure_job, names_of
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
 Hashes = dict[Path, str]
-HASHED = 64  # files that are hashed as one unit of work on other machines
 MEASURED = 8  # fused images that are measured as one unit of work, about
 
 
 def hash_files(files: Iterable[Path], settings: Settings) -> Hashes:
-    """SHA-256 per file; "unreadable" where it cannot be read (measuring it will say why)."""
-    files = list(files)
-    if settings.engine.remote:
-        units = settings.engine.map(_hash_unit, chunks(files, HASHED))
-        return dict(zip(files, (sha for unit in units for sha in unit), strict=True))
-    return dict(zip(files, on_threads(_hash, files, settings.workers), strict=True))
+    """SHA-256 per file, UNREADABLE where it cannot be read (measuring it will say why).
 
-
-def _hash_unit(files: Sequence[Path]) -> list[str]:
-    return [_hash(file) for file in files]
-
-
-def _hash(path: Path) -> str:
-    try:
-        return file_hash(path)
-    except DataError:
-        return "unreadable"
+    They are hashed by the process that plans: workers compare what they read with it, whatever they see.
+    """
+    files = list(dict.fromkeys(files))
+    return dict(zip(files, on_threads(hash_now, files, settings.workers), strict=True))
 
 
 def fuse_row(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> None:
     """Fuse the pairs whose fused image is not there yet; a pair that cannot be fused is left out, with the reason."""
     assert row.fuser is not None
-    todo: list[FuseJob] = []
+    jobs: list[FuseJob] = []
     for pair in pairs.pairs:
         made_from = digest(row.fuser.identity, hashes[pair.infrared], hashes[pair.visible])
-        path = row.fused[pair.stem]
-        # the fused image itself says what it was made from, so one of other sources is never taken for this pair's
-        if settings.existing == "replace" or not path.is_file() or png_text(path).get("evalkit") != made_from:
-            todo.append(FuseJob(pair, path, made_from))
+        expected = Expected({path: hashes[path] for path in (pair.infrared, pair.visible)}, settings.engine.remote)
+        jobs.append(FuseJob(pair, row.fused[pair.stem], made_from, expected))
+    if settings.existing == "replace":
+        todo = jobs
+    else:
+        states = list(on_threads(state_of, jobs, settings.workers))
+        todo = [job for job, state in zip(jobs, states, strict=True) if state != "as fused"]
+        if changed := [job.pair.stem for job, state in zip(jobs, states, strict=True) if state == "changed"]:
+            logging.getLogger("evalkit").warning(
+                f"{len(changed)} fused images of {row.method} on {pairs.dataset} are not as they were fused "
+                f"({', '.join(changed[:5])}{', ...' if len(changed) > 5 else ''}): they are fused again."
+            )
     fused = fuse_jobs(row.fuser, todo, settings.engine)
     for job, reason in settings.progress(fused, len(todo), f"fuse {pairs.dataset} with {row.method}"):
         if reason:
             del row.fused[job.pair.stem]
             row.not_fused[job.pair.stem] = settings.named(reason)
+
+
+def state_of(job: FuseJob) -> Literal["as fused", "changed", "other"]:
+    """Whether the fused image that is there was made from this pair, by what its text says, and has its own pixels.
+
+    "changed" are other pixels than those its text tells, or an image of a version that told none; "other" is none, or
+    one of other sources or other code.
+    """
+    text = png_text(job.path)
+    if text.get("evalkit") != job.made_from:
+        return "other"
+    try:
+        own = text.get(PIXELS) == pixel_digest(read_image(job.path))
+    except ImageError:
+        own = False
+    return "as fused" if own else "changed"
 
 
 def measure_unit(jobs: Sequence[MeasureJob], names: Names) -> list[dict[str, Scores]]:
@@ -104,7 +119,9 @@ def measure_rows(
             if pair.stem in row.fused and pair.stem not in measured[row.method]
         }
         if todo:
-            jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo))
+            files_of = (pair.infrared, pair.visible, *todo.values())
+            expected = Expected({path: hashes[path] for path in files_of}, settings.engine.remote)
+            jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo, expected))
     engine = settings.engine
     units = units_of(jobs, engine.slots())
     count = sum(len(unit) for unit in units)
@@ -113,7 +130,8 @@ def measure_rows(
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():
             value.holes = {metric: settings.named(reason) for metric, reason in value.holes.items()}
-            files[method].append(job.stem, keys[method][job.stem], value)
+            if not value.passing:
+                files[method].append(job.stem, keys[method][job.stem], value)
             measured[method][job.stem] = value
     for method, file in files.items():
         if keys[method]:

@@ -235,7 +235,6 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
             method_cards()[method],
             settings.checkpoints,
             device="cpu" if settings.engine.remote else settings.device,
-            workers=settings.workers,
             recolour=settings.recolour,
             elsewhere=settings.device,
         )

@@ -120,7 +120,7 @@ def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings
     """A network with weights of evalkit's own, ready to run."""
     device = "cpu" if settings.engine.remote else choose_device(settings.device)
     hashes = {weights.name: file_hash(weights)}
-    return NetworkFuser(name, method, hashes, [weights], device, settings.workers, settings.recolour, settings.device)
+    return NetworkFuser(name, method, hashes, [weights], device, settings.recolour, settings.device)
 
 
 def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, Path, Path]) -> TrainingResult:

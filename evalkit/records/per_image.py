@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from evalkit.files.read import parse_json, read_file
 from evalkit.metrics.evaluate import REVISION
 from evalkit.metrics.saliency import MEASURES
 
-ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics
+DIGEST = "digest"  # the last column: of a row's cells; files of earlier versions lack it
+ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics, but for the digest
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")  # as evalkit writes it; float() takes more, such as 1_0.5
 
 
 @dataclass(frozen=True)
@@ -69,13 +73,17 @@ def parse_per_image(data: bytes, path: str) -> PerImage:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}") from None
     header = lines[0] if lines else []
-    if tuple(header[:2]) != ENDS[0] or tuple(header[-1:]) != ENDS[1] or len(set(header)) != len(header):
+    digests = header[-1:] == [DIGEST]
+    columns = header[:-1] if digests else header
+    if tuple(columns[:2]) != ENDS[0] or tuple(columns[-1:]) != ENDS[1] or len(set(header)) != len(header):
         raise DataError(f"{path} is no score file: its header is {','.join(header)!r}, expected image,key,...,holes.")
-    metrics = tuple(header[2:-1])
+    metrics = tuple(columns[2:-1])
     rows: dict[str, ImageRow] = {}
     for number, line in enumerate(lines[1:], 2):
         try:
-            row = _row(metrics, line)
+            if digests and (len(line) != len(header) or line[-1] != row_digest(header, line[:-1])):
+                raise ValueError("it is not as it was measured: its digest is not that of its cells")
+            row = _row(metrics, line[: len(columns)] if digests else line)
         except (ValueError, DataError) as error:
             raise DataError(f"{path}, line {number}: {error}.") from None
         image = from_cell(line[0])
@@ -85,10 +93,18 @@ def parse_per_image(data: bytes, path: str) -> PerImage:
     return PerImage(metrics, rows)
 
 
+def row_digest(header: Sequence[str], cells: Sequence[str]) -> str:
+    """What a row's last cell says of the others, as they are written, in 16 hexadecimal digits."""
+    return hashlib.sha256(json.dumps([list(header), list(cells)]).encode()).hexdigest()[:16]
+
+
 def _row(metrics: tuple[str, ...], line: list[str]) -> ImageRow:
     if len(line) != len(metrics) + 3:
         raise ValueError(f"{len(line)} cells, expected {len(metrics) + 3}")
-    values = {m: float(text) if text else None for m, text in zip(metrics, line[2:-1], strict=True)}
+    cells = dict(zip(metrics, line[2:-1], strict=True))
+    values = {m: float(text) if text else None for m, text in cells.items()}
+    if written := [text for text in cells.values() if text and not NUMBER.fullmatch(text)]:
+        raise ValueError(f"{written[0]!r} is not a number; a missing value is an empty cell with its reason")
     if odd := [m for m, value in values.items() if value is not None and not math.isfinite(value)]:
         raise ValueError(f"{odd[0]} is not a number; a hole is an empty cell with its reason in the last column")
     holes = parse_json(line[-1], "the last column") if line[-1] else {}

@@ -1,7 +1,8 @@
 """Per-image scores on disk: written image by image while a run goes on, so that a killed run loses nothing.
 
 `<method>.csv` is the finished file, sorted; `<method>.csv.partial` is its journal until then. A row counts only when
-its line is complete and its key (a hash of the images and of the metrics) is the one expected now.
+its line is complete, its key (a hash of the images and of the metrics) is the one expected now, and its digest is that
+of its cells: what does not fit is measured again, and said.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -19,6 +21,7 @@ from evalkit.files.names import from_cell, to_cell
 from evalkit.files.read import parse_json
 from evalkit.files.write import write_text
 from evalkit.metrics.evaluate import Scores
+from evalkit.records.per_image import DIGEST, row_digest
 
 
 class ScoreFile:
@@ -32,15 +35,34 @@ class ScoreFile:
     def __init__(self, path: Path, metrics: Iterable[str]) -> None:
         self.path = path
         self.journal = path.with_name(path.name + ".partial")
-        self.header = ["image", "key", *metrics, "holes"]
+        self.metrics = list(metrics)
+        self.header = ["image", "key", *self.metrics, "holes", DIGEST]
+        self._begun = False
 
     def read(self, keys: Mapping[str, str]) -> dict[str, Scores]:
-        """The rows, of file and journal, whose key is the one in `keys` (image -> key)."""
+        """The rows, of file and journal, whose key is the one in `keys` (image -> key) and whose digest fits.
+
+        A row that was changed, is there twice, or has no digest is left out; a warning says how many there are.
+        """
         rows: dict[str, Scores] = {}
+        odd: set[str] = set()
         for file in (self.path, self.journal):
-            for image, key, scores in self._rows(file):
-                if keys.get(image) == key:
+            seen: set[str] = set()
+            for image, key, scores in self._rows(file, odd):
+                if keys.get(image) != key:
+                    continue
+                if image in seen:
+                    odd.add(image)
+                    rows.pop(image, None)
+                else:
                     rows[image] = scores
+                seen.add(image)
+        again = [image for image in keys if image in odd and image not in rows]
+        if again:
+            logging.getLogger("evalkit").warning(
+                f"{self.path}: {len(again)} rows are not as they were measured, or are there twice "
+                f"({', '.join(again[:5])}{', ...' if len(again) > 5 else ''}): they are measured again."
+            )
         return rows
 
     def append(self, image: str, key: str, scores: Scores) -> None:
@@ -48,6 +70,8 @@ class ScoreFile:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             line = self._line(image, key, scores)
+            if not self._begun:
+                self._begin()
             with open(self.journal, "ab") as file:
                 if file.tell() == 0:
                     file.write(_csv_line(self.header).encode())
@@ -60,8 +84,12 @@ class ScoreFile:
             ) from None
 
     def finish(self, rows: Mapping[str, Scores], keys: Mapping[str, str]) -> None:
-        """Write the finished file, in the order of `keys`, and drop the journal. Raises OutputError."""
-        lines = [_csv_line(self.header), *(self._line(image, keys[image], rows[image]) for image in keys)]
+        """Write the finished file, in the order of `keys`, and drop the journal; raises OutputError.
+
+        What has no row, or one that trouble left (`Scores.passing`), is not written: the next run tries it again.
+        """
+        stored = [image for image in keys if image in rows and not rows[image].passing]
+        lines = [_csv_line(self.header), *(self._line(image, keys[image], rows[image]) for image in stored)]
         text = "".join(lines)
         if not self.path.is_file() or self.path.read_bytes() != text.encode():
             write_text(self.path, text)
@@ -72,17 +100,29 @@ class ScoreFile:
         self.path.unlink(missing_ok=True)
         self.journal.unlink(missing_ok=True)
 
+    def _begin(self) -> None:
+        """A journal of other columns, which no run reads any more, makes room for this run's."""
+        head = _csv_line(self.header).encode()
+        if self.journal.is_file():
+            with open(self.journal, "rb") as file:
+                other = file.read(len(head)) != head
+            if other:
+                self.journal.unlink()
+        self._begun = True
+
     def _ends_with_newline(self) -> bool:
         with open(self.journal, "rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
 
     def _line(self, image: str, key: str, scores: Scores) -> str:
-        values = ["" if math.isnan(scores[m]) else repr(float(scores[m])) for m in self.header[2:-1]]
+        values = ["" if math.isnan(scores[m]) else repr(float(scores[m])) for m in self.metrics]
         holes = json.dumps(scores.holes, ensure_ascii=False, sort_keys=True) if scores.holes else ""
-        return _csv_line([to_cell(image), key, *values, holes])
+        cells = [to_cell(image), key, *values, holes]
+        return _csv_line([*cells, row_digest(self.header, cells)])
 
-    def _rows(self, file: Path) -> Iterable[tuple[str, str, Scores]]:
+    def _rows(self, file: Path, odd: set[str]) -> Iterable[tuple[str, str, Scores]]:
+        """Image, key and scores; the images whose line does not fit are added to `odd`."""
         try:
             text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
         except OSError:
@@ -90,23 +130,27 @@ class ScoreFile:
         # without what follows the last line end: a killed run, or a disk that lost power, leaves half a line or zeros
         lines = csv.reader(io.StringIO(text[: text.rfind("\n") + 1].replace("\0", "\ufffd"), newline=""))
         try:
-            if next(lines, None) != self.header:
+            header = next(lines, None)
+            if header != self.header:
+                if header == self.header[:-1]:  # of a version that gave rows no digest
+                    odd.update(from_cell(line[0]) for line in lines if line)
                 return
             for line in lines:
                 row = self._parse(line)
                 if row is not None:
                     yield row
+                elif line:
+                    odd.add(from_cell(line[0]))
         except csv.Error:  # a cell without an end: what stands before it counts
             return
 
     def _parse(self, line: list[str]) -> tuple[str, str, Scores] | None:
-        """A row, or None for a line that a killed run left damaged."""
-        if len(line) != len(self.header):
+        """A row, or None for a line that a killed run left damaged or somebody changed."""
+        if len(line) != len(self.header) or line[-1] != row_digest(self.header, line[:-1]):
             return None
-        metrics = self.header[2:-1]
         try:
-            values = {m: float(v) if v else math.nan for m, v in zip(metrics, line[2:-1], strict=True)}
-            holes = parse_json(line[-1], "holes") if line[-1] else {}
+            values = {m: float(v) if v else math.nan for m, v in zip(self.metrics, line[2:-2], strict=True)}
+            holes = parse_json(line[-2], "holes") if line[-2] else {}
         except (ValueError, DataError):
             return None
         if not isinstance(holes, dict) or set(holes) != {m for m, v in values.items() if math.isnan(v)}:

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import Card
-from evalkit.data.images import read_image
-from evalkit.data.labels import read_salient
+from evalkit.data.expected import NOT_HASHED, Expected
+from evalkit.data.labels import decode_salient
 from evalkit.data.pairs import PairSet
 from evalkit.engine.base import chunks
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.maps import CURVES, MapScores
 from evalkit.methods.outputs import find_outputs
@@ -121,6 +121,13 @@ class MapJob:
 
     found: Path
     mask: Path
+    expected: Expected = NOT_HASHED
+
+    def read(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Map and mask, as they were hashed. Raises ImageError, UnreadableError."""
+        return self.expected.image(self.found), self.expected.read(
+            self.mask, lambda data: decode_salient(data, self.mask)
+        )
 
 
 def measure_unit(jobs: Sequence[MapJob]) -> list[Scores]:
@@ -130,10 +137,13 @@ def measure_unit(jobs: Sequence[MapJob]) -> list[Scores]:
 
 def _measure(job: MapJob) -> Scores:
     try:
-        values = saliency(read_image(job.found), read_salient(job.mask))
+        values = saliency(*job.read())
     except EvalkitError as error:
-        reason = str(error)
-        return Scores(dict.fromkeys(MEASURES, math.nan), dict.fromkeys(MEASURES, reason))
+        if job.expected.far and isinstance(error, OtherBytesError):
+            raise
+        missing = Scores(dict.fromkeys(MEASURES, math.nan), dict.fromkeys(MEASURES, str(error)))
+        missing.passing = isinstance(error, UnreadableError)
+        return missing
     scores = Scores({column: values[measure] for column, measure in MEASURES.items()})
     scores.holes = {column: "of a single pixel" for column, value in scores.items() if math.isnan(value)}
     return scores
@@ -143,19 +153,24 @@ def curves_unit(jobs: Sequence[MapJob]) -> list[NDArray[np.float64]]:
     """Precision, recall, F and E of every map, (4, 256)."""
     found = []
     for job in jobs:
-        curves = saliency_curves(read_image(job.found), read_salient(job.mask))
+        curves = saliency_curves(*job.read())
         found.append(np.stack([getattr(curves, name) for name in CURVES]))
     return found
 
 
-def jobs_of(row: Row, pairs: PairSet) -> dict[str, MapJob]:
+def jobs_of(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> dict[str, MapJob]:
     """Stem -> the map and its mask, of the pairs that have a map."""
-    return {p.stem: MapJob(row.fused[p.stem], p.labels["salient"]) for p in pairs.pairs if p.stem in row.fused}
+    jobs = {}
+    for pair in pairs.pairs:
+        if pair.stem in row.fused:
+            files = row.fused[pair.stem], pair.labels["salient"]
+            jobs[pair.stem] = MapJob(*files, Expected({path: hashes[path] for path in files}, settings.engine.remote))
+    return jobs
 
 
 def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> dict[str, Scores]:
     """Stem -> scores: what earlier runs measured of the same maps and masks, and the rest measured now."""
-    jobs = jobs_of(row, pairs)
+    jobs = jobs_of(row, pairs, hashes, settings)
     keys = {
         pair.stem: score_key(hashes[pair.labels["salient"]], hashes[row.fused[pair.stem]])
         for pair in pairs.pairs
@@ -170,16 +185,17 @@ def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -
     progress = settings.progress(done, len(todo), f"measure {pairs.dataset}, {row.method}")
     for stem, scores in zip(todo, progress, strict=True):
         scores.holes = {column: settings.named(reason) for column, reason in scores.holes.items()}
-        file.append(stem, keys[stem], scores)
+        if not scores.passing:
+            file.append(stem, keys[stem], scores)
         measured[stem] = scores
     if keys:
         file.finish(measured, keys)
     return measured
 
 
-def measure_curves(row: Row, pairs: PairSet, settings: Settings) -> MapScores:
+def measure_curves(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> MapScores:
     """The curves averaged over the maps, in the order of the pairs; raises ImageError for a map without measures."""
-    jobs = jobs_of(row, pairs)
+    jobs = jobs_of(row, pairs, hashes, settings)
     done = _each(settings.engine.map(curves_unit, chunks(list(jobs.values()), MAPS)))
     progress = settings.progress(done, len(jobs), f"curves of {pairs.dataset}, {row.method}")
     mean = SaliencyCurves(*(sum(progress, np.zeros((len(CURVES), 256))) / len(jobs)))

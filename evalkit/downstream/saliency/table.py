@@ -19,7 +19,7 @@ from evalkit.leaderboards.maps import MapScores, curves_csv
 from evalkit.methods.fuse import NetworkFuser
 from evalkit.metrics.saliency import MEASURES
 from evalkit.protocols.fusion import cell
-from evalkit.protocols.measure import fuse_row, hash_files
+from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, FoundSet, Row, use_of
 from evalkit.protocols.schema import DatasetUse, Protocol
 from evalkit.protocols.summary import now, summarise
@@ -69,7 +69,7 @@ class Saliency(Task):
         for dataset, use in job.uses.items():
             curves: dict[str, MapScores] = {}
             missing: dict[str, str] = {}
-            for row, pairs, record in run_dataset(job, dataset, use):
+            for row, pairs, hashes, record in run_dataset(job, dataset, use):
                 save(record, settings.out / "records" / f"{dataset}__{file_name(row.method)}.json")
                 table.pairs[dataset] = record.dataset["pairs"]
                 for column in columns_of(job):
@@ -80,7 +80,7 @@ class Saliency(Task):
                     if record.holes:
                         missing[row.method] = next(iter(record.holes.values()))
                     else:
-                        curves[row.method] = measure_curves(row, pairs, settings)
+                        curves[row.method] = measure_curves(row, pairs, hashes, settings)
             if job.protocol.draws == "pr_curve":
                 write_curves(dataset, curves, missing, settings.out)
             if curves:
@@ -98,8 +98,8 @@ def columns_of(job: Job) -> list[str]:
     return [name for name in job.protocol.metrics if name in MEASURES]
 
 
-def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, PairSet, Record]]:
-    """Every row on one data set, with its record."""
+def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, PairSet, Hashes, Record]]:
+    """Every row on one data set, with the hashes of its files and its record."""
     started, settings, card = now(), job.settings, load_card(dataset)
     use = use_of(use, card)
     root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
@@ -113,7 +113,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         pairs = PairSet(card.name, use.split, root, "", ())
         for method in job.methods:
             row = Row(method, hole=settings.named(f"the data set cannot be used: {error}"))
-            yield row, pairs, summarise(job.protocol, pairs, use, row, names, {}, {}, started)
+            yield row, pairs, {}, summarise(job.protocol, pairs, use, row, names, {}, {}, started)
         return
     if job.sample:
         use = use.model_copy(update={"pairs": len(pairs.pairs)})
@@ -136,7 +136,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         )
         if measured:
             record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, method)).hash()
-        yield row, pairs, record
+        yield row, pairs, row_hashes, record
 
 
 def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
