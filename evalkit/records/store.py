@@ -57,11 +57,10 @@ class ScoreFile:
                 else:
                     rows[image] = scores
                 seen.add(image)
-        again = [image for image in keys if image in odd and image not in rows]
-        if again:
+        if again := [image for image in keys if image in odd]:
             logging.getLogger("evalkit").warning(
-                f"{self.path}: {len(again)} rows are not as they were measured, or are there twice "
-                f"({', '.join(again[:5])}{', ...' if len(again) > 5 else ''}): they are measured again."
+                f"{self.path}: {len(again)} rows are damaged, not as they were measured, or there twice "
+                f"({', '.join(again[:5])}{', ...' if len(again) > 5 else ''}): they are measured again, unless a good one is there."
             )
         return rows
 
