@@ -15,9 +15,9 @@ from conftest import make_outputs, make_tno, textured
 
 from evalkit.cli import main
 from evalkit.data import images
-from evalkit.data.hashes import Expected
+from evalkit.data.expected import Expected
+from evalkit.data.hashes import file_hash
 from evalkit.data.images import png_text, read_image, write_png
-from evalkit.data.pairs import file_hash
 from evalkit.errors import DataError, ImageError, OtherBytesError, OutputError, UnreadableError
 from evalkit.files.lock import LOCK, locked
 from evalkit.files.write import PART, remove_parts
@@ -30,7 +30,7 @@ METHODS = ["--methods", "CDDFuse,average", "--workers", "1"]
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr("evalkit.data.hashes.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("evalkit.data.expected.time.sleep", lambda seconds: None)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.images import decode, image_bytes
 from evalkit.data.hashes import file_hash
+from evalkit.data.images import decode, image_bytes
 from evalkit.errors import OtherBytesError, UnreadableError
 
 Result = TypeVar("Result")

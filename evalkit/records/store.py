@@ -60,7 +60,8 @@ class ScoreFile:
         if again := [image for image in keys if image in odd]:
             logging.getLogger("evalkit").warning(
                 f"{self.path}: {len(again)} rows are damaged, not as they were measured, or there twice "
-                f"({', '.join(again[:5])}{', ...' if len(again) > 5 else ''}): they are measured again, unless a good one is there."
+                f"({', '.join(again[:5])}{', ...' if len(again) > 5 else ''}): they are measured again, "
+                "unless a good one is there."
             )
         return rows
 
