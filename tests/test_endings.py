@@ -314,3 +314,12 @@ def test_ctrl_c_in_a_training(tmp_path: Path) -> None:
     assert "Traceback" not in told
     assert "Exception" not in told
     assert "kept in run; the same command goes on from there" in told
+
+
+def test_more_devices_than_there_are() -> None:
+    pytest.importorskip("lightning_fabric")
+    from evalkit.errors import EvalkitError
+    from evalkit.training.loop import _fabric
+
+    with pytest.raises(EvalkitError, match="--devices 9999: there are"):
+        _fabric("cpu", 9999, "32-true")

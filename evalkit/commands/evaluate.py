@@ -20,6 +20,7 @@ from evalkit.commands.options import (
     names,
     workers_option,
 )
+from evalkit.errors import EvalkitError
 
 DEPTH_HELP = (
     "What 16-bit files hold: 8 (levels 0..255), 16 (parts of 65535) or stretch (smallest to 0, largest to 255). "
@@ -63,7 +64,7 @@ def evaluate(
     What has no value, pairs of sources without a fused image among it, is named: then there is no mean, and the exit
     code is 3.
     """
-    from evalkit.metrics.evaluate import evaluate_folder
+    from evalkit.metrics.evaluate import ANY_NAME, evaluate_folder
     from evalkit.metrics.folders import image_scores, scores_csv, scores_dict
     from evalkit.metrics.registry import definitions, full_names_of
 
@@ -72,6 +73,8 @@ def evaluate(
         convention, metrics = "textbook", full_names_of(metrics)
     columns = definitions(metrics, convention)
     if fused.is_file():
+        if (name, infrared_name, visible_name) != (ANY_NAME,) * 3:
+            raise EvalkitError("--name, --infrared-name and --visible-name are for folders, not for one image.")
         frame = image_scores(fused, infrared, visible, metrics, convention, depth)
     else:
         patterns = name, infrared_name, visible_name

@@ -62,11 +62,13 @@ def train(
     if show:
         click.echo(_as_yaml(recipe.model_dump(exclude_defaults=True)))
         return
+    from evalkit.methods.fuse import choose_device
     from evalkit.training.loop import train as run
     from evalkit.training.trained import on_samples, training_scenes
 
     stem = "-".join(filter(None, [recipe.method, variant.replace("/", ""), recipe.name, "sample" if sample else ""]))
     out = Path("runs") / "train" / stem.replace(" ", "-") if out is None else out
+    choose_device(device)  # refused before anything is drawn
     with kept(f"The last complete epoch is kept in {out}; the same command goes on from there."):
         if sample:
             recipe, root = on_samples(recipe), training_scenes(out / "data", progress)

@@ -231,6 +231,8 @@ def image_files(folder: str | os.PathLike[str], allow_empty: bool = False) -> di
     """
     folder = Path(folder)
     if not folder.is_dir():
+        if folder.exists():
+            raise DataError(f"{folder} is a file, not a folder. Name a folder of images, or one image of each kind.")
         raise DataError(f"the folder {folder} does not exist. Name a folder of {', '.join(SUFFIXES)} images.")
     files = list_folder(folder, Folder(folder=".")).files
     if not files and not allow_empty:

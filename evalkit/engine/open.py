@@ -40,6 +40,7 @@ def open_engine(
         raise EvalkitError("name --address or --cluster, not both.")
     try:
         from distributed import Client, LocalCluster  # an extra: who does not name this engine does not need it
+        from distributed.comm.addressing import get_address_host_port
 
         from evalkit.engine import dask
     except ImportError:
@@ -54,6 +55,8 @@ def open_engine(
         started = LocalCluster(n_workers=slots, threads_per_worker=1, dashboard_address=":0")
     try:
         try:
+            if address and not address.startswith("inproc:"):
+                get_address_host_port(address)  # a client of what is not an address would never end
             client = Client(address or started, timeout=dask.CONNECT, set_as_default=False)
         except (OSError, ValueError) as error:
             raise EvalkitError(f"no dask scheduler answers at {address}: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -290,8 +291,12 @@ def choose_device(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise EvalkitError(f"--device {device}: PyTorch sees no GPU here. Use --device cpu.")
+    if not re.fullmatch("cpu|cuda(:[0-9]{1,4})?", device):
+        raise EvalkitError(f"--device {device}: expected auto, cpu, cuda or cuda:N.")
+    there = torch.cuda.device_count() if device != "cpu" else 0
+    if device != "cpu" and int(device.partition(":")[2] or 0) >= there:
+        sees = f"{there} GPUs here, counted from 0" if there else "no GPU here"
+        raise EvalkitError(f"--device {device}: PyTorch sees {sees}. Use --device {'cuda' if there else 'cpu'}.")
     return device
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -467,6 +468,9 @@ def _fabric(device: str, devices: int, precision: str) -> Fabric:
     kind, _, number = device.partition(":")
     if devices > 1 and number:
         raise EvalkitError(f"--device {device} names one GPU, --devices {devices} asks for more: leave the number out.")
+    most = torch.cuda.device_count() if kind == "cuda" else max(2, os.cpu_count() or 1)
+    if devices > most:
+        raise EvalkitError(f"--devices {devices}: there are {most} here for --device {device}.")
     which: Any = [int(number)] if number else devices
     # a stage that leaves parts out leaves their gradients out
     strategy: Any = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"

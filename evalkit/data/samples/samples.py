@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.data.card import load_card
-from evalkit.data.images import write_png
+from evalkit.data.images import max_pixels, write_png
 from evalkit.data.pairs import find_pairs
 from evalkit.data.samples.canvas import BIKE, CAR, PERSON, Canvas
 from evalkit.data.samples.layout import CONDITIONS, SCALE, draw, place_camera
@@ -58,7 +58,7 @@ def make_scene(index: int, seed: int = 0, width: int = 640, height: int = 480) -
         width, height: of the images in pixels, 64 or more each.
 
     Raises:
-        EvalkitError: a negative index or seed, or a side of less than 64 pixels.
+        EvalkitError: a negative index or seed, or a side of less than 64 pixels, or too many pixels.
     """
     if index < 0 or seed < 0:
         raise EvalkitError(f"index {index} and seed {seed} of a sample scene must be 0 or more.")
@@ -66,6 +66,8 @@ def make_scene(index: int, seed: int = 0, width: int = 640, height: int = 480) -
         raise EvalkitError(
             f"a sample scene of {width}x{height} pixels is too small; use {MIN_SIDE} or more for each side."
         )
+    if width * height > (limit := max_pixels()):
+        raise EvalkitError(f"a sample scene of {width}x{height} pixels is too large: images have {limit} at most.")
     # the layout has its own generator, so that the same street appears at every size
     layout, grain = np.random.default_rng([seed, index]).spawn(2)
     condition = CONDITIONS[index % len(CONDITIONS)]
