@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from evalkit.errors import DataError
-from evalkit.leaderboards.audit import read_own_table
+from evalkit.leaderboards.audit import audit_rows, claims, read_own_table
+from evalkit.protocols.schema import protocol, rows_of
+from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.read import metric_name, printed_number, read_table
 
 CASES = Path(__file__).parents[1] / ".." / "shared" / "cases" / "audit"
@@ -77,3 +83,161 @@ def test_every_case_is_read_whole() -> None:
     for path in sorted(CASES.iterdir()):
         read = read_own_table(path)
         assert (len(read.rows), read.notes) == (COUNTS[path.stem], []), path.name
+
+
+# ---- tables of the papers, in other forms (as wide CSV, TSV, `;`, Markdown and LaTeX)
+
+TABLES = Path(__file__).parent / "tables"
+TYPED = sorted(path.name for path in TABLES.iterdir() if "as-printed" not in path.name)
+
+
+def content(rows: list[PublishedRow]) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Printed cells and marks by place; the empty ones are in a wide table whether the paper has them or not."""
+    return {
+        (row.dataset, row.variant, row.method, row.class_, row.metric): (row.printed, row.mark)
+        for row in rows
+        if row.printed
+    }
+
+
+def test_thirty_tables_are_there() -> None:
+    assert len(TYPED) == 30
+    assert len({name.partition("-")[0] for name in TYPED}) == 5
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_a_papers_table_in_another_form_is_the_same_table(name: str) -> None:
+    read = read_own_table(TABLES / name)
+    assert content(read.rows) == content(rows_of(protocol(name.partition(".")[0])))
+    assert read.notes == []
+
+
+def test_a_slip_of_the_row_is_recognised() -> None:
+    read = read_own_table(TABLES / "psfusion-table2-as-printed.tsv")
+    (found,) = [f for f in audit_rows(read.rows) if f.check == "mean"]
+    assert found.recomputed == "a slip of the row"
+    assert "Background IoU .. Color cone IoU" in found.explanation
+    for method in ("FEANet", "EGFNet", "LASNet", "CMX-B2"):
+        assert method in found.explanation.partition("follow")[0]
+    assert "CMX-B4" in found.explanation.partition("follow")[2]
+
+
+# ---- any table -> each form -> the same table
+
+METRICS = ["EN", "SD", "SF", "VIF", "Qabf", "SSIM", "PSNR"]
+WORD = st.text("abcdefgXYZ019", min_size=1, max_size=8).map(lambda text: "m" + text)
+NUMBER = st.tuples(st.integers(0, 9999), st.integers(1, 4)).map(lambda pair: f"{pair[0] / 100:.{pair[1]}f}")
+TABLE = st.tuples(
+    st.lists(st.sampled_from(["TNO", "MSRS", "M3FD"]), min_size=1, max_size=3, unique=True),
+    st.lists(WORD, min_size=1, max_size=4, unique=True),
+    st.lists(st.sampled_from(METRICS), min_size=1, max_size=5, unique=True),
+).flatmap(
+    lambda axes: st.tuples(
+        st.just(axes),
+        st.lists(
+            st.tuples(NUMBER, st.sampled_from(["", "best", "second"])),
+            min_size=len(axes[0]) * len(axes[1]) * len(axes[2]), max_size=len(axes[0]) * len(axes[1]) * len(axes[2]),
+        ),
+    )
+)  # fmt: skip
+
+
+def written(axes: tuple[list[str], list[str], list[str]], cells: list[tuple[str, str]], form: str) -> str:
+    datasets, methods, metrics = axes
+    values = iter(cells)
+    bold, under = (r"\textbf{%s}", r"\underline{%s}") if form == "latex" else ("**%s**", "<u>%s</u>")
+    if form == "long":
+        lines = ["dataset,method,metric,printed,mark"]
+        lines += [f"{d},{m},{c},{v},{k}" for d in datasets for m in methods for c in metrics for v, k in [next(values)]]
+        return "\n".join(lines)
+    grid = [["Dataset", "Method", *metrics]]
+    for dataset in datasets:
+        for method in methods:
+            line = [dataset, method]
+            for _ in metrics:
+                value, mark = next(values)
+                value = value.replace(".", ",") if form == ";" else value
+                line.append({"best": bold, "second": under, "": "%s"}[mark] % value)
+            grid.append(line)
+    if form == "markdown":
+        return "\n".join("| " + " | ".join(line) + " |" for line in [grid[0], ["---"] * len(grid[0]), *grid[1:]])
+    if form == "latex":
+        body = "\n".join(" & ".join(line) + r" \\" for line in grid)
+        return f"\\begin{{tabular}}{{l{'c' * len(grid[0])}}}\n{body}\n\\end{{tabular}}"
+    return "\n".join(form.join(line) for line in grid)
+
+
+@settings(max_examples=60, deadline=None)
+@given(table=TABLE, form=st.sampled_from(["long", ",", "\t", ";", "markdown", "latex"]))
+def test_a_table_through_any_form_is_the_same_table(table, form: str) -> None:
+    (datasets, methods, metrics), cells = table
+    places = [(d, "", m, "", c) for d in datasets for m in methods for c in metrics]
+    read = read_table(written((datasets, methods, metrics), cells, form), "mine")
+    assert content(read.rows) == dict(zip(places, cells, strict=True))
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text("|&\\{}$,;\t\n-*<b>1.5eEN tabular%ABmultirow↑±", max_size=200))
+def test_no_text_breaks_the_reader(text: str) -> None:
+    for whole in (text, f"\\begin{{tabular}}{{ll}}{text}\\end{{tabular}}"):
+        with suppress(DataError):
+            read_table(whole, "mine")
+
+
+# ---- consistent tables hold nothing that is certain
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_a_consistent_table_has_nothing_certain(seed: int) -> None:
+    random = Random(seed)
+    methods = [f"M{i}" for i in range(random.randint(2, 9))]
+    decimals = random.randint(1, 4)
+    head, lines = ["Method"], [[method] for method in methods]
+    if seed % 2:
+        unit = random.choice([1, 100])
+        names = ["Car", "Person", "Bike", "Curve"][: random.randint(2, 4)]
+        head += [*names, "mIoU"]
+        for line in lines:
+            classes = [unit * random.uniform(0.2, 0.95) for _ in names]
+            line += [f"{value:.{decimals + 1}f}" for value in [*classes, sum(classes) / len(classes)]]
+    else:
+        spans = {"EN": (5.5, 7.6), "SD": (20, 60), "VIF": (0.3, 1.1), "Qabf": (0.2, 0.7), "SSIM": (0.3, 0.98)}
+        chosen = random.sample(list(spans), random.randint(1, 5))
+        head += chosen
+        for metric in chosen:
+            values = [random.uniform(*spans[metric]) for _ in lines]
+            ranked = sorted(values, reverse=True)
+            for line, value in zip(lines, values, strict=True):
+                mark = "**{}**" if value == ranked[0] else "<u>{}</u>" if value == ranked[1] else "{}"
+                line.append(mark.format(f"{value:.{decimals}f}"))
+    read = read_table("\n".join("\t".join(line) for line in [head, *lines]), "mine.tsv")
+    assert [f for f in audit_rows(read.rows) if f.sure == "certain"] == []
+
+
+# ---- slips that people make
+
+
+def findings(text: str) -> set[tuple[str, str, str]]:
+    return {(f.check, f.sure, f.where) for f in audit_rows(read_table(text, "mine.csv").rows) if f.check != "digits"}
+
+
+def test_a_fraction_among_percents_is_a_slip_of_the_unit_and_no_fourth_class() -> None:
+    text = "Method,car,person,bike,mIoU\nA,88.1,70.2,64.0,74.1\nB,87.9,69.5,63.1,75.5\nC,0.885,71.5,66.1,75.4\n"
+    assert findings(text) == {("units", "certain", "C, car IoU"), ("mean", "certain", "B, mean IoU")}
+
+
+def test_a_decimal_point_and_values_out_of_range() -> None:
+    text = "Method,en,VIF,SSIM↑\nA,6.9,6.02,0.81\nB,6.8,0.58,0.79\nC,6.6,0.56,0.80\nD,34.5,0.51,3.4\nE,6.7,0.77,0.93\n"
+    assert findings(text) == {
+        ("range", "certain", "D, EN"), ("range", "certain", "D, SSIM"), ("magnitude", "likely", "A, VIF")
+    }  # fmt: skip
+
+
+def test_overall_is_tested_over_all_data_sets() -> None:
+    text = "Dataset,Method,EN\nx,A,7.5\nx,B,6.0\ny,A,6.9\ny,B,7.0\n"
+    rows = read_table(text, "mine.csv").rows
+    claim = {"text": "highest overall", "kind": "best", "metric": "EN", "over": "all"}
+    assert list(claims.check(rows, [{**claim, "method": "A"}])) == []
+    (found,) = claims.check(rows, [{**claim, "method": "B"}])
+    assert found.sure == "possible"
+    assert "by the mean rank" in found.explanation

@@ -3,6 +3,8 @@
 A protocol lists them under `claims:`, each a mapping with `text` (what the paper says), `kind`, and by kind:
 
 best, second    method; metric, class, blocks: in every such column the method is best (second best) of the methods.
+                With `over: all` (an "overall" of the text): best over all blocks together, which is false where
+                neither the mean nor the mean rank over the blocks has it best.
 greater         of, than: methods (names, a list, or others); metric, class, blocks: every cell of the one is greater.
                 Without methods: column `metric` is greater than column `than` in every row.
 decreasing, increasing   methods, in order; metric.
@@ -62,6 +64,9 @@ def check(rows: list[PublishedRow], claims: list[Mapping[str, Any]], own: str = 
 def _best(claim: Statement, allowed: int = 0) -> Iterator[Finding]:
     method = claim.get("method")
     claim.methods("method")
+    if claim.fields.get("over") == "all":
+        yield from _best_overall(claim, method)
+        return
     word = "second" if allowed else "best"
     for block, lines in grid(claim.picked()).items():
         for column, cells in columns(lines).items():
@@ -85,6 +90,32 @@ def _best(claim: Statement, allowed: int = 0) -> Iterator[Finding]:
                 yield claim.finding(
                     "possible", block, method, column, cells[method].printed, cells[equal[0]].printed, why
                 )
+
+
+def _best_overall(claim: Statement, method: str) -> Iterator[Finding]:
+    blocks = grid(claim.picked())
+    for column in dict.fromkeys(column for lines in blocks.values() for cells in lines.values() for column in cells):
+        tables = [{m: cells[column] for m, cells in lines.items() if column in cells} for lines in blocks.values()]
+        shared = [m for m in tables[0] if m not in SOURCES and all(m in cells for cells in tables)]
+        if method not in shared or (way := better_of(tables[0][method].metric)) is None:
+            continue
+        sign = 1 if way == "higher" else -1
+        values = [{m: sign * Fraction(cells[m].printed) for m in shared} for cells in tables]
+        mean = {m: sum((v[m] for v in values), Fraction(0)) / len(values) for m in shared}
+        rank = {m: -Fraction(sum(1 + sum(o > v[m] for o in v.values()) for v in values), len(values)) for m in shared}
+        by_mean, by_rank = ([m for m in shared if score[m] > score[method]] for score in (mean, rank))
+        if not by_mean and not by_rank:
+            continue
+        first = max(shared, key=(mean if by_mean else rank).__getitem__)
+        unsure = [f"by the mean over the {len(tables)} blocks"] * (not by_mean) + ["by the mean rank"] * (not by_rank)
+        why = f"Better in the mean: {names(by_mean) or 'none'}; by mean rank: {names(by_rank) or 'none'}"
+        if unsure:
+            why += f". It holds {' and '.join(unsure)}"
+        yield claim.finding(
+            "possible" if unsure else "certain", "", method, column,
+            f"mean {float(abs(mean[method])):.4g}, mean rank {float(-rank[method]):.3g}",
+            f"{first} mean {float(abs(mean[first])):.4g}, mean rank {float(-rank[first]):.3g}", why,
+        )  # fmt: skip
 
 
 def _second(claim: Statement) -> Iterator[Finding]:

@@ -21,6 +21,8 @@ from evalkit.protocols.table.published import PublishedRow
 
 Meaning = Callable[[PublishedRow], Interval]  # of a printed number
 FAR = 30  # classes and their mean are apart by so much only where one of them is in percent
+NEARLY_ALL = Fraction(9, 10)
+SLIPPED = 3  # rows from which on numbers that fit the row before or after are no chance
 HELD = Fraction(1, 2)  # a rule that this share of a block's rows follows is the table's rule
 
 
@@ -35,11 +37,79 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
             columns = classes.setdefault((row.block, row.metric), [])
             columns += [row.column] if row.column not in columns else []
     tables = grid(rows)
+    done: set[tuple[str, str]] = set()  # block, method of the rows that a slip explains
+    for metric in dict.fromkeys(metric for _, metric in aggregates):
+        for finding, places in _row_slips(rows, metric, aggregates, classes):
+            done |= places
+            yield finding
     for (block, metric), aggregate in aggregates.items():
         parts = classes.get((block, metric), [])
-        lines = {m: cells for m, cells in tables.get(block, {}).items() if aggregate in cells}
+        lines = {
+            m: cells for m, cells in tables.get(block, {}).items() if aggregate in cells and (block, m) not in done
+        }
         if len(parts) >= 2 and lines:
             yield from _block(rows[0].protocol, block, aggregate, parts, lines)
+
+
+def _row_slips(
+    rows: list[PublishedRow],
+    metric: str,
+    aggregates: dict[tuple[str, str], str],
+    classes: dict[tuple[str, str], list[str]],
+) -> Iterator[tuple[Finding, set[tuple[str, str]]]]:
+    """Columns that are a row too low or too high: means that follow with the classes of the next or previous line.
+
+    Lines are in the table's order, whatever network (block) they are of.
+    """
+    tables = grid(rows)
+    order = dict.fromkeys((row.block, row.method) for row in rows if (row.block, metric) in aggregates)
+    layouts: dict[tuple[str, tuple[str, ...]], list[tuple[str, str]]] = {}
+    for block, method in order:
+        aggregate, parts = aggregates[block, metric], classes.get((block, metric), [])
+        cells = tables.get(block, {}).get(method, {})
+        if len(parts) > 1 and aggregate in cells and all(part in cells for part in parts):
+            layouts.setdefault((aggregate, tuple(parts)), []).append((block, method))
+    for (aggregate, columns), places in layouts.items():
+        parts = list(columns)
+        lines = [tables[block][method] for block, method in places]
+        scale = _scale(aggregate, parts, dict(zip(map(str, range(len(lines))), lines, strict=True)))
+        wrong = [i for i, cells in enumerate(lines) if not _follows(cells, aggregate, parts, scale, cut)]
+        best: tuple[list[int], int, list[str]] = ([], 0, [])
+        for step in (1, -1):
+            for size in range(1, len(parts) + 1):
+                for moved in (parts[:size], parts[len(parts) - size :]):
+                    fits = [i for i in wrong if _fits(lines, i, step, moved, aggregate, parts, scale)]
+                    if len(fits) > len(best[0]):
+                        best = fits, step, moved
+        fits, step, moved = best
+        if len(fits) < SLIPPED or len(fits) <= len(wrong) * HELD:
+            continue
+        first, last = min(wrong), max(wrong)
+        where = "below" if step == 1 else "above"
+        names_of = [places[i][1] for i in fits]
+        text = (
+            f"from {places[first][1]} to {places[last][1]} the columns {moved[0]} .. {moved[-1]} are a line too "
+            f"{'high' if step == -1 else 'low'}, or the rest of the line too {'high' if step == 1 else 'low'}: with "
+            f"those of the line {where}, the printed means of {names(names_of, 8)} follow"
+        )
+        rest = [places[i][1] for i in wrong if i not in fits]
+        if rest:
+            text += f"; the numbers of {names(rest)} are lost"
+        explained = {places[i] for i in wrong if i in fits or first <= i <= last}
+        yield Finding(
+            "mean", "certain", rows[0].protocol, "", "", aggregate,
+            f"{len(wrong)} of {len(lines)} rows", "a slip of the row", text,
+        ), explained  # fmt: skip
+
+
+def _fits(
+    lines: list[Cells], i: int, step: int, moved: list[str], aggregate: str, parts: list[str], scale: Fraction
+) -> bool:
+    """Whether a line's mean follows with the `moved` classes of the line `step` below."""
+    if not 0 <= i + step < len(lines):
+        return False
+    taken = [rounded((lines[i + step] if part in moved else lines[i])[part]) for part in parts]
+    return _mean(taken).meets(rounded(lines[i][aggregate]) * scale)
 
 
 def _block(protocol: str, block: str, aggregate: str, parts: list[str], lines: dict[str, Cells]) -> Iterator[Finding]:
@@ -51,6 +121,15 @@ def _block(protocol: str, block: str, aggregate: str, parts: list[str], lines: d
         yield Finding(
             "units", "certain", protocol, block, "", aggregate, example, str(float(Fraction(example) * scale)),
             f"two units in one block: {units} (a factor of 100)",
+        )  # fmt: skip
+    slipped = {m: part for m, cells in full.items() if (part := _unit_slip(cells, aggregate, parts, scale))}
+    for method, part in slipped.items():
+        row = full.pop(method)[part]
+        factor = 100 if Fraction(row.printed) <= 1 else Fraction(1, 100)
+        yield Finding(
+            "units", "certain", protocol, block, method, part, row.printed, str(rounded(row) * factor),
+            "a fraction among percents (or the other way round): with a factor of 100 the printed mean "
+            f"{lines[method][aggregate].printed} follows, without it does not",
         )  # fmt: skip
     wrong = [m for m, cells in full.items() if not _follows(cells, aggregate, parts, scale, cut)]
     hidden = _hidden_class(wrong, full, aggregate, parts, scale)
@@ -88,6 +167,25 @@ def _scale(aggregate: str, parts: list[str], lines: dict[str, Cells]) -> Fractio
     return Fraction(1, 100) if means / classes > FAR else Fraction(1)
 
 
+def _unit_slip(cells: Cells, aggregate: str, parts: list[str], scale: Fraction) -> str:
+    """The one class that is in another unit than the rest of its row, where that is why the mean does not follow."""
+    if _follows(cells, aggregate, parts, scale, cut):
+        return ""
+    for part in parts:
+        others = [Fraction(cells[other].printed) for other in parts if other != part]
+        value = Fraction(cells[part].printed)
+        if 0 < value <= 1 < min(others):
+            factor = Fraction(100)
+        elif max(others) <= 1 < value:
+            factor = Fraction(1, 100)
+        else:
+            continue
+        fixed = [cut(cells[other]) * (factor if other == part else 1) for other in parts]
+        if _mean(fixed).meets(cut(cells[aggregate]) * scale):
+            return part
+    return ""
+
+
 def _mean(intervals: list[Interval]) -> Interval:
     return total(intervals) * Fraction(1, len(intervals))
 
@@ -110,11 +208,14 @@ def _limit(parts: list[str], full: Iterable[Cells]) -> int:
 def _hidden_class(
     wrong: list[str], full: dict[str, Cells], aggregate: str, parts: list[str], scale: Fraction
 ) -> dict[str, Interval] | None:
-    """Method -> value of one class that is not printed, where most rows need one and one explains most of them."""
-    if len(wrong) <= len(full) * HELD or len(wrong) < 2:
+    """Method -> value of one class that is not printed, where all rows but a tenth need one, and it explains most.
+
+    A row that is the mean of its printed classes speaks against a class that is not printed.
+    """
+    if len(wrong) < len(full) * NEARLY_ALL or len(wrong) < 2:
         return None
     limit = _limit(parts, full.values())
-    solved = {method: _solved(cells, aggregate, parts, scale) for method, cells in full.items()}
+    solved = {method: _solved(full[method], aggregate, parts, scale) for method in wrong}
     possible = [method for method, value in solved.items() if value.meets(Interval(Fraction(0), Fraction(limit)))]
     return solved if len(possible) > len(full) * HELD else None
 

@@ -25,11 +25,13 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
             yield from _range(block, column, cells)
             yield from _magnitude(block, column, cells)
             yield from _mixture(block, column, cells)
+            yield from _point(block, column, cells)
     yield from _digits(rows)
 
 
-def bounds(metric: str, highest: Fraction = Fraction(0)) -> Bounds:
-    """Least and greatest possible value, of a fraction in percent where `highest` is above 1.
+def bounds(metric: str, highest: Fraction = Fraction(0), least: Fraction = Fraction(0)) -> Bounds:
+    """Least and greatest possible value, of a fraction in percent where `highest` (of the column's middle) is
+    above 2, and, for metrics that are printed as fractions, `least` too.
 
     A sum over two sources has the sum's range (SSIM: -2 .. 2). (None, None) where the card states none.
     """
@@ -41,16 +43,16 @@ def bounds(metric: str, highest: Fraction = Fraction(0)) -> Bounds:
     pairs = [(Fraction(low), Fraction(high)) for low, high in _PAIR.findall(found.range)]
     if pairs and found.range.startswith(str(_PAIR.search(found.range)[0])):  # type: ignore[index]
         low, high = min(p[0] for p in pairs), max(p[1] for p in pairs)
-        percent = found.task in ("segmentation", "detection") and highest > 2
+        percent = highest > 2 and (found.task in ("segmentation", "detection") or (high <= 1 and least > 2))
         return (low * 100, high * 100) if percent else (low, high)
-    least = _LEAST.fullmatch(found.range)
-    return (Fraction(least[1]) if least else None), None
+    from_ = _LEAST.fullmatch(found.range)
+    return (Fraction(from_[1]) if from_ else None), None
 
 
 def _range(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
     first = next(iter(cells.values()))
     highest = median(Fraction(row.printed) for row in cells.values())
-    low, high = bounds(first.metric, highest)
+    low, high = bounds(first.metric, highest, min(Fraction(row.printed) for row in cells.values()))
     for method, row in cells.items():
         value = rounded(row)
         if (low is not None and value.high < low) or (high is not None and value.low > high):
@@ -59,6 +61,25 @@ def _range(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[
                 "range", "certain", first.protocol, block, method, column, row.printed, text.rpartition(" in ")[2],
                 f"{text}: a decimal point, another unit, or another metric",
             )  # fmt: skip
+
+
+def _point(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
+    """A value of a fused image's metric that lies far outside its column and inside with the decimal point moved."""
+    card = column_card(next(iter(cells.values())).metric)
+    if card is None or card.task != "fusion" or len(cells) < 4 or card.name == "MSE":
+        return
+    for method, row in cells.items():
+        others = [Fraction(other.printed) for name, other in cells.items() if name != method]
+        value, low, high = Fraction(row.printed), min(others), max(others)
+        if low <= 0 or high > 3 * low or low / 3 <= value <= 3 * high:
+            continue
+        for factor in (Fraction(1, 10), Fraction(10), Fraction(1, 100), Fraction(100)):
+            if low * Fraction(9, 10) <= value * factor <= high * Fraction(11, 10):
+                yield Finding(
+                    "magnitude", "likely", row.protocol, block, method, column, row.printed,
+                    f"{float(value * factor):.4g} with the decimal point moved",
+                    f"all others lie in {float(low):.4g} .. {float(high):.4g}: a decimal point, or another unit",
+                )  # fmt: skip
 
 
 def _magnitude(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
@@ -84,7 +105,7 @@ def _mixture(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterato
     found = column_card(first.metric)
     if found is None or "a sum:" not in found.range:
         return
-    values = sorted((Fraction(row.printed), method) for method, row in cells.items())
+    values = sorted((Fraction(row.printed), method) for method, row in cells.items() if Fraction(row.printed) <= 2)
     above = [method for value, method in values if value > 1]
     if not above:
         return

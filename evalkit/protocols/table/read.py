@@ -88,14 +88,16 @@ def _decimal_comma(texts: Iterable[str], form: str, name: str) -> bool:
     doubtful = ""
     dot = False
     for text in texts:
-        for number in re.findall(r"\d[\d.,]*", text):
+        if re.search(r"[^\W\d]{2}", text):
+            continue  # a name
+        for number in re.findall(r"[.,]?\d[\d.,]*", text):
             number = number.rstrip(".,")
             if "," in number and number.rfind(".") < number.rfind(",") and "." in number:
                 return True  # 1.234,5
             if "." in number:
                 dot = True
             elif "," in number and not re.fullmatch(r"[1-9]\d{0,2}(,\d{3})+", number):
-                if re.fullmatch(r"\d+,\d+", number):
+                if re.fullmatch(r"\d*,\d+", number):
                     return True
             elif "," in number:
                 doubtful = doubtful or number
@@ -251,8 +253,7 @@ def _wide(sheet: Sheet, comma: bool, name: str, read: TableRead) -> None:
         value = printed_number(cell.text, comma)
         return value is not None and value[0] != ""
 
-    first = next((i for i, row in enumerate(sheet) if sum(map(numeric, row)) * 2 >= len([c for c in row if c.text])
-                  and sum(map(numeric, row))), None)  # fmt: skip
+    first = next((i for i, row in enumerate(sheet) if any(map(numeric, row))), None)
     if not first:
         lines = "no line of numbers" if first is None else "no line of headings above the numbers"
         raise DataError(f"{name} is not understood: it has {lines}. Give a line of metrics and a line per method.")
