@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from evalkit.errors import DataError
 from evalkit.leaderboards.audit import audit_rows, claims, read_own_table
+from evalkit.leaderboards.run_values import printed_rows
 from evalkit.protocols.schema import protocol, rows_of
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.read import metric_name, printed_number, read_table
@@ -241,3 +242,24 @@ def test_overall_is_tested_over_all_data_sets() -> None:
     (found,) = claims.check(rows, [{**claim, "method": "B"}])
     assert found.sure == "possible"
     assert "by the mean rank" in found.explanation
+
+
+def test_evalkits_own_table_is_read() -> None:
+    text = (
+        "dataset,method,metric,value,published,difference,images,status,reason,convention\n"
+        "TNO,A,EN,6.947219980402509,7.1203,-0.17,25,differs,,smfnet\n"
+        'TNO,B,EN,,,,0,hole,"needs x, y",smfnet\n'
+        "MSRS · YOLOv5n,A,Car AP50,0.75128,.752,,5,differs,,coco\n"
+    )
+    read = read_table(text, "table.csv")
+    assert [(r.block, r.method, r.class_, r.metric, r.printed) for r in read.rows] == [
+        ("TNO", "A", "", "EN", "6.9472"),
+        ("TNO", "B", "", "EN", ""),
+        ("MSRS · YOLOv5n", "A", "Car", "AP50", "0.7513"),
+    ]
+    assert read.notes == []
+
+
+def test_published_tables_in_another_form_are_ranked() -> None:
+    rows = printed_rows(str(TABLES / "smfnet-table4.md"))
+    assert content(rows) == content(rows_of(protocol("smfnet-table4")))

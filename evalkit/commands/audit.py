@@ -23,7 +23,9 @@ Each line comes from a check that runs on any table, a reader's own too (`evalki
 in `evalkit/leaderboards/audit/`. A printed number stands for every number that rounds to it, or that gives it when its
 digits are cut off. **certain**: no such numbers give what is printed. **likely**, **possible**: there is another
 explanation, and the last column names the one that fits. A row that repeats another in every cell is certain where
-less than a thousandth of such a pair is expected by chance. A finding says that numbers do not fit together, not how
+less than a thousandth of such a pair is expected by chance. A statement that something is best
+"overall" is tested over all data sets together: it is certainly false where neither the mean nor the mean rank over
+them has it best. A finding says that numbers do not fit together, not how
 they came about."""
 
 

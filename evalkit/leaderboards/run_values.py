@@ -19,7 +19,8 @@ from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import protocol, rows_of
 from evalkit.protocols.table.cells import Column
 from evalkit.protocols.table.latex import SPREAD
-from evalkit.protocols.table.published import PublishedRow, read_rows
+from evalkit.protocols.table.published import PublishedRow
+from evalkit.protocols.table.read import SUFFIXES, read_table
 from evalkit.records.record import load
 
 if TYPE_CHECKING:
@@ -144,11 +145,11 @@ def _check_same_pairs(dataset: str, runs: list[RunScores]) -> None:
 
 
 def printed_rows(source: str) -> list[PublishedRow]:
-    """The printed numbers of a protocol, or of a reader's own CSV file. Raises DataError, UnknownNameError."""
-    if not source.endswith(".csv"):
+    """The printed numbers of a protocol, or of a reader's own table. Raises DataError, UnknownNameError."""
+    if not source.casefold().endswith(SUFFIXES):
         return rows_of(protocol(source))
     path = Path(source)
-    return read_rows(read_text(path), path.name)
+    return read_table(read_text(path), path.name).rows
 
 
 def rank_published(

@@ -17,7 +17,8 @@ from evalkit.errors import DataError
 from evalkit.files.names import LONGEST, odd_character
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.files.write import write_text
-from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, read_rows, rows_to_csv
+from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, rows_to_csv
+from evalkit.protocols.table.read import read_table
 from evalkit.registry import Registry
 
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
@@ -259,7 +260,10 @@ def rows_of(protocol: Protocol) -> list[PublishedRow]:
         return []
     if protocol._numbers is None:
         return published_rows(protocol.name)
-    return read_rows(read_text(protocol._numbers), f"{protocol.name}.csv")
+    read = read_table(read_text(protocol._numbers), f"{protocol.name}.csv")
+    if odd := [note for note in read.notes if note.startswith("column")]:
+        raise DataError(f"{protocol._numbers}: {odd[0]}. Take that column out, or head it with the metric's name.")
+    return read.rows
 
 
 def published_values(protocol: Protocol) -> Published:

@@ -17,11 +17,9 @@ from evalkit.leaderboards.audit.finding import SURE, Finding
 from evalkit.leaderboards.audit.report import Report, TableReport
 from evalkit.protocols.schema import Protocol, protocol, protocols, rows_of
 from evalkit.protocols.table.published import PublishedRow
-from evalkit.protocols.table.read import TableRead, read_table
+from evalkit.protocols.table.read import SUFFIXES, TableRead, read_table
 
 CHECKS = (means.check, duplicates.check, psnr.check, ranges.check, relations.check, marks.check, parameters.check)
-
-SUFFIXES = (".csv", ".tsv", ".tex", ".md", ".txt")  # of a reader's own table
 
 
 def audit_rows(rows: Iterable[PublishedRow]) -> list[Finding]:

@@ -13,6 +13,7 @@ from evalkit.metrics.registry import COST_BETTER, column_card
 from evalkit.protocols.table.forms import Cell, Sheet, sheets
 from evalkit.protocols.table.published import LONGEST, MARKS, PublishedRow, decimals_of, is_number
 
+SUFFIXES = (".csv", ".tsv", ".tex", ".md", ".txt")  # of a reader's own table
 MISSING = {"", "-", "–", "—", "−", "--", "---", "/", "\\", "n.a.", "n.a", "n/a", "na", "none", "nil", "..."}
 AGGREGATES = {"mean", "average", "avg", "avg.", "all", "overall"}
 LABELS = {
