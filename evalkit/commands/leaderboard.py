@@ -14,6 +14,23 @@ from evalkit.commands.program import kept
 from evalkit.files.names import printable
 
 
+class Count(click.ParamType):
+    """A whole number of at least 0, or all (None)."""
+
+    name = "all|N"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        text = str(value).strip().casefold()
+        if text == "all":
+            return None
+        if not (text.isascii() and text.isdecimal() and len(text) < 10):
+            self.fail(f"{value!r} is neither a whole number nor 'all'", param, ctx)
+        return int(text)
+
+
+COUNT = Count()
+
+
 @click.group(cls=Commands)
 def leaderboard() -> None:
     """Write the leaderboards as a static site, or check a submitted record."""
@@ -61,6 +78,14 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bo
 @click.option("--fused", type=click.Path(path_type=Path), help="Fused images: FUSED/<method>/<dataset>/<stem>.png.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Folder with the data sets, to check the sources.")
 @click.option("--checkpoints", type=click.Path(path_type=Path), help="Folder with the weights, to check them.")
+@click.option(
+    "--remeasure",
+    type=COUNT,
+    default="3",
+    show_default=True,
+    metavar="all|N",
+    help="How many images of each record are measured again, chosen by hash: needs --fused and --data-root.",
+)
 @json_option
 def verify_command(
     file: Path,
@@ -68,15 +93,18 @@ def verify_command(
     fused: Path | None,
     data_root: Path | None,
     checkpoints: Path | None,
+    remeasure: int | None,
     as_json: bool,
 ) -> None:
     """Check the record FILE, or every record of a run: fields, hashes, completeness, means of the per-image scores.
+
+    Where the images are at hand, some are measured again: without them nothing shows that the scores were measured.
 
     Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is no record.
     """
     from evalkit.leaderboards.verify import verify
 
-    verdicts = verify(file, scores, fused, data_root, checkpoints)
+    verdicts = verify(file, scores, fused, data_root, checkpoints, remeasure)
     if as_json:
         print_json(
             [

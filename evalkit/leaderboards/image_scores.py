@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import file_name, from_cell
 from evalkit.files.read import parse_json, read_text
+from evalkit.leaderboards.fits import check_run
 from evalkit.metrics.registry import card, convention
 from evalkit.protocols.table.cells import Column
 from evalkit.protocols.table.table import Table, read_table
@@ -116,12 +117,14 @@ class RunScores:
     """The scores per image of a finished run.
 
     Args:
-        out: the folder that `reproduce` wrote. Raises DataError when it is none.
+        out: the folder that `reproduce` wrote. Raises DataError when it is none, or its records, scores and table do
+            not fit together.
     """
 
     def __init__(self, out: str | os.PathLike[str]) -> None:
         self.out = Path(out)
         self.table: Table = read_table(out)
+        check_run(self.out)
 
     def methods(self, dataset: str) -> list[str]:
         """Methods with scores on a data set, in the table's order."""

@@ -5,44 +5,46 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes, digest, file_hash
-from evalkit.data.labels import labelled
-from evalkit.data.pairs import ImagePair, PairSet, find_pairs
+from evalkit.data.images import read_image
+from evalkit.data.labels import labelled, read_salient
+from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files, resolve
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
-from evalkit.files.read import read_file
-from evalkit.leaderboards.site.entries import check_names, record_files, scores_of
+from evalkit.leaderboards.fits import (
+    CHANGED,
+    OF_THE_SET,
+    Verdict,
+    check_names,
+    check_scores,
+    record_files,
+    scores_of,
+    verify_table,
+)
 from evalkit.methods.outputs import find_outputs
-from evalkit.metrics.card import TASK_CONVENTIONS
-from evalkit.metrics.evaluate import REVISION
+from evalkit.methods.registry import method_cards
+from evalkit.metrics.card import DEFINITIONS, TASK_CONVENTIONS
+from evalkit.metrics.evaluate import REVISION, MeasureJob, measure_job
+from evalkit.metrics.saliency import MEASURES, saliency
+from evalkit.protocols.cost import counted, missing, prefix
+from evalkit.protocols.plan import SOURCES
 from evalkit.protocols.schema import Protocol, protocol_of_run
-from evalkit.protocols.table.export import to_csv
-from evalkit.protocols.table.table import read_table
 from evalkit.protocols.tasks import tasks_of
 from evalkit.records.per_image import PerImage, read_per_image, score_key
 from evalkit.records.record import Record, load
 
 HASH = re.compile(r"[0-9a-f]{64}")
+TOLERANCE = 1e-9
+REMEASURED = 3  # images of a record that are measured again
+UNPROVEN = (
+    "without its images or its data set only this is checked, that the numbers fit together, not that they were "
+    "measured: give --fused and --data-root"
+)
 MAPS = TASK_CONVENTIONS["saliency"]
-OF_THE_SET = ("coco", "set")  # conventions whose scores are of a test set as a whole, not means over its images
-
-
-@dataclass
-class Verdict:
-    """What is wrong with a record; empty problems mean that it holds. `checked` says which checks were possible."""
-
-    path: Path
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    checked: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        return not self.problems
 
 
 def verify(
@@ -51,6 +53,7 @@ def verify(
     fused: str | os.PathLike[str] | None = None,
     data_root: str | os.PathLike[str] | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
+    remeasure: int | None = REMEASURED,
 ) -> list[Verdict]:
     """Check a record, or every record below a folder.
 
@@ -61,6 +64,8 @@ def verify(
             itself are found without it.
         data_root: the data sets, to check the hash of the sources.
         checkpoints: the folder of the weights, to check theirs; weights that the run trained are found without it.
+        remeasure: how many images of each record are measured again, chosen by hash, where both the fused images and
+            the sources are at hand; None for all.
 
     Returns:
         A verdict per record, and of a folder one per table of a run in it.
@@ -74,9 +79,9 @@ def verify(
         raise DataError(f"{path} holds no records (records/*.json). Name a record or the --out folder of a run.")
     if scores is not None and path.is_dir():
         raise DataError("--scores belongs to one record: name the record itself instead of a folder.")
-    verdicts = [_verify(file, scores, fused, data_root, checkpoints) for file in files]
-    tables = sorted(file for file in path.rglob("table.json")) if path.is_dir() else []
-    return verdicts + [verify_table(file) for file in tables if (file.parent / "records").is_dir()]
+    verdicts = [_verify(file, scores, fused, data_root, checkpoints, remeasure) for file in files]
+    homes = dict.fromkeys(file.parents[1] for file in files) if path.is_dir() else []
+    return verdicts + [verify_table(home / "table.json") for home in homes if (home / "table.json").is_file()]
 
 
 def _verify(
@@ -85,6 +90,7 @@ def _verify(
     fused: str | os.PathLike[str] | None,
     data_root: str | os.PathLike[str] | None,
     checkpoints: str | os.PathLike[str] | None,
+    remeasure: int | None,
 ) -> Verdict:
     record = load(path)
     check_names(record, path)
@@ -107,8 +113,15 @@ def _verify(
     made = run / ("maps" if record.convention == MAPS else "fused")
     if fused is None and (made / file_name(record.method["name"])).is_dir() and record.method.get("fused_hash"):
         fused = made
-    if data_root is not None or fused is not None:
-        check_images(record, rows, fused, data_root, verdict)
+    if data_root is None and record.dataset["name"] == "samples" and (run / "data" / "samples").is_dir():
+        data_root = run / "data"  # that the run drew itself
+    if record.method.get("filled_from") == "code":
+        check_cost(record, verdict)
+    elif record.convention not in OF_THE_SET:
+        if data_root is not None or fused is not None:
+            check_images(record, rows, fused, data_root, verdict, remeasure)
+        if record.scores and "measured again" not in verdict.checked:
+            verdict.notes.append(UNPROVEN)
     trained = run / "training" / file_name(record.method["name"])
     check_weights(record, [Path(folder) for folder in (checkpoints, trained) if folder is not None], verdict)
     return verdict
@@ -119,7 +132,7 @@ def check_fields(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     verdict.checked.append("fields")
     if record.record_hash != record.hash():
-        say("the record was changed after it was written: its own hash is another")
+        say(CHANGED)
     places: dict[str, object] = {} if record.convention in OF_THE_SET else {"scores_hash": record.scores_hash}
     if record.method.get("filled_from") != "code":  # what a network costs is counted, on no images
         places["dataset.content_hash"] = record.dataset.get("content_hash")
@@ -197,75 +210,130 @@ def of_the_paper(record: Record, chosen: Protocol) -> bool:
     return record.dataset.get("split") == split
 
 
-def check_scores(record: Record, rows: PerImage, verdict: Verdict) -> None:
-    """That the means of the record are those of the per-image scores, digit for digit."""
-    say = verdict.problems.append
-    verdict.checked.append("scores")
-    if record.scores_hash and rows.hash() != record.scores_hash:
-        say("the per-image scores are not those of the record: their hash is another")
-    columns = record.columns
-    if sorted(columns) != sorted(rows.metrics):
-        say(f"the per-image scores have the columns {', '.join(rows.metrics)}, the record {', '.join(columns)}")
-    failed = {failure.get("image") for failure in record.failures}
-    measured = [image for image in rows.rows if image not in failed]
-    if len(measured) != record.images:
-        say(f"the per-image scores have {len(measured)} images, the record {record.images}")
-    for metric in columns:
-        if metric not in rows.metrics:
-            continue
-        mean, value = rows.mean(metric), record.scores.get(metric)
-        if value is not None and mean is None:
-            empty = [image for image, row in rows.rows.items() if row.values[metric] is None]
-            say(f"{metric} is {value!r}, but {', '.join(empty[:3]) or 'every image'} has no value: no mean over holes")
-        elif value is not None and value != mean:
-            say(f"{metric} is {value!r}, the mean of the per-image scores is {mean!r}")
-        elif value is None and mean is not None and not failed and not record.failures:
-            say(f"{metric} is a hole, but every image has a value")
-
-
 def check_images(
     record: Record,
     rows: PerImage | None,
     fused: str | os.PathLike[str] | None,
     data_root: str | os.PathLike[str] | None,
     verdict: Verdict,
+    remeasure: int | None = REMEASURED,
 ) -> None:
-    """That the images at hand are those that were measured."""
-    name, method = record.dataset["name"], record.method["name"]
-    pairs = sources = images = None
+    """That the images at hand are those that were measured, and that some of them measure the same again."""
+    name, method, split = record.dataset["name"], record.method["name"], record.dataset.get("split")
+    pairs: dict[str, ImagePair] = {}
+    sources: dict[str, tuple[str, ...]] = {}
     if data_root is not None:
         try:
-            pairs = find_pairs(load_card(name), data_root, record.dataset.get("split"))
+            found = find_pairs(load_card(name), data_root, split)
             if record.convention == MAPS:
-                pairs = labelled(pairs, "salient")
-            sources = {p.stem: tuple(map(file_hash, measured_files(p, record))) for p in pairs.pairs}
+                found = labelled(found, "salient")
+            pairs = {pair.stem: pair for pair in found.pairs}
+            sources = {stem: tuple(map(file_hash, measured_files(pair, record))) for stem, pair in pairs.items()}
         except EvalkitError as error:
             verdict.problems.append(f"the sources cannot be checked: {error}")
         else:
             verdict.checked.append("sources")
             if combine_hashes((stem, *both) for stem, both in sources.items()) != record.dataset.get("content_hash"):
-                verdict.problems.append(f"the images of {name} are not those that were measured: {_places(pairs)}")
-    if fused is not None and record.method.get("filled_from") != "data set":
-        files = find_outputs(Path(fused), file_name(method), name, record.dataset.get("split"))
-        if not files:
-            verdict.problems.append(f"no fused images in {Path(fused) / file_name(method) / name}")
-        else:
-            stems = set(rows.rows) if rows is not None else set(files)
-            images = {stem: file_hash(path) for stem, path in files.items() if stem in stems}
-            verdict.checked.append("fused images")
-            if combine_hashes(images.items()) != record.method.get("fused_hash"):
-                verdict.problems.append(f"the fused images of {method} on {name} are not those that were measured")
-    if rows is not None and sources is not None and images is not None:
-        names = ",".join(record.metrics)
-        for stem, row in rows.rows.items():
-            if stem not in sources or stem not in images:
-                continue
-            *pair, last = sources[stem]
-            of_map = record.convention == MAPS
-            key = score_key(last, images[stem]) if of_map else digest(REVISION, names, *pair, last, images[stem])
-            if row.key != key:
-                verdict.problems.append(f"{stem}: its scores are of other images, or of other code for the metrics")
-        verdict.checked.append("keys")
+                verdict.problems.append(f"the images of {name} are not those that were measured: {_places(found)}")
+    files = fused_of(record, pairs, fused, data_root, verdict.path.parents[1])
+    images: dict[str, str] = {}
+    if files is not None and not files:
+        verdict.problems.append(f"no fused images in {Path(fused or '') / file_name(method) / name}")
+    elif files is not None:
+        stems = set(rows.rows) if rows is not None else set(files)
+        images = {stem: file_hash(path) for stem, path in files.items() if stem in stems}
+        verdict.checked.append("fused images")
+        if combine_hashes(images.items()) != record.method.get("fused_hash"):
+            verdict.problems.append(f"the fused images of {method} on {name} are not those that were measured")
+    if rows is None or not sources or not images or not files:
+        return
+    both = [stem for stem in rows.rows if stem in sources and stem in images]
+    unknown = [full for full in record.metrics if record.convention != MAPS and full not in DEFINITIONS]
+    if unknown:
+        verdict.problems.append(f"{unknown[0]} is not a metric here: name the plug-in that has it with --plugin")
+        return
+    verdict.checked.append("keys")
+    odd = [stem for stem in both if rows.rows[stem].key != key_of(record, sources[stem], images[stem])]
+    verdict.problems += [f"{stem}: its scores are of other images, or of other code for the metrics" for stem in odd]
+    both = [stem for stem in both if stem not in odd]
+    chosen = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
+    for stem in chosen:
+        values = measure_again(record, pairs[stem], files[stem])
+        verdict.problems += [f"{stem}: {problem}" for problem in differences(rows.rows[stem].values, values)]
+    if chosen:
+        verdict.checked.append("measured again")
+        if len(chosen) < len(rows.rows):
+            verdict.notes.append(
+                f"{len(chosen)} of {len(rows.rows)} images were measured again; --remeasure all takes all"
+            )
+
+
+def fused_of(
+    record: Record,
+    pairs: Mapping[str, ImagePair],
+    fused: str | os.PathLike[str] | None,
+    data_root: str | os.PathLike[str] | None,
+    run: Path,
+) -> dict[str, Path] | None:
+    """The fused images of a record by stem, empty where they are missing; None where nobody says where they are."""
+    name, method = record.dataset["name"], record.method["name"]
+    if record.method.get("filled_from") == "data set":  # it has them itself
+        use = protocol_of_run(record.protocol["name"], run).datasets.get(name)
+        if data_root is None or not pairs or use is None:
+            return None
+        root = find_pairs(load_card(name), data_root, record.dataset.get("split")).root
+        if method in SOURCES:
+            return {stem: getattr(pair, method.lower()) for stem, pair in pairs.items()}
+        folder = resolve(root, use.fused.format(method=method)) if use.fused else None
+        return image_files(folder, allow_empty=True) if folder else None
+    return None if fused is None else find_outputs(Path(fused), method, name, record.dataset.get("split"))
+
+
+def key_of(record: Record, sources: Sequence[str], image: str) -> str:
+    """The key that the row of an image has, from the hashes of what it was measured on."""
+    *pair, last = sources
+    if record.convention == MAPS:
+        return score_key(last, image)
+    names = ",".join(full + DEFINITIONS[full].code for full in record.metrics)
+    return digest(REVISION, names, *pair, last, image)
+
+
+def measure_again(record: Record, pair: ImagePair, path: Path) -> dict[str, float]:
+    """Column -> value of one fused image; NaN where there is none."""
+    if record.convention == MAPS:
+        found = saliency(read_image(path), read_salient(pair.labels["salient"]))
+        return {column: found[measure] for column, measure in MEASURES.items()}
+    names = tuple(zip(record.columns, record.metrics, strict=True))
+    return measure_job(MeasureJob(pair.stem, pair.infrared, pair.visible, {"": path}), names)[""]
+
+
+def differences(stored: Mapping[str, float | None], values: Mapping[str, float]) -> list[str]:
+    """What is not measured as it is stored, to TOLERANCE: other processors round the last digits otherwise."""
+    problems = []
+    for metric, value in values.items():
+        kept = stored.get(metric)
+        if math.isnan(value) or kept is None:
+            if (kept is None) != math.isnan(value):
+                problems.append(f"{metric} is {kept!r}, measured again {value!r}")
+        elif not math.isclose(kept, value, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+            problems.append(f"{metric} is {kept!r}, measured again {value!r}")
+    return problems
+
+
+def check_cost(record: Record, verdict: Verdict) -> None:
+    """That a network's cost is what is counted now. Nothing was measured on images."""
+    card = method_cards().get(record.method["name"])
+    if reason := missing(card):
+        verdict.notes.append(f"its cost cannot be counted again: {reason}")
+        return
+    assert card is not None
+    try:
+        units = protocol_of_run(record.protocol["name"], verdict.path.parents[1]).units
+    except EvalkitError:  # told among the fields
+        return
+    values = {name: value / prefix(units, name) for name, value in counted(card).items() if name in record.scores}
+    verdict.problems += differences(record.scores, values)
+    verdict.checked.append("counted again")
 
 
 def measured_files(pair: ImagePair, record: Record) -> list[Path]:
@@ -283,28 +351,6 @@ def check_weights(record: Record, folders: list[Path], verdict: Verdict) -> None
         verdict.checked.append("weights")
         if file_hash(found) != wanted:
             verdict.problems.append(f"the weights {found} are not those that were measured")
-
-
-def verify_table(path: Path) -> Verdict:
-    """That the measured numbers of a run's table are those of its records, in table.json and in table.csv."""
-    verdict = Verdict(path, checked=["table"])
-    try:
-        table = read_table(path.parent)
-        records = [load(file) for file in record_files(path.parent) if file.parent == path.parent / "records"]
-    except DataError as error:
-        verdict.problems.append(str(error))
-        return verdict
-    scores = {(r.dataset["name"], r.method["name"]): r.scores for r in records}
-    for cell in table.cells:
-        wanted = scores.get((cell.dataset, cell.method))
-        counted = cell.metric == "FLOPs" and cell.metric not in (wanted or {})  # of the network, not of the images
-        if cell.value is not None and wanted is not None and not counted and wanted.get(cell.metric) != cell.value:
-            where = f"{cell.dataset}, {cell.method}, {cell.metric}"
-            verdict.problems.append(f"{where} is {cell.value!r}, in its record {wanted.get(cell.metric)!r}")
-    csv = path.with_suffix(".csv")
-    if csv.is_file() and read_file(csv) != to_csv(table).encode():
-        verdict.problems.append(f"{csv} does not hold the numbers of {path.name}: one of them was changed")
-    return verdict
 
 
 def _places(pairs: PairSet) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from evalkit.engine.processes import default_workers
 from evalkit.files.names import file_name
@@ -21,6 +22,9 @@ from evalkit.protocols.tasks import Entry, Job, Needs, Task
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, made_here, save
 from evalkit.records.store import ScoreFile
+
+if TYPE_CHECKING:
+    from evalkit.methods.network import NetworkMethod
 
 PAIR = "640x480"
 PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "s": 1.0, "ms": 1e-3}
@@ -55,9 +59,7 @@ class Complexity(Task):
         for method in settings.progress(job.methods, len(job.methods), "count") if measurable else []:
             started = now()
             values, reason = costs(method_cards().get(method), settings)
-            scaled = {
-                n: values[n] / PREFIX[job.protocol.units.get(n, COST_UNITS[n]).split()[0]] for n in measurable if values
-            }
+            scaled = {n: values[n] / prefix(job.protocol.units, n) for n in measurable if values}
             for dataset in list(job.uses) or [""]:
                 table.pairs[dataset] = 1  # one pair of 640x480
                 if scaled:
@@ -86,19 +88,36 @@ def missing(card: MethodCard | None) -> str:
     return ""
 
 
+def prefix(units: Mapping[str, str], name: str) -> float:
+    """What a measure is divided by to stand in the unit of a table."""
+    return PREFIX[units.get(name, COST_UNITS[name]).split()[0]]
+
+
+def network_of(card: MethodCard) -> NetworkMethod:
+    """The network of a method that has one, see `missing`."""
+    network = METHODS[card.name].network
+    assert network is not None
+    return network()
+
+
+def counted(card: MethodCard) -> dict[str, float]:
+    """Multiply-adds and parameters of a network that evalkit has the code of."""
+    from evalkit.methods.complexity import complexity
+
+    found = complexity(network_of(card))
+    return {"FLOPs": found.multiply_adds, "Params": found.parameters_by_call}
+
+
 def costs(card: MethodCard | None, settings: Settings) -> tuple[dict[str, float], str]:
     """Measure -> value (multiply-adds, parameters, seconds), or the reason why there is none."""
     if card is None or (reason := missing(card)):
         return {}, missing(card)
-    from evalkit.methods.complexity import complexity, seconds_per_image
+    from evalkit.methods.complexity import seconds_per_image
     from evalkit.methods.fuse import choose_device
 
-    network = METHODS[card.name].network
-    assert network is not None
-    method = network()
-    counted = complexity(method)
-    seconds = seconds_per_image(method, choose_device(settings.device), settings.workers or default_workers())
-    return {"FLOPs": counted.multiply_adds, "Params": counted.parameters_by_call, "Time": seconds}, reason
+    threads = settings.workers or default_workers()
+    seconds = seconds_per_image(network_of(card), choose_device(settings.device), threads)
+    return counted(card) | {"Time": seconds}, reason
 
 
 def _cell(

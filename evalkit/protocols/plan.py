@@ -200,7 +200,7 @@ def find_row(
     """Where a method's fused images come from, or why there are none: the user's outputs, the data set's own, weights,
     or classical code. Nothing is read but the names of files; `fused` is empty where evalkit fuses itself.
     """
-    given = find_outputs(outputs, file_name(method), card.name, pairs.split)
+    given = find_outputs(outputs, method, card.name, pairs.split)
     if given:
         return Row(method, "outputs", fused=given)
     if method in SOURCES:  # the rows of downstream tables that use no fusion at all

@@ -41,7 +41,7 @@ def find_maps(
     Raises:
         DataError: two maps of one stem.
     """
-    if given := find_outputs(outputs, file_name(method), card.name, pairs.split):
+    if given := find_outputs(outputs, method, card.name, pairs.split):
         return Row(method, "outputs", fused=given)
     if method in SOURCES:
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
-from evalkit.protocols.plan import file_name
+from evalkit.leaderboards.fits import check_names, check_run, record_files, scores_of
 from evalkit.protocols.table.per_image import Agreement
 from evalkit.protocols.table.published import block_name
 from evalkit.records.record import Record, load
@@ -67,25 +67,6 @@ def measured_folder() -> Path:
     return Path(str(resources.files("evalkit.leaderboards").joinpath("measured")))
 
 
-def record_files(folder: Path) -> list[Path]:
-    """The records below a folder: everything in a folder `records`, as `evalkit reproduce` writes them."""
-    return sorted(path for path in folder.rglob("*.json") if path.parent.name == "records")
-
-
-def check_names(record: Record, path: Path) -> None:
-    """Make sure that a record says what it is of. Raises DataError."""
-    for what in ("protocol", "dataset", "method"):
-        if not isinstance(getattr(record, what).get("name"), str):
-            raise DataError(f"the record {path} does not name its {what}. Measure it again.")
-
-
-def scores_of(path: Path, record: Record) -> Path | None:
-    """The per-image scores of a record: beside it, or where a run has them; None where there are none."""
-    dataset, method = record.dataset["name"], file_name(record.method["name"])
-    places = [path.with_suffix(".csv"), path.parents[1] / "scores" / file_name(dataset) / f"{method}.csv"]
-    return next((place for place in places if place.is_file()), None)
-
-
 def read_entries(folder: Path, own: bool = False) -> list[Entry]:
     """Every record below a folder. Raises DataError where there is none, or one is damaged."""
     entries = []
@@ -126,10 +107,15 @@ def shipped_entries() -> list[Entry]:
 
 
 def own_entries(folders: Iterable[Path]) -> list[Entry]:
-    """The records of the reader's runs; what was only planned and never measured is left out. Raises DataError."""
+    """The records of the reader's runs; what was only planned and never measured is left out.
+
+    Raises:
+        DataError: no such folder or no records in it, or a record, scores and table that do not fit together.
+    """
     found = []
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"the folder {folder} does not exist. Name the --out folder of an `evalkit reproduce` run.")
+        check_run(folder)
         found += [entry for entry in read_entries(folder, own=True) if entry.record.scores or entry.csv is not None]
     return found
