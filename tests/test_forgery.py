@@ -20,7 +20,7 @@ from evalkit.data.images import write_png
 from evalkit.errors import DataError
 from evalkit.leaderboards.verify import UNPROVEN, verify
 from evalkit.protocols.table.table import read_table
-from evalkit.records.per_image import read_per_image
+from evalkit.records.per_image import read_per_image, row_digest
 from evalkit.records.record import load
 
 RECORD, SCORES = "records/TNO__average.json", "scores/TNO/average.csv"
@@ -38,22 +38,14 @@ def root(original: Path, tmp_path: Path) -> Path:
 
 
 def edit_scores(run: Path, image: int, column: str, value: str) -> None:
-    """Write a number over one of the per-image scores, and the digest of its row where there is one."""
+    """Write a number over one of the per-image scores, and the digest of its row."""
     path = run / SCORES
     with open(path, newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     rows[image][header.index(column)] = value
-    if header[-1] == "digest":
-        rows[image][-1] = row_digest(header, rows[image][:-1])
+    rows[image][-1] = row_digest(header, rows[image][:-1])
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-
-
-def row_digest(header: list[str], cells: list[str]) -> str:
-    """As the store makes it, where it does."""
-    from evalkit.records import per_image
-
-    return per_image.row_digest(header, cells)  # type: ignore[attr-defined,no-any-return]
 
 
 def redo_record(run: Path, means: bool = True, hashes: bool = True) -> None:
@@ -217,8 +209,7 @@ def test_costs_are_counted_again(tmp_path: Path) -> None:
     record.scores["Params"] *= 2
     header, row = list(csv.reader(text.splitlines()))
     row[header.index("Params")] = repr(record.scores["Params"])
-    if header[-1] == "digest":
-        row[-1] = row_digest(header, row[:-1])
+    row[-1] = row_digest(header, row[:-1])
     scores.write_text("\n".join(map(",".join, (header, row))) + "\n")
     record.scores_hash = read_per_image(scores).hash()
     record.record_hash = record.hash()

@@ -63,7 +63,10 @@ def misfits(out: Path) -> Iterator[tuple[Path, str]]:
             if file is None:
                 verdict.problems.append("the per-image scores of the record are missing")
             else:
-                check_scores(record, read_per_image(file), verdict)
+                try:
+                    check_scores(record, read_per_image(file), verdict)
+                except DataError as error:
+                    verdict.problems.append(str(error))
         yield from ((path, problem) for problem in verdict.problems)
     for home in dict.fromkeys(path.parents[1] for path in files):
         if (home / "table.json").is_file():
