@@ -1,0 +1,1 @@
+"""Faults that are injected into runs: each module registers its own with `fault`, for `scripts/inject_test.py`."""
