@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,6 +189,42 @@ def test_workers_with_other_versions_or_folders_are_refused(client, tmp_path, mo
     with pytest.raises(EvalkitError, match=r"does not see .*nowhere"):
         list(Dask(client, must_see=(tmp_path / "nowhere",)).map(square, [1]))
     assert list(Dask(client, must_see=(tmp_path,)).map(square, [3])) == [9]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").is_dir(), reason="each process sees its own folder in /proc/self/cwd")
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_worker_that_sees_other_files_stops_the_run(cluster, client, tmp_path, monkeypatch, missing):
+    """Under the same path, one of two workers has other infrared images, or none."""
+    make_tno(tmp_path / "head" / "data", 6)
+    shutil.copytree(tmp_path / "head", tmp_path / "other")
+    for i, path in enumerate((tmp_path / "other/data/TNO/ir").iterdir()):
+        path.unlink() if missing else write_png(path, textured(500 + i))
+    monkeypatch.chdir(tmp_path / "head")
+    addresses = sorted(client.run(os.getcwd))
+    before = client.run(os.getcwd)
+    for address, view in zip(addresses, ("head", "other"), strict=True):
+        client.run(os.chdir, str(tmp_path / view), workers=[address])
+    client.run(shorten_waits)
+    arguments = [*TABLE, "--data-root", "/proc/self/cwd/data", "--out", str(tmp_path / "run")]
+    try:
+        result = CliRunner().invoke(main, [*arguments, "--engine", "dask", "--address", cluster.scheduler_address])
+    finally:
+        for address, folder in before.items():
+            client.run(os.chdir, folder, workers=[address])
+    assert result.exit_code == 2
+    says = "does not see" if missing else "sees other bytes in"
+    assert f"the worker {addresses[1]} on {os.uname().nodename} {says} /proc/self/cwd/data/TNO/ir/" in result.stderr
+    # what the others did is kept, and right
+    assert CliRunner().invoke(main, [*arguments, "--workers", "1"]).exit_code == 0
+    arguments[-1] = str(tmp_path / "whole")
+    assert CliRunner().invoke(main, [*arguments, "--workers", "1"]).exit_code == 0
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def shorten_waits() -> None:
+    from evalkit.data import expected
+
+    expected.FAR_WAITS = (0.1, 0.1)
 
 
 def test_gpu_workers_take_what_wants_a_gpu():

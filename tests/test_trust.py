@@ -6,6 +6,7 @@ import csv
 import errno
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -318,3 +319,83 @@ def test_damage_is_the_contents_and_a_missing_file_is_not(tmp_path):
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(UnreadableError):
             read_image(path)
+
+
+# --- the same bytes on any number of workers
+
+NETWORKS = ["DATFuse", "DenseFuse", "DIDFuse", "IFCNN", "LRRNet", "MATR", "ReCoNet", "SeAFusion", "SHIP", "TarDAL"]
+
+
+def _threads_as_levels(infrared, visible):
+    torch = pytest.importorskip("torch")
+    return torch.zeros(1, *infrared.shape[:2]), torch.zeros(1, *visible.shape[:2])
+
+
+def _network():
+    from torch import get_num_threads, nn
+
+    class Threads(nn.Module):
+        """Its images are gray levels, the number of threads that computed them."""
+
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Parameter(__import__("torch").ones(1))
+
+        def forward(self, infrared, visible):
+            return (infrared + visible) + self.one * get_num_threads()
+
+    return Threads()
+
+
+def _state(content, path):
+    return content
+
+
+def _levels(output, infrared, visible):
+    return output[0].numpy().astype(np.uint8)
+
+
+def test_the_threads_of_a_network_do_not_follow_the_workers(root):
+    torch = pytest.importorskip("torch")
+    from conftest import two_threads
+
+    from evalkit.data.card import load_card
+    from evalkit.data.pairs import find_pairs
+    from evalkit.engine.base import Local
+    from evalkit.methods.fuse import FuseJob, NetworkFuser, fuse_jobs
+    from evalkit.methods.network import NetworkMethod
+
+    torch.save(_network().state_dict(), root / "w.pth")
+    network = NetworkMethod(_network, _threads_as_levels, _levels, ("w.pth",), _state)
+    fuser = NetworkFuser(
+        "threads", network, {"w.pth": file_hash(root / "w.pth")}, [root / "w.pth"], "cpu", False, "cpu"
+    )
+    pairs = find_pairs(load_card("TNO"), root / "data").pairs
+    made = {}
+    for workers in (1, 2, 3):
+        with two_threads():
+            jobs = [FuseJob(pair, root / f"{workers}/{pair.stem}.png") for pair in pairs]
+            assert [reason for _, reason in fuse_jobs(fuser, jobs, Local(workers))] == [""] * len(jobs)
+            assert torch.get_num_threads() == 2  # as before
+        made[workers] = [job.path.read_bytes() for job in jobs]
+    assert made[1] == made[2] == made[3]
+    assert set(read_image(root / "1/01.png").ravel()) == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", NETWORKS)
+def test_every_network_with_weights_gives_the_same_bytes_on_1_2_and_3_workers(method, shared, tmp_path):
+    pytest.importorskip("torch")
+    for role in ("ir", "vi"):
+        (tmp_path / "data/TNO" / role).mkdir(parents=True)
+        for stem in ("02", "05", "10"):
+            shutil.copy(shared / f"data/TNO/{role}/{stem}.png", tmp_path / "data/TNO" / role)
+    made = {}
+    for workers in (1, 2, 3):
+        folders = ["--data-root", tmp_path / "data", "--dataset", "TNO", "--out", tmp_path / str(workers)]
+        options = ["--checkpoints", shared / "checkpoints", "--device", "cpu", "--workers", workers]
+        done = CliRunner().invoke(main, [str(a) for a in ("fuse", method, *folders, *options)])
+        assert done.exit_code == 0, done.output
+        made[workers] = {p.name: p.read_bytes() for p in (tmp_path / str(workers)).rglob("*.png")}
+    assert len(made[1]) == 3
+    assert made[1] == made[2] == made[3]
