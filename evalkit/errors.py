@@ -47,6 +47,10 @@ class OtherBytesError(UnreadableError):
     """A file whose bytes are not those that were hashed when the work was planned."""
 
 
+class CheckpointError(DataError):
+    """A checkpoint that is missing, damaged, hostile, or of another network."""
+
+
 class OutputError(EvalkitError):
     """A folder or file that cannot be written."""
 

@@ -20,6 +20,7 @@ from evalkit.data.images import read_image, write_png
 from evalkit.data.pairs import ImagePair
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.files.states import read_state
 from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import method_card
@@ -286,15 +287,15 @@ def test_the_mean_of_the_weights_lags_behind_them(scenes: Path, tmp_path: Path) 
     a, b = (read_checkpoint(r.folder / "last.safetensors") for r in (plain, mean))
     assert a.keys() == b.keys()
     assert not states_equal(plain.folder / "last.safetensors", mean.folder / "last.safetensors")
-    resumed = read_checkpoint(mean.folder / "resume.pt")
+    resumed = read_state(mean.folder / "resume.safetensors")
     assert torch.equal(resumed["network"]["encoder.embed.weight"], a["encoder.embed.weight"])
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_batch(scenes: Path, tmp_path: Path) -> None:
     recipe = tiny(optimiser={"kind": "sgd", "lr": 1e12})
-    with pytest.raises(TrainingError, match=r"not finite in epoch .*not-finite\.pt"):
+    with pytest.raises(TrainingError, match=r"not finite in epoch .*not-finite\.safetensors"):
         train(recipe, scenes, tmp_path / "run", device="cpu")
-    batch = read_checkpoint(tmp_path / "run" / "not-finite.pt")
+    batch = read_state(tmp_path / "run" / "not-finite.safetensors")
     assert batch["infrared"].shape == (2, 1, 24, 24)
     assert len(batch["stems"]) == 2
 

@@ -2,98 +2,30 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evalkit.errors import DataError
+from evalkit.errors import CheckpointError
+from evalkit.files.tensors import read_tensors
+
+__all__ = ["CheckpointError", "State", "as_state", "check_shapes", "load_strictly", "read_checkpoint"]
 
 State = dict[str, Tensor]
-MAX_DEPTH = 40  # containers inside each other
-
-
-class CheckpointError(DataError):
-    """A checkpoint that is missing, damaged, hostile, or of another network."""
-
-
-def read_checkpoint(path: Path) -> Any:
-    """The content of a weights file, on the CPU: a state dict, or what the authors wrapped it in.
-
-    `.safetensors` files, and PyTorch files restricted to tensors and plain containers (`weights_only=True`).
-
-    Raises:
-        CheckpointError: no such file, truncated or not a checkpoint, or a pickle that wants more than tensors.
-    """
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint {path}. Name the folder that holds it with --checkpoints DIR.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        _check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        for tensor in _tensors(content, 0):
-            _check_tensor(tensor)
-        return content
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise CheckpointError(
-                f"the checkpoint {path} holds more than tensors and could run code when opened; it was not opened. "
-                "Take the file from the authors, or convert it to safetensors on a machine you can lose."
-            ) from None
-        raise _damaged(path, error) from None
-    except RecursionError:
-        raise _damaged(path, ValueError("nested too deeply")) from None
-    except Exception as error:  # a damaged archive raises RuntimeError, EOFError, ValueError, KeyError, ...
-        raise _damaged(path, error) from None
-
-
-def _check_archive(path: Path) -> None:
-    """PyTorch stores its tensors as they are; what is packed could grow without end. Raises ValueError."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-            size = sum(entry.file_size for entry in archive.infolist())
-        if packed:
-            raise ValueError(f"its part {packed[0]!r} is compressed, which PyTorch never does")
-        if size > path.stat().st_size:
-            raise ValueError(f"its parts claim {size} bytes, more than the file has")
-
-
-def _tensors(content: Any, depth: int) -> Iterator[Tensor]:
-    if depth > MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    if isinstance(content, Tensor):
-        yield content
-    elif isinstance(content, Mapping):
-        for value in content.values():
-            yield from _tensors(value, depth + 1)
-    elif isinstance(content, list | tuple | set):
-        for value in content:
-            yield from _tensors(value, depth + 1)
-
-
-def _check_tensor(tensor: Tensor) -> None:
-    """A tensor may claim a size that the file does not hold: a view that repeats itself, or no memory at all."""
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
-        raise ValueError("it holds a tensor that is not a plain one")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"it holds a tensor of shape {tuple(tensor.shape)} with fewer values than that")
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    first = (str(error) or type(error).__name__).splitlines()[0]
-    return CheckpointError(f"the checkpoint {path} is damaged or no checkpoint ({first[:120]}). Copy it again.")
+WRAPPERS = ("state_dict", "model", "model_state_dict", "params")  # what people put a state dict under
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
+COUNTERS = ("total_ops", "total_params")  # of a profiler that was run on the network
+read_checkpoint = read_tensors
 
 
 def as_state(content: Any, path: Path, *wrappers: str) -> State:
     """The state dict inside a checkpoint, below the keys `wrappers` where the authors wrapped it.
+
+    Names are as the network's own: without the prefixes of DataParallel and torch.compile, without a profiler's
+    counters, and without a wrapper of WRAPPERS that somebody put around it.
 
     Raises:
         CheckpointError: a wrapper is missing, or what is inside is not a mapping of names to tensors.
@@ -102,11 +34,16 @@ def as_state(content: Any, path: Path, *wrappers: str) -> State:
         if not isinstance(content, Mapping) or key not in content:
             raise CheckpointError(f"the checkpoint {path} has no entry {key!r}: it is not of this network.")
         content = content[key]
+    if not wrappers and isinstance(content, Mapping):
+        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
     ):
         raise CheckpointError(f"the checkpoint {path} is not a mapping of names to tensors: it is not of this network.")
-    return dict(content)
+    state = {key: value for key, value in content.items() if key.rpartition(".")[2] not in COUNTERS}
+    while prefix := next((p for p in PREFIXES if state and all(key.startswith(p) for key in state)), ""):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -26,6 +26,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from evalkit.data.card import LabelClass, load_card
 from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.errors import DataError, EvalkitError
+from evalkit.files.states import remove_state, save_state, to_state
+from evalkit.files.write import write_bytes
 from evalkit.methods.checkpoints import load_strictly
 from evalkit.methods.fuse import choose_device
 from evalkit.provenance import version
@@ -37,15 +39,16 @@ from evalkit.training.state import (
     BEST,
     LAST,
     LOG,
+    OLDER,
     RESUME,
     Log,
     as_saved,
     read_resume,
-    save_resume,
     save_weights,
 )
 from evalkit.training.system import Moment, build_system
 
+NOT_FINITE = "not-finite.safetensors"  # the batch that stopped a run, as `read_state` reads it
 SAVE_EVERY = 300  # seconds between saves within a long epoch
 
 
@@ -154,7 +157,16 @@ def make_optimiser(part: nn.Module, settings: Optimiser, no_decay: Sequence[Tens
 class TrainingRun:
     """A training run; `train` makes and runs it."""
 
-    def __init__(self, recipe: Recipe, fabric: Fabric, data_root: Path, out: Path, weights: Path | None, workers: int):
+    def __init__(
+        self,
+        recipe: Recipe,
+        fabric: Fabric,
+        data_root: Path,
+        out: Path,
+        weights: Path | None,
+        workers: int,
+        tell: Callable[[str], None],
+    ) -> None:
         self.recipe, self.fabric, self.out, self.workers = recipe, fabric, out, workers
         self.pairs, self.held, self.classes, self.data_hash = gather(recipe, data_root)
         torch.manual_seed(recipe.seed)
@@ -163,7 +175,7 @@ class TrainingRun:
         self.legs = plan(recipe)
         self.data: dict[Augment, Pairs] = {}
         self.progress = Progress()
-        self.saved = read_resume(out / RESUME, recipe, self.data_hash)
+        self.saved = read_resume(out, recipe, self.data_hash, tell)
         self.system.load_critics(weights)
         if self.saved is None:
             self.system.prepare(weights)
@@ -183,9 +195,23 @@ class TrainingRun:
     # --- state
 
     def _restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a state. Raises DataError where it is of the right run by name only."""
+        try:
+            self._copy(saved)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise DataError(
+                f"the state in {self.out / RESUME} is not of this training ({first[:120]}). "
+                "Choose another --out, or --existing replace."
+            ) from None
+
+    def _copy(self, saved: dict[str, Any]) -> None:
         load_strictly(self.system.network, saved["network"], str(self.out / RESUME))
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(saved["optimisers"][name])
+            for parameter, values in optimiser.state.items():
+                if any(v.numel() > 1 and v.shape != parameter.shape for v in values.values() if isinstance(v, Tensor)):
+                    raise ValueError(f"the optimiser of {name} is of another network")
         if self.mean is not None:
             self.mean.load_state_dict(saved["mean"])
         if saved["precision"]:
@@ -205,7 +231,7 @@ class TrainingRun:
             "precision": dict(self.fabric.strategy.precision.state_dict()),
             "progress": vars(self.progress),
         }
-        save_resume(self.out / RESUME, content)
+        save_state(self.out / RESUME, content)
 
     def weights(self) -> dict[str, Tensor]:
         """The weights that count: their mean where the recipe has one."""
@@ -318,8 +344,8 @@ class TrainingRun:
         """
         if torch.isfinite(total):
             return
-        path = self.out / "not-finite.pt"
-        save_resume(path, {k: v.detach().cpu() if isinstance(v, Tensor) else v for k, v in batch.items()})
+        path = self.out / NOT_FINITE
+        write_bytes(path, to_state(batch))
         values = ", ".join(f"{name} {float(term.detach()):.4g}" for name, term in terms.items())
         raise TrainingError(
             f"the loss is not finite in epoch {self.progress.epoch}, step {self.progress.step} ({leg.stage.name}): "
@@ -427,7 +453,7 @@ def train(
         workers: processes that read images; none on a CPU and 4 on a GPU when not given. Results do not depend on it.
         existing: "reuse" an interrupted run, "replace" it, or "fail" where the folder holds one.
         progress: wraps the steps, called with (items, count, text).
-        tell: gets a line per epoch.
+        tell: gets a line per epoch, and one where a damaged state is passed over.
 
     Raises:
         DataError: data sets or weights that are missing or damaged; another run in the folder.
@@ -435,16 +461,17 @@ def train(
         OutputError: the folder cannot be written.
     """
     device = choose_device(device)
-    if existing == "fail" and (out / RESUME).exists():
+    if existing == "fail" and any((out / name).exists() for name in (RESUME, OLDER)):
         raise DataError(f"{out} holds a training run. Use --existing reuse or replace, or choose another --out.")
     if existing == "replace":
-        for name in (RESUME, LAST, BEST, LOG, "curves.png", "not-finite.pt"):
+        remove_state(out / RESUME)
+        for name in (OLDER, LAST, BEST, LOG, "curves.png", NOT_FINITE):
             (out / name).unlink(missing_ok=True)
     fabric = _fabric(device, devices, recipe.precision)
     if workers is None:
         workers = 0 if device == "cpu" else 4
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    run = TrainingRun(recipe, fabric, Path(data_root), Path(out), weights, workers)
+    run = TrainingRun(recipe, fabric, Path(data_root), Path(out), weights, workers, tell)
     start, resumed = time.monotonic(), run.progress.epoch
     left = sum(run.steps_of(leg.stage) for leg in run.legs[resumed:]) - run.progress.step
     if fabric.device.type == "cuda":

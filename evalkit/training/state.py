@@ -6,22 +6,23 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from evalkit.errors import DataError
+from evalkit.errors import CheckpointError, DataError
 from evalkit.files.read import parse_json
+from evalkit.files.states import last_state
+from evalkit.files.tensors import read_header, read_tensors
 from evalkit.files.write import write_bytes, write_text
-from evalkit.methods.checkpoints import CheckpointError, State, read_checkpoint
+from evalkit.methods.checkpoints import State
 from evalkit.training.recipe import Recipe
 
-LAST, BEST, RESUME, LOG = "last.safetensors", "best.safetensors", "resume.pt", "log.csv"
+LAST, BEST, RESUME, LOG = "last.safetensors", "best.safetensors", "resume.safetensors", "log.csv"
+OLDER = "resume.pt"  # the state as evalkit 0.1 wrote it
 COLUMNS = ["epoch", "round", "stage", "split", "term", "value"]
 
 
@@ -37,44 +38,48 @@ def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]] | None:
     if path.suffix != ".safetensors" or not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+        _, metadata = read_header(path)
         if "recipe" not in metadata:
             return None
         about = parse_json(metadata.get("about", "{}"), "its origin")
         if not isinstance(about, dict):
             raise ValueError(f"its origin is a {type(about).__name__}, not a mapping")
         return Recipe.model_validate(parse_json(metadata["recipe"], "its recipe")), about
-    except (SafetensorError, OSError, ValueError, DataError) as error:
+    except (ValueError, DataError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"the checkpoint {path} is damaged ({first[:120]}). Train again.") from None
 
 
-def save_resume(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors and plain values in one piece. Raises OutputError."""
-    buffer = io.BytesIO()
-    torch.save(dict(content), buffer)
-    write_bytes(path, buffer.getvalue())
+def read_resume(
+    folder: Path, recipe: Recipe, data_hash: str, tell: Callable[[str], None] = lambda text: None
+) -> dict[str, Any] | None:
+    """What an interrupted run left, if it was the same run; None where there is nothing, or nothing that can be read.
 
-
-def read_resume(path: Path, recipe: Recipe, data_hash: str) -> dict[str, Any] | None:
-    """What an interrupted run left, if it was the same run; None where there is nothing.
+    A last state that is damaged is told, and the one before it serves.
 
     Raises:
-        CheckpointError: damaged.
         DataError: another recipe, or other data.
     """
-    if not path.is_file():
+    content = last_state(folder / RESUME, tell, _is_state)
+    if content is None and (folder / OLDER).is_file():
+        try:
+            content = read_tensors(folder / OLDER)
+            if not _is_state(content):
+                raise CheckpointError("it is not the state of a training")
+        except CheckpointError as error:
+            tell(f"{folder / OLDER} cannot be used ({str(error).rstrip('.')}): the training starts again.")
+            return None
+    if content is None:
         return None
-    content = read_checkpoint(path)
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} is no state of a training run. Choose another --out, or --existing replace.")
-    for what, own in (("recipe", recipe.hash), ("data", data_hash)):
-        if content.get(what) != own:
-            raise DataError(
-                f"{path.parent} holds a run with another {what}. Choose another --out, or --existing replace."
-            )
+    for name, own in (("recipe", recipe.hash), ("data", data_hash)):
+        if content[name] != own:
+            raise DataError(f"{folder} holds a run with another {name}. Choose another --out, or --existing replace.")
     return content
+
+
+def _is_state(content: Any) -> bool:
+    names = {"recipe", "data", "network", "optimisers", "mean", "precision", "progress"}
+    return isinstance(content, dict) and names <= content.keys()
 
 
 def as_saved(state: State) -> State:

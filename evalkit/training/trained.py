@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.errors import DataError
+from evalkit.files.tensors import read_header
 from evalkit.methods.checkpoints import CheckpointError, State, as_state, check_shapes
 from evalkit.methods.network import NetworkMethod
 from evalkit.training.recipe import Recipe
@@ -53,10 +54,8 @@ def check_size(path: Path, build: Callable[[], nn.Module], select: Callable[[Sta
         CheckpointError: it has not, or the recipe describes no network.
     """
     import torch
-    from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as file:
-        shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
+    shapes, _ = read_header(path)
     with torch.device("meta"):
         state = select({key: torch.empty(shape) for key, shape in shapes.items()})
         try:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
 
 from evalkit.data.hashes import file_hash
 from evalkit.downstream.detection.recipe import DetectionRecipe
-from evalkit.downstream.environment import ultralytics
-from evalkit.errors import DataError
+from evalkit.errors import CheckpointError, DataError
+from evalkit.files.tensors import read_tensors
 
-if TYPE_CHECKING:
-    from torch import nn
+LAYERS = ("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils.")  # beginnings of their classes' names
 
 
 def find_weights(recipe: DetectionRecipe, checkpoints: Path | None) -> tuple[Path | None, str]:
@@ -46,37 +44,15 @@ def pretrained(network: nn.Module, path: Path) -> nn.Module:
     return network
 
 
-def read_weights(path: Path) -> Mapping[str, Any]:
-    """The tensors of an ultralytics checkpoint, which is a pickle of the network's object.
-
-    Nothing is executed but what rebuilds layers of torch.nn and ultralytics.nn; a file that names anything else is
-    refused.
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of an ultralytics checkpoint, which is a pickle of the network's object; no object is made.
 
     Raises:
-        DataError: not such a file, or one that names other code.
+        CheckpointError: not such a file, or one that names or calls other code.
     """
-    import torch
-    from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
-
-    ultralytics()
-    try:
-        names = get_unsafe_globals_in_checkpoint(path)
-        foreign = [n for n in names if not n.startswith(("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils."))]
-        if foreign:
-            raise DataError(f"the weights {path} name code that is no layer of a network: {', '.join(foreign[:3])}.")
-        allowed: list[Any] = []
-        for name in names:
-            module, _, attribute = name.rpartition(".")
-            found = getattr(importlib.import_module(module), attribute)
-            if not isinstance(found, type):
-                raise DataError(f"the weights {path} call {name}, which is no layer of a network.")
-            allowed.append(found)
-        with safe_globals(allowed):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        network = content.get("ema") or content["model"]
-        return network.state_dict()
-    except DataError:
-        raise
-    except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError, ImportError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is not a checkpoint of ultralytics ({first}).") from None
+    content = read_tensors(path, LAYERS)
+    for key in ("ema", "model"):
+        network = content.get(key) if isinstance(content, dict) else None
+        if isinstance(network, dict) and network and all(isinstance(value, Tensor) for value in network.values()):
+            return network
+    raise CheckpointError(f"{path} is not a checkpoint of ultralytics: it holds no network with tensors.")
