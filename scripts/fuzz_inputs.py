@@ -253,6 +253,7 @@ def weights() -> list[bytes]:
     import torch
     from safetensors.torch import save
 
+    from evalkit.files.states import to_state
     from evalkit.training.find_recipe import recipes
     from evalkit.training.system import build_system
 
@@ -268,13 +269,20 @@ def weights() -> list[bytes]:
     recipe = recipes()["SMFNet-small"]
     own = {key: value.contiguous().clone() for key, value in build_system(recipe).network.state_dict().items()}
     about = json.dumps({"epoch": 1, "evalkit": "0"})
+    older, whole = io.BytesIO(), io.BytesIO()
+    torch.save(state, older, _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 1, "ema": torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))}, whole)
+    names = dict.fromkeys(("recipe", "data", "network", "optimisers", "mean", "precision", "progress"), "x")
     return [
-        *(b.getvalue() for b in buffers),
+        *(b.getvalue() for b in (*buffers, older, whole)),
         save(state),
+        to_state({**names, "network": state, "optimisers": {"a": {0: {"step": torch.ones(())}}}, "data": "y"}),
         save(own, {"recipe": recipe.model_dump_json(), "about": about}),
     ]
 
 
 def container(data: bytes, rng: Random) -> bytes:
-    """`archive` of a PyTorch file, `safetensors_header` of the other."""
-    return archive(data, rng) if data.startswith(b"PK") else safetensors_header(data, rng)
+    """`archive` of a PyTorch file, bytes of one of the older format, `safetensors_header` of the others."""
+    if data.startswith(b"PK"):
+        return archive(data, rng)
+    return flipped(data, rng) if data.startswith(b"\x80") else safetensors_header(data, rng)

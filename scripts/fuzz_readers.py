@@ -170,6 +170,7 @@ def golden(_: Path) -> Reader:
 
 
 def checkpoints(_: Path) -> Reader:
+    from evalkit.downstream.detection.weights import read_weights
     from evalkit.methods.checkpoints import as_state, read_checkpoint
     from evalkit.training.find_recipe import recipes as known
     from evalkit.training.state import read_recipe, read_resume
@@ -182,14 +183,26 @@ def checkpoints(_: Path) -> Reader:
         if method is not None:
             method.build()
 
+    def resume(path: Path) -> None:
+        """As the state of either form."""
+        for name in ("resume.pt", "resume.safetensors"):
+            run = path.parent / "run"
+            run.mkdir(exist_ok=True)
+            (run / name).write_bytes(path.read_bytes())
+            try:
+                read_resume(run, recipe, "y")
+            finally:
+                (run / name).unlink()
+
     calls: list[Callable[[Path], Any]] = [
+        read_weights,
         read_checkpoint,
         lambda path: as_state(read_checkpoint(path), path),
         read_recipe,
         fuses,
-        lambda path: read_resume(path, recipe, "y"),
+        resume,
     ]
-    suffixes = ["pth", "pth", "safetensors", "safetensors"]
+    suffixes = ["pth", "pth", "pth", "pt", "safetensors", "safetensors", "safetensors"]
     files = [(f"{i}.{suffix}", data) for i, (suffix, data) in enumerate(zip(suffixes, inputs.weights(), strict=True))]
     return Reader(files, [inputs.flipped, inputs.container], calls)
 

@@ -1,6 +1,6 @@
 """Hostile files for every place that reads weights or states, and a program that feeds each to each.
 
-Run as `python payloads.py FOLDER`: prints, as JSON, a line per place and payload: what was said, and what was done besides.
+Run as `python payloads.py FOLDER`: prints as JSON, per place and payload, what was said and what was done besides.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def pickles(folder: Path) -> dict[str, bytes]:
     network = "ultralytics.nn.tasks"
     config = b"}" + b"(" + text("activation") + text(evaluated) + text("backbone") + b"]" + text("head") + b"]u"
     system = named("os", "system")
-    found = {
+    return {
         "REDUCE of os.system": reduce("os", "system", text(touch)),
         "REDUCE of eval": reduce("builtins", "eval", text(evaluated)),
         "REDUCE of DetectionModel with an activation": reduce(network, "DetectionModel", config),
@@ -74,7 +74,7 @@ def pickles(folder: Path) -> dict[str, bytes]:
         "BUILD with slots": PROTOCOL_2 + named(network, "DetectionModel") + b")\x81N}" + text("x") + b"K\x01s\x86b.",
         "BUILD of a class": PROTOCOL_2 + named(network, "DetectionModel") + b"}" + text("x") + b"K\x01sb.",
         "BUILD of a list": PROTOCOL_2 + b"]}b.",
-        "NEWOBJ with arguments": PROTOCOL_2 + named("torch.nn.modules.linear", "Linear") + b"J@\r\x03\x00" * 2 + b"\x86\x81.",
+        "NEWOBJ with arguments": PROTOCOL_2 + named("torch.nn", "Linear") + b"J@\r\x03\x00" * 2 + b"\x86\x81.",
         "NEWOBJ of Popen": PROTOCOL_2 + named("subprocess", "Popen") + text(touch) + b"\x85\x81.",
         "NEWOBJ_EX": b"\x80\x04" + named("subprocess", "Popen") + b")}" + text("args") + text(touch) + b"s\x92.",
         "EXT1": PROTOCOL_2 + b"\x82\x01.",
@@ -90,10 +90,10 @@ def pickles(folder: Path) -> dict[str, bytes]:
         + b"(" + text("storage") + named("torch", "FloatStorage") + text("0") + text("cpu") + b"K\x02tQ.",
         "a tensor of a function": PROTOCOL_2 + named("torch._utils", "_rebuild_tensor_v2") + b"(" + b"NK\x00))tR.",
         "a tensor without arguments": PROTOCOL_2 + named("torch._utils", "_rebuild_tensor_v2") + b")R.",
-        "deep lists": PROTOCOL_2 + b"]" * 300_000 + b"a" * 299_999 + b".",
-        "deep tuples": PROTOCOL_2 + b")" + b"\x85" * 300_000 + b".",
-        "deep tuples as a key": PROTOCOL_2 + b"})" + b"\x85" * 300_000 + b"K\x01s.",
-        "deep dicts": PROTOCOL_2 + (b"}" + text("a")) * 100_000 + b"N" + b"s" * 100_000 + b".",
+        "deep lists": PROTOCOL_2 + b"]" * 50_000 + b"a" * 49_999 + b".",
+        "deep tuples": PROTOCOL_2 + b")" + b"\x85" * 60_000 + b".",
+        "deep tuples as a key": PROTOCOL_2 + b"})" + b"\x85" * 60_000 + b"K\x01s.",
+        "deep dicts": PROTOCOL_2 + (b"}" + text("a")) * 40_000 + b"N" + b"s" * 40_000 + b".",
         "a list in itself": PROTOCOL_2 + b"]q\x00h\x00a.",
         "a bomb of memo": PROTOCOL_2 + b"]q\x00" + b"".join(
             b"](" + b"h" + bytes([i]) + (b"h" + bytes([i])) * 9 + b"eq" + bytes([i + 1]) for i in range(60)) + b".",
@@ -118,7 +118,6 @@ def pickles(folder: Path) -> dict[str, bytes]:
         "an object array of numpy": pickle.dumps(np.array([Call(1), "x"], dtype=object), 2),
         "a plain array of numpy": pickle.dumps(np.zeros(3), 4),
     }  # fmt: skip
-    return found
 
 
 def archive(program: bytes, extra: dict[str, bytes] | None = None) -> bytes:
@@ -135,7 +134,7 @@ def legacy(program: bytes) -> bytes:
     """A PyTorch file of the format before 1.6 with this pickle."""
     about = {"protocol_version": 1001, "little_endian": True, "type_sizes": {}}
     parts = [pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, about)]
-    return b"".join([*parts, program, pickle.dumps(["0"], 2), struct.pack("<q", 2), bytes(8)])
+    return b"".join([*parts, program, pickle.dumps([], 2)])
 
 
 def tensor_program(offset: int, size: tuple, stride: tuple, values: int = 2, kind: str = "FloatStorage") -> bytes:
@@ -154,6 +153,7 @@ def torch_files() -> dict[str, bytes]:
         parts.writestr("archive/data.pkl", program)
         parts.writestr("archive/data/0", bytes(10**8))
     overlapping = archive(program).replace(struct.pack("<II", 8, 8), struct.pack("<II", 2**31, 2**31))
+    truths = archive(tensor_program(0, (8,), (1,), 8, "BoolStorage"), {"data/0": b"\x02" * 8})
     script = io.BytesIO()
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), script)
     return {
@@ -164,7 +164,7 @@ def torch_files() -> dict[str, bytes]:
         "a size of 2**62": archive(tensor_program(0, (2**62, 0), (1, 1))),
         "a storage larger than its part": archive(tensor_program(0, (2,), (1,), values=2**40)),
         "a storage of an unknown type": archive(tensor_program(0, (2,), (1,), kind="QInt8Storage")),
-        "truth values that are neither": archive(tensor_program(0, (8,), (1,), 8, "BoolStorage"), {"data/0": b"\x02" * 8}),
+        "truth values that are neither": truths,
         "a packed part": packed.getvalue(),
         "a part that claims 2 GB": overlapping,
         "bytes in another order": archive(program, {"byteorder": b"big"}),
@@ -201,7 +201,7 @@ def safetensors_files() -> dict[str, bytes]:
         "a shape of many": safetensors({"a": one | {"shape": [1] * 10_000, "data_offsets": [0, 4]}}, bytes(4)),
         "an unknown type": safetensors({"a": one | {"dtype": "O"}}, bytes(8)),
         "metadata that are not text": safetensors({"a": one, "__metadata__": {"recipe": {}}}, bytes(8)),
-        "not a number in metadata": safetensors({"a": one, "__metadata__": {"recipe": "NaN", "state": "NaN"}}, bytes(8)),
+        "not a number in metadata": safetensors({"__metadata__": {"recipe": "NaN", "state": "NaN"}}),
         "a state that calls": safetensors({"__metadata__": {"state": '{"call": "os.system"}', "recipe": "{}"}}),
         "a state without its tensor": safetensors({"__metadata__": {"state": '{"tensor": "7"}', "recipe": "{}"}}),
         "a pickle": reduce("os", "system", text("true")),
@@ -212,14 +212,13 @@ def safetensors_files() -> dict[str, bytes]:
 
 def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
     """Every place that reads a serialised file -> its reader, and the name that the file must have."""
-    from evalkit.training.find_recipe import recipes
-
     from evalkit.downstream.detection.weights import pretrained as detector
     from evalkit.downstream.detection.weights import read_weights
     from evalkit.downstream.segmentation.networks import load_encoder
     from evalkit.errors import EvalkitError
     from evalkit.files.states import last_state
     from evalkit.methods.checkpoints import as_state, read_checkpoint
+    from evalkit.training.find_recipe import recipes
     from evalkit.training.pretrained import pretrained
     from evalkit.training.state import read_recipe, read_resume
     from evalkit.training.trained import trained_method
@@ -237,18 +236,29 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
         content = pretrained(begins, "part", path.parent, "weights")
         as_state(content[0] if content else None, path)
 
+    def checkpoint(path: Path) -> None:
+        as_state(read_checkpoint(path), path)
+
+    def trained(path: Path) -> None:
+        if trained_method(path, "SMFNet") is None:  # not by evalkit: any other weights
+            checkpoint(path)
+
+    def encoder(path: Path) -> None:
+        load_encoder(torch.nn.ModuleDict({"backbone": torch.nn.Linear(1, 1)}), path)
+
     return {
-        "fuse --checkpoint": (lambda path: as_state(read_checkpoint(path), path), "a.pth"),
-        "fuse --checkpoint, safetensors": (lambda path: as_state(read_checkpoint(path), path), "a.safetensors"),
-        "weights that evalkit trained": (lambda path: (read_recipe(path), trained_method(path, "SMFNet")), "a.safetensors"),
+        "fuse --checkpoint": (checkpoint, "a.pth"),
+        "weights that evalkit trained": (trained, "a.safetensors"),
+        "their recipe": (lambda path: read_recipe(path) or checkpoint(path), "a.safetensors"),
         "train --weights": (weights_of_a_training, "a.pth"),
         "resume of an older version": (
             lambda path: told(lambda tell: read_resume(path.parent, recipe, "x", tell)), "resume.pt"),
         "resume": (lambda path: told(lambda tell: read_resume(path.parent, recipe, "x", tell)), "resume.safetensors"),
-        "resume of a detector or segmenter": (lambda path: told(lambda tell: last_state(path, tell)), "state.safetensors"),
+        "resume of a detector or segmenter": (
+            lambda path: told(lambda tell: last_state(path, tell)), "state.safetensors"),
         "a detector's weights": (read_weights, "a.pt"),
         "a detector's pretrained weights": (lambda path: detector(torch.nn.Linear(1, 1), path), "a.pt"),
-        "a segmenter's encoder": (lambda path: load_encoder(torch.nn.ModuleDict({"backbone": torch.nn.Linear(1, 1)}), path), "a.pth"),
+        "a segmenter's encoder": (encoder, "a.pth"),
     }  # fmt: skip
 
 
@@ -260,8 +270,9 @@ def main(folder: Path) -> None:
 
     readers, watch, results = places(folder), Watch(), []
     programs = pickles(folder)
-    files = {f"{name}, {form}": make(program) for name, program in programs.items()
-             for form, make in (("archive", archive), ("legacy", legacy), ("bare", bytes))} | torch_files()  # fmt: skip
+    forms = {"archive": archive, "legacy": legacy, "bare": bytes}
+    files = {f"{name}, {form}": make(program) for name, program in programs.items() for form, make in forms.items()
+             if form == "archive" or len(program) < 10_000} | torch_files()  # fmt: skip
     tensors = safetensors_files()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import os
 import pickle
 import zipfile
@@ -236,3 +238,82 @@ def test_recoloured_results_keep_the_visible_chroma(shared, tmp_path):
     assert plain.ndim == 2
     assert coloured.shape == (*plain.shape, 3)
     assert fusers[0].identity != fusers[1].identity
+
+
+def as_people_save(state: dict, kind: str) -> object:
+    """The same weights as other tools leave them."""
+    return {
+        "plain": state,
+        "DataParallel": {f"module.{key}": value for key, value in state.items()},
+        "torch.compile": {f"_orig_mod.{key}": value for key, value in state.items()},
+        "both": {f"module._orig_mod.{key}": value for key, value in state.items()},
+        "state_dict": {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3},
+        "model": {"model": state, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}, "best": np.float64(0.3)},
+        "profiled": {**state, "total_ops": torch.zeros(1), "0.total_params": torch.zeros(1)},
+        "options": {"state_dict": state, "args": argparse.Namespace(lr=0.1), "path": Path("a/b")},
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["plain", "DataParallel", "torch.compile", "both", "state_dict", "model", "profiled",
+                                  "options"])  # fmt: skip
+@pytest.mark.parametrize("zipped", [True, False])
+def test_checkpoints_as_people_have_them(tmp_path, kind, zipped):
+    network = small()
+    path = tmp_path / "w.pth"
+    torch.save(as_people_save(network.state_dict(), kind), path, _use_new_zipfile_serialization=zipped)
+    state = as_state(read_checkpoint(path), path)
+    load_strictly(small(), state, "w")
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def of_other_kinds() -> dict[str, tuple[bytes, str]]:
+    script = io.BytesIO()
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), script)
+    return {
+        "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 680123\n", "a Git LFS pointer"),
+        "page": (b"\n<!DOCTYPE html><html><head><title>Virus scan warning</title></head></html>", "a web page"),
+        "script": (script.getvalue(), "a TorchScript program"),
+        "index": (b"\0\0\6\10\1\32\2\10\1\0 encoder/conv1/bias" + b"\x57\xfb\x80\x8b\x24\x75\x47\xdb", "TensorFlow"),
+        "keras": (b"\x89HDF\r\n\x1a\n" + bytes(100), "an HDF5 file"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["pointer", "page", "script", "index", "keras"])
+def test_what_is_not_weights_is_named(tmp_path, kind):
+    content, name = of_other_kinds()[kind]
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=name) as told:
+        read_checkpoint(tmp_path / "w.pth")
+    assert "run code" not in str(told.value)
+
+
+def test_a_tensorflow_prefix_is_named(tmp_path):
+    (tmp_path / "model.ckpt.index").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"prefix of a TensorFlow checkpoint \(model\.ckpt\.index\)"):
+        read_checkpoint(tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("name", ["module_prefix", "state_dict", "model", "thop"])
+def test_given_checkpoints_load(shared, name):
+    from evalkit.methods.networks.seafusion import METHODS
+
+    method, path = METHODS["SeAFusion"], shared / "cases" / "checkpoints" / f"{name}.pth"
+    load_strictly(method.build(), method.convert(read_checkpoint(path), path), str(path))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("lfs_pointer", "Git LFS pointer"), ("drive_html", "web page"),
+                                            ("jit", "TorchScript"), ("tf", "TensorFlow")])  # fmt: skip
+def test_given_files_of_other_kinds_are_named(shared, name, kind):
+    with pytest.raises(CheckpointError, match=kind):
+        read_checkpoint(shared / "cases" / "checkpoints" / f"{name}.pth")
+
+
+def test_published_files_are_read_as_pytorch_reads_them(shared):
+    paths = [path for path in sorted((shared / "checkpoints").iterdir()) if path.is_file()]
+    assert len(paths) >= 12
+    for path in paths:
+        own, other = read_checkpoint(path), torch.load(path, map_location="cpu", weights_only=True)
+        for name in {"weight", "params"} & other.keys():
+            own, other = own[name], other[name]
+        assert list(own) == list(other)
+        assert all(torch.equal(own[key], value) and own[key].dtype == value.dtype for key, value in other.items())

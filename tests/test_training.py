@@ -20,7 +20,7 @@ from evalkit.data.images import read_image, write_png
 from evalkit.data.pairs import ImagePair
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
-from evalkit.files.states import read_state
+from evalkit.files.states import read_state, to_state
 from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import method_card
@@ -495,3 +495,75 @@ def test_two_processes_average_their_gradients(scenes: Path, tmp_path: Path) -> 
     for key in learned:
         assert torch.allclose(one[key], two[key], atol=1e-6), key
     assert max(float((one[key] - less[key]).abs().max()) for key in learned) > 1e-3
+
+
+# --- states that are damaged
+
+
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", ["last", "both", "zeros"])
+def test_a_damaged_state_goes_back_or_starts_again(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """To the same weights in the end, and it is said."""
+    train(tiny(), scenes, tmp_path / "whole", device="cpu")
+
+    def cut(items, total, text):  # type: ignore[no-untyped-def]
+        for count, item in enumerate(items):
+            if count == 7:
+                raise KeyboardInterrupt
+            yield item
+
+    run = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), scenes, run, device="cpu", progress=cut)
+    last, before = run / "resume.safetensors", run / "resume-before.safetensors"
+    assert read_state(last)["progress"]["epoch"] == 2
+    assert read_state(before)["progress"]["epoch"] == 1
+    if damage == "zeros":
+        last.write_bytes(bytes(last.stat().st_size))
+    else:
+        halved(last)
+    if damage == "both":
+        halved(before)
+    told: list[str] = []
+    resumed = train(tiny(), scenes, run, device="cpu", tell=told.append)
+    assert "is damaged" in told[0]
+    assert any("starts again" in line for line in told) == (damage == "both")
+    assert "goes back to resume-before.safetensors" in told[0]
+    assert resumed.resumed_at == (0 if damage == "both" else 1)
+    for name in ("last.safetensors", "best.safetensors"):
+        assert states_equal(tmp_path / "whole" / name, run / name), name
+
+
+def test_a_state_of_the_older_form_is_read(scenes: Path, tmp_path: Path) -> None:
+    """resume.pt, as torch.save wrote it; a damaged one starts again."""
+    train(tiny(), scenes, tmp_path / "run", device="cpu")
+    state = read_state(tmp_path / "run" / "resume-before.safetensors")
+    for name, content in (("good", state), ("bad", b"PK")):
+        run, told = tmp_path / name, []
+        run.mkdir()
+        if isinstance(content, bytes):
+            (run / "resume.pt").write_bytes(content)
+        else:
+            torch.save(content, run / "resume.pt")
+            (run / "log.csv").write_bytes((tmp_path / "run" / "log.csv").read_bytes())
+        resumed = train(tiny(), scenes, run, device="cpu", tell=told.append)
+        assert resumed.resumed_at == (2 if name == "good" else 0)
+        assert any("starts again" in line for line in told) == (name == "bad")
+        assert states_equal(tmp_path / "run" / "last.safetensors", run / "last.safetensors")
+
+
+def test_a_state_of_another_network_is_refused(scenes: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny(), scenes, run, device="cpu")
+    state = read_state(run / "resume.safetensors")
+    first = next(iter(state["optimisers"]["encoder"]["state"].values()))
+    first["exp_avg"] = torch.zeros(3, 3)
+    for content in (state, state | {"progress": {"speed": 1}}, state | {"optimisers": {}}, state | {"network": []}):
+        (run / "resume.safetensors").write_bytes(to_state(content))
+        with pytest.raises(DataError, match="--existing replace"):
+            train(tiny(), scenes, run, device="cpu")

@@ -26,6 +26,10 @@ class CodeError(PickleError):
     """A pickle that names or calls code."""
 
 
+class KindError(PickleError):
+    """A file of another kind; the text says which, and what to do."""
+
+
 class Name(NamedTuple):
     """A class or function that a pickle refers to; only its name."""
 

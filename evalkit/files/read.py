@@ -43,7 +43,9 @@ def read_file(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
             if not stat.S_ISREG(about.st_mode):
                 what = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
                 raise DataError(f"cannot read {path}: it is {what}, not a file.")
-            data = file.read(limit + 1) if about.st_size <= limit else b""
+            data = file.read(about.st_size + 1) if about.st_size <= limit else b""  # not limit: that much memory
+            if len(data) > about.st_size:  # it grows
+                data += file.read(limit + 1 - len(data))
             if about.st_size > limit or len(data) > limit:
                 raise DataError(f"cannot read {path}: it has {about.st_size} bytes, more than the limit of {limit}.")
             return data

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from evalkit.errors import CheckpointError, DataError
 from evalkit.files.read import parse_json
-from evalkit.files.tensors import damaged, parse_safetensors, read_whole
+from evalkit.files.tensors import parse_safetensors, read_whole
 from evalkit.files.write import write_bytes
 
 
@@ -52,9 +52,8 @@ def to_state(content: Any) -> bytes:
 
 def read_state(path: Path) -> Any:
     """What `to_state` was given. Raises CheckpointError: damaged, or no such file."""
-    data = read_whole(path)
     try:
-        tensors, metadata = parse_safetensors(data)
+        tensors, metadata = parse_safetensors(read_whole(path))
 
         def made(value: Any) -> Any:
             if isinstance(value, list):
@@ -74,7 +73,7 @@ def read_state(path: Path) -> Any:
 
         return made(parse_json(metadata["state"], "its state"))
     except (DataError, ValueError, LookupError, TypeError, RecursionError, AttributeError) as error:
-        raise damaged(path, error) from None
+        raise CheckpointError(f"{path} is damaged ({' '.join(str(error).split())[:200].rstrip('.')}).") from None
 
 
 def before(path: Path) -> Path:
@@ -112,10 +111,10 @@ def last_state(
             content = read_state(one)
             if fits(content):
                 return content
-            reason = "it is not the state of such a training"
+            reason = f"{one} is not the state of such a training"
         except CheckpointError as error:
-            reason = str(error)
+            reason = str(error).rstrip(".")
         other = before(path)
         cure = f"goes back to {other.name}" if one == path and other.exists() else "starts again"
-        tell(f"{one} cannot be used ({reason.rstrip('.')}): the training {cure}.")
+        tell(f"{reason}: the training {cure}.")
     return None

@@ -19,7 +19,17 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import CheckpointError, DataError
-from evalkit.files.pickles import MAX_DEPTH, MAX_PICKLE, CodeError, Instance, Name, PickleError, read_pickle, walk
+from evalkit.files.pickles import (
+    MAX_DEPTH,
+    MAX_PICKLE,
+    CodeError,
+    Instance,
+    KindError,
+    Name,
+    PickleError,
+    read_pickle,
+    walk,
+)
 from evalkit.files.read import parse_json, read_file
 
 MAX_FILE = 4 * 2**30  # bytes
@@ -147,11 +157,12 @@ def read_tensors(path: Path, classes: tuple[str, ...] = ()) -> Any:
     try:
         if path.suffix == ".safetensors":
             return parse_safetensors(data)[0]
-        if kind := _other_kind(data):
-            raise CheckpointError(f"the checkpoint {path} is {kind}")
+        _refuse_other_kinds(data)
         if data.startswith(b"PK"):
             return _Archive(data, classes).content()
         return _read_legacy(data, classes)
+    except KindError as error:
+        raise CheckpointError(f"the checkpoint {path} is {error}") from None
     except CodeError as error:
         raise CheckpointError(
             f"the checkpoint {path} holds more than tensors and could run code when opened (it {error}); it was not "
@@ -189,18 +200,19 @@ def read_whole(path: Path) -> bytes:
         raise CheckpointError(str(error)) from None
 
 
-def _other_kind(data: bytes) -> str:
-    """What a file is that is not weights of PyTorch, with what to do; empty where it may be."""
+def _refuse_other_kinds(data: bytes) -> None:
+    """Raises KindError for what people have in place of weights of PyTorch."""
     start = data[:1000].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer: the weights themselves were not fetched. Run `git lfs pull` where it comes from."
+        raise KindError(
+            "a Git LFS pointer: the weights themselves were not fetched. Run `git lfs pull` where it comes from."
+        )
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page: the site sent a page in place of the file. Download it with a browser."
+        raise KindError("a web page: the site sent a page in place of the file. Download it with a browser.")
     if data.endswith(TENSORFLOW) or NAMED.match(data):
-        return "the index of a TensorFlow checkpoint, not a PyTorch file."
+        raise KindError("a part of a TensorFlow checkpoint, not a PyTorch file.")
     if data.startswith(b"\x89HDF"):
-        return "an HDF5 file, as Keras writes it, not a PyTorch file."
-    return ""
+        raise KindError("an HDF5 file, as Keras writes it, not a PyTorch file.")
 
 
 # --- PyTorch
@@ -218,7 +230,9 @@ class _Archive:
         packed = [part.filename for part in parts if part.compress_type != zipfile.ZIP_STORED]
         places = [part.filename.partition("/")[2] for part in parts]
         if "constants.pkl" in places or any(place.startswith("code/") for place in places):
-            raise CodeError("is a TorchScript program, code and weights in one")
+            raise KindError(
+                "a TorchScript program, code and weights in one: save the state dict of its network instead."
+            )
         if packed:
             raise PickleError(f"its part {packed[0]!r:.60} is compressed, which PyTorch never does")
         size = sum(part.file_size for part in parts)

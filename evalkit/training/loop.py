@@ -198,7 +198,7 @@ class TrainingRun:
         """Go on from a state. Raises DataError where it is of the right run by name only."""
         try:
             self._copy(saved)
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except (DataError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             first = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(
                 f"the state in {self.out / RESUME} is not of this training ({first[:120]}). "

@@ -65,9 +65,9 @@ def read_resume(
         try:
             content = read_tensors(folder / OLDER)
             if not _is_state(content):
-                raise CheckpointError("it is not the state of a training")
+                raise CheckpointError(f"{folder / OLDER} is not the state of a training.")
         except CheckpointError as error:
-            tell(f"{folder / OLDER} cannot be used ({str(error).rstrip('.')}): the training starts again.")
+            tell(f"{str(error).rstrip('.')}: the training starts again.")
             return None
     if content is None:
         return None
