@@ -253,7 +253,7 @@ def weights() -> list[bytes]:
     import torch
     from safetensors.torch import save
 
-    from evalkit.files.states import to_state
+    from evalkit.methods.states import to_state
     from evalkit.training.find_recipe import recipes
     from evalkit.training.system import build_system
 

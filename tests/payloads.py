@@ -216,8 +216,8 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
     from evalkit.downstream.detection.weights import read_weights
     from evalkit.downstream.segmentation.networks import load_encoder
     from evalkit.errors import EvalkitError
-    from evalkit.files.states import last_state
     from evalkit.methods.checkpoints import as_state, read_checkpoint
+    from evalkit.methods.states import last_state
     from evalkit.training.find_recipe import recipes
     from evalkit.training.pretrained import pretrained
     from evalkit.training.state import read_recipe, read_resume

@@ -20,10 +20,10 @@ from evalkit.data.images import read_image, write_png
 from evalkit.data.pairs import ImagePair
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
-from evalkit.files.states import read_state, to_state
 from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import method_card
+from evalkit.methods.states import read_state, to_state
 from evalkit.training.data import Pairs, SamplePlace, TrainingPair, as_tensors, augmented, is_flat, places
 from evalkit.training.find_recipe import load_recipe, parse, recipes
 from evalkit.training.loop import TrainingError, plan, train

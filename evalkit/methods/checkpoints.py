@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from evalkit.errors import CheckpointError
-from evalkit.files.tensors import read_tensors
+from evalkit.methods.tensors import read_tensors
 
 __all__ = ["CheckpointError", "State", "as_state", "check_shapes", "load_strictly", "read_checkpoint"]
 

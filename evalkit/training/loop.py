@@ -26,10 +26,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from evalkit.data.card import LabelClass, load_card
 from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.errors import DataError, EvalkitError
-from evalkit.files.states import remove_state, save_state, to_state
 from evalkit.files.write import write_bytes
 from evalkit.methods.checkpoints import load_strictly
 from evalkit.methods.fuse import choose_device
+from evalkit.methods.states import remove_state, save_state, to_state
 from evalkit.provenance import version
 from evalkit.training.curves import draw_curves
 from evalkit.training.data import Batch, Pairs, SamplePlace, batches, collate, places

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from evalkit.errors import CheckpointError, DataError
 from evalkit.files.read import parse_json
-from evalkit.files.states import last_state
-from evalkit.files.tensors import read_header, read_tensors
 from evalkit.files.write import write_bytes, write_text
 from evalkit.methods.checkpoints import State
+from evalkit.methods.states import last_state
+from evalkit.methods.tensors import read_header, read_tensors
 from evalkit.training.recipe import Recipe
 
 LAST, BEST, RESUME, LOG = "last.safetensors", "best.safetensors", "resume.safetensors", "log.csv"

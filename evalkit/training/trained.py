@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.errors import DataError
-from evalkit.files.tensors import read_header
 from evalkit.methods.checkpoints import CheckpointError, State, as_state, check_shapes
 from evalkit.methods.network import NetworkMethod
+from evalkit.methods.tensors import read_header
 from evalkit.training.recipe import Recipe
 from evalkit.training.state import read_recipe
 from evalkit.training.system import system_class

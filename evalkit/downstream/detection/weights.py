@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from evalkit.data.hashes import file_hash
 from evalkit.downstream.detection.recipe import DetectionRecipe
 from evalkit.errors import CheckpointError, DataError
-from evalkit.files.tensors import read_tensors
+from evalkit.methods.tensors import read_tensors
 
 LAYERS = ("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils.")  # beginnings of their classes' names
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from evalkit.errors import CheckpointError, DataError
 from evalkit.files.read import parse_json
-from evalkit.files.tensors import parse_safetensors, read_whole
 from evalkit.files.write import write_bytes
+from evalkit.methods.tensors import parse_safetensors, read_whole
 
 
 def to_state(content: Any) -> bytes:

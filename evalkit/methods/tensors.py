@@ -1,7 +1,7 @@
 """The one reader of files with weights and states: PyTorch's, of either format, and safetensors.
 
-Nothing in a file is executed (see `pickles`), and nothing it claims is believed: a tensor is made of bytes that the
-file holds, and of no more than it holds. A file is read once.
+Nothing in a file is executed (see `evalkit.files.pickles`), and nothing it claims is believed: a tensor is made of
+bytes that the file holds, and of no more than it holds. A file is read once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evalkit.errors import CheckpointError, DataError
+from evalkit.errors import CheckpointError, DataError, UnreadableError
 from evalkit.files.pickles import (
     MAX_DEPTH,
     MAX_PICKLE,
@@ -147,6 +147,7 @@ def read_tensors(path: Path, classes: tuple[str, ...] = ()) -> Any:
 
     Raises:
         CheckpointError: no such file, damaged, of another kind, beyond a limit, or one that names code.
+        UnreadableError: trouble that may pass.
     """
     if not path.is_file():
         beside = f"{path.name}.index"
@@ -161,6 +162,8 @@ def read_tensors(path: Path, classes: tuple[str, ...] = ()) -> Any:
         if data.startswith(b"PK"):
             return _Archive(data, classes).content()
         return _read_legacy(data, classes)
+    except MemoryError:
+        raise UnreadableError(f"cannot read {path}: memory ran out.") from None
     except KindError as error:
         raise CheckpointError(f"the checkpoint {path} is {error}") from None
     except CodeError as error:
@@ -196,6 +199,8 @@ def read_whole(path: Path) -> bytes:
     """The bytes of a file of weights. Raises CheckpointError."""
     try:
         return read_file(path, MAX_FILE)
+    except UnreadableError:
+        raise  # trouble that may pass says nothing about the file
     except DataError as error:
         raise CheckpointError(str(error)) from None
 
