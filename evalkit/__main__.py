@@ -11,7 +11,7 @@ INTERRUPTED = 130
 
 def main() -> None:
     before = signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
-    from evalkit.cli import main as program
+    from evalkit.cli import main as program  # a Ctrl-C meanwhile is quiet
 
     signal.signal(signal.SIGINT, before)
     try:

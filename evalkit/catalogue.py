@@ -6,7 +6,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evalkit.data.card import load_card, load_cards
+from evalkit.data.images import merge_colour, to_gray
+from evalkit.data.samples.samples import make_scene
 from evalkit.errors import UnknownNameError
+from evalkit.methods.classical import FUSERS
+from evalkit.methods.fuse import missing_for
+from evalkit.methods.registry import method_card, method_cards
+from evalkit.metrics.card import CONVENTIONS, METRICS
+from evalkit.metrics.evaluate import evaluate
+from evalkit.metrics.registry import card, convention, full_names_of
+from evalkit.protocols.schema import protocol, protocols, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +25,6 @@ Entry = dict[str, Any]
 
 
 def protocol_entries() -> list[Entry]:
-    from evalkit.protocols.schema import protocols
-
     return [
         {
             "name": p.name,
@@ -32,9 +40,6 @@ def protocol_entries() -> list[Entry]:
 
 
 def method_entries(checkpoints: Path | None = None) -> list[Entry]:
-    from evalkit.methods.fuse import missing_for
-    from evalkit.methods.registry import method_cards
-
     return [
         {
             "name": card.name,
@@ -49,8 +54,6 @@ def method_entries(checkpoints: Path | None = None) -> list[Entry]:
 
 
 def metric_entries() -> list[Entry]:
-    from evalkit.metrics.card import CONVENTIONS, METRICS
-
     return [
         {
             "name": card.name,
@@ -67,8 +70,6 @@ def metric_entries() -> list[Entry]:
 
 
 def dataset_entries() -> list[Entry]:
-    from evalkit.data.card import load_cards
-
     return [
         {
             "name": card.name,
@@ -90,7 +91,7 @@ ENTRIES = {
 
 
 def _frame(kind: str) -> pd.DataFrame:
-    import pandas as pd
+    import pandas as pd  # a third of a second, which workers and tables do without
 
     return pd.DataFrame(ENTRIES[kind]()).set_index("name")
 
@@ -121,11 +122,6 @@ def describe(name: str) -> Entry:
     Raises:
         UnknownNameError: nothing has that name.
     """
-    from evalkit.data.card import load_card, load_cards
-    from evalkit.methods.registry import method_card, method_cards
-    from evalkit.metrics.card import CONVENTIONS, METRICS
-    from evalkit.protocols.schema import protocols
-
     kinds: list[tuple[Iterable[str], Callable[[], Entry]]] = [
         (protocols(), lambda: _describe_protocol(name)),
         (METRICS, lambda: _describe_metric(name.partition("[")[0])),
@@ -145,8 +141,6 @@ def describe(name: str) -> Entry:
 
 def _describe_protocol(name: str) -> Entry:
     """The protocol's fields in the order in which a reader asks for them, and how many numbers are published."""
-    from evalkit.protocols.schema import protocol, rows_of
-
     chosen = protocol(name)
     fields = chosen.model_dump(mode="json")
     last = {key: fields.pop(key) for key in ("published", "left_open", "decisions", "notes", "citation")}
@@ -155,8 +149,6 @@ def _describe_protocol(name: str) -> Entry:
 
 
 def _describe_convention(name: str) -> Entry:
-    from evalkit.metrics.registry import convention
-
     found = convention(name)
     return {
         "kind": "convention",
@@ -168,9 +160,6 @@ def _describe_convention(name: str) -> Entry:
 
 
 def _describe_metric(name: str) -> Entry:
-    from evalkit.metrics.card import CONVENTIONS
-    from evalkit.metrics.registry import card
-
     found = card(name)
     entry = {
         "kind": "metric",
@@ -197,12 +186,6 @@ def _describe_metric(name: str) -> Entry:
 
 def _example(metric: str) -> dict[str, str]:
     """Convention -> value of a metric on one built-in example."""
-    from evalkit.data.images import merge_colour, to_gray
-    from evalkit.data.samples.samples import make_scene
-    from evalkit.methods.classical import FUSERS
-    from evalkit.metrics.evaluate import evaluate
-    from evalkit.metrics.registry import full_names_of
-
     scene = make_scene(0, 0, 320, 240)
     fused = merge_colour(FUSERS["laplacian"](scene.infrared, to_gray(scene.visible)), scene.visible)
     scores = evaluate(fused, scene.infrared, scene.visible, full_names_of([metric]), "textbook")

@@ -7,7 +7,6 @@ import os
 import click
 
 from evalkit.commands.audit import audit
-from evalkit.commands.bench import bench
 from evalkit.commands.check import check
 from evalkit.commands.compare import compare
 from evalkit.commands.data import data
@@ -25,7 +24,7 @@ from evalkit.commands.train import train
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
-    audit, bench, check, compare, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, leaderboard,
+    audit, check, compare, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, leaderboard,
     list_command, plot, rank, reproduce, show, table, train,
 )  # fmt: skip
 

@@ -63,6 +63,20 @@ class PluginWarning(UserWarning):
     """An installed plug-in that cannot be loaded: it is left out, the rest goes on."""
 
 
+def in_any_case(name: str, known: Iterable[str]) -> str | None:
+    """The known spelling of a name, whatever its case; of two that differ in case alone the last."""
+    return {one.casefold(): one for one in known}.get(name.casefold())
+
+
+def spelled(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
+    """The known spelling of a name, whatever its case. Raises UnknownNameError."""
+    known = list(known)
+    found = in_any_case(name, known)
+    if found is None:
+        raise UnknownNameError(kind, name, known, hint)
+    return found
+
+
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """The known names closest to `name`, whatever their case; none where nothing is close."""
     by_folded = {k.casefold(): k for k in known}

@@ -1,4 +1,4 @@
-"""The commands beside `reproduce`: golden values, saliency, benchmarks, conventions; and the dense references."""
+"""The commands beside `reproduce`: golden values, saliency, conventions; and the dense references."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import make_outputs, make_tno, textured
+from dense import DENSE
 from test_reproduce import run
 
 import evalkit
 from evalkit.commands.console import print_rows
 from evalkit.data.images import write_png
 from evalkit.metrics.card import CONVENTIONS
-from evalkit.metrics.dense import DENSE
 from evalkit.metrics.registry import all_full_names
 
 GOLDEN = Path(__file__).parent / "golden" / "samples.csv"
@@ -120,20 +120,8 @@ def test_saliency_command(tmp_path):
     assert run("evaluate-saliency", maps, "--truth", tmp_path / "nowhere")[0] == 2
 
 
-def test_benchmark_command(tmp_path):
-    arguments = ["--sizes", "64x80", "--metrics", "EN,CB[vifb]", "--repeats", 1, "--out", tmp_path / "bench.json"]
-    code, out, _ = run("bench", "metrics", *arguments)
-    assert code == 0, out
-    rows = json.loads((tmp_path / "bench.json").read_text())
-    assert [row["metric"] for row in rows] == ["all nine[smfnet]", "EN[smfnet]", "CB[vifb]"]
-    assert rows[0]["dense"] > 0
-    assert rows[0]["peak_mb"] > 10
-    assert rows[2]["dense"] is None
-    assert run("bench", "metrics", "--sizes", "big")[0] == 2
-
-
 @pytest.mark.parametrize("metric", DENSE)
-def test_dense_references_of_the_benchmark(metric):
+def test_dense_references(metric):
     a, b = textured(1, 70, 90), textured(2, 70, 90)
     f = ((a.astype(int) + b) // 2).astype(np.uint8)
     assert evalkit.evaluate(f, a, b, [metric], "smfnet")[metric] == pytest.approx(DENSE[metric](f, a, b), rel=1e-9)

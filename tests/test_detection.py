@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalkit.errors import DataError, EvalkitError
-from evalkit.metrics import detection
-from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores, parse_yolo, read_yolo
+from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores, parse_yolo
 
 EMPTY = Boxes(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0))
 
@@ -300,22 +299,3 @@ def test_any_text_is_boxes_or_an_error(text):
 def test_image_size_is_checked():
     with pytest.raises(EvalkitError, match="0x10"):
         parse_yolo("", 0, 10, 1)
-
-
-def test_yolo_files(tmp_path, monkeypatch):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"\xef\xbb\xbf1 0.5 0.5 1 1\r\n")
-    np.testing.assert_array_equal(read_yolo(path, 20, 10, 2).corners, [[0, 0, 20, 10]])
-    with pytest.raises(DataError, match="no such label file"):
-        read_yolo(tmp_path / "b.txt", 20, 10, 2)
-    with pytest.raises(DataError, match="cannot read"):
-        read_yolo(tmp_path, 20, 10, 2)
-    path.write_bytes(b"\x89PNG\r\n\xff\xfe")
-    with pytest.raises(DataError, match="not a text file"):
-        read_yolo(path, 20, 10, 2)
-    path.write_text("7 0.5 0.5 1 1")
-    with pytest.raises(DataError, match=r"a\.txt, line 1"):
-        read_yolo(path, 20, 10, 2)
-    monkeypatch.setattr(detection, "MAX_LABEL_BYTES", 5)
-    with pytest.raises(DataError, match="more than 5 bytes"):
-        read_yolo(path, 20, 10, 2)

@@ -331,6 +331,7 @@ def test_steps_are_epochs_of_the_set():
 
 def test_nms_keeps_what_brute_force_keeps():
     torch = pytest.importorskip("torch")
+    from evalkit.downstream.operators import greedy_nms
 
     def overlap(a, b):
         width = max(0, min(a[2], b[2]) - max(a[0], b[0]))
@@ -347,7 +348,7 @@ def test_nms_keeps_what_brute_force_keeps():
         for i in np.argsort(-scores):
             if all(overlap(boxes[i], boxes[k]) <= 0.4 for k in kept):
                 kept.append(i)
-        found = environment.greedy_nms(torch.tensor(boxes), torch.tensor(scores), 0.4)
+        found = greedy_nms(torch.tensor(boxes), torch.tensor(scores), 0.4)
         assert found.tolist() == [int(i) for i in kept]
 
 

@@ -20,8 +20,8 @@ from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.data.samples.samples import write_scenes
 from evalkit.downstream import environment
 from evalkit.downstream.detection import train as detection
-from evalkit.downstream.detection.recipe import detection_recipe
-from evalkit.downstream.detection.weights import find_weights, pretrained, read_weights
+from evalkit.downstream.detection.recipe import detection_recipe, find_weights
+from evalkit.downstream.detection.weights import pretrained, read_weights
 from evalkit.downstream.splits import PARTS, Division
 from evalkit.errors import DataError
 from evalkit.metrics.detection import Boxes, detection_scores

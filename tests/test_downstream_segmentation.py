@@ -21,14 +21,7 @@ torch = pytest.importorskip("torch")
 
 from evalkit.downstream.segmentation import table as segmentation_table  # noqa: E402
 from evalkit.downstream.segmentation.history import read_counts, write_counts  # noqa: E402
-from evalkit.downstream.segmentation.networks import (  # noqa: E402
-    SEGMENTERS,
-    build,
-    load_encoder,
-    model_config,
-    parameters,
-    segmenter,
-)
+from evalkit.downstream.segmentation.networks import SEGMENTERS, segmenter  # noqa: E402
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules  # noqa: E402
 from evalkit.downstream.segmentation.run import SegmentationResult, Variant, mean_iou_of  # noqa: E402
 from evalkit.downstream.segmentation.train import LabelledImage, Training, channel_statistics, train_segmenter  # noqa: E402
@@ -210,12 +203,20 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+def parameters(model: torch.nn.Module, auxiliary: bool = True) -> int:
+    """Trainable numbers, with or without the auxiliary heads, which serve training only."""
+    kept = (p for n, p in model.named_parameters() if auxiliary or not n.startswith("auxiliary_head"))
+    return sum(p.numel() for p in kept)
+
+
 @needs_mmseg
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SEGMENTERS)
 def test_every_network_builds_with_nine_classes_offline_and_takes_a_step(name: str) -> None:
     channels = 4 if segmenter(name).streams == 2 else 3
     torch.manual_seed(0)
+    from evalkit.downstream.segmentation.models import build, model_config
+
     model = build(model_config(name, 9, [120.0] * channels, [60.0] * channels, (64, 64)))
     if name in PUBLISHED:
         millions, auxiliary = PUBLISHED[name]
@@ -242,6 +243,8 @@ def test_every_network_builds_with_nine_classes_offline_and_takes_a_step(name: s
 @needs_mmseg
 @pytest.mark.slow
 def test_encoder_weights_are_of_this_encoder(tmp_path: Path) -> None:
+    from evalkit.downstream.segmentation.models import build, load_encoder, model_config
+
     def model(name: str) -> torch.nn.Module:
         return build(model_config(name, 9, [120.0] * 3, [60.0] * 3, (64, 64)))
 

@@ -127,6 +127,8 @@ def test_wrong_engines_say_so(options, says, tmp_path, monkeypatch):
 
 def test_dask_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "evalkit.engine.dask", raising=False)
+    monkeypatch.delattr("evalkit.engine.dask", raising=False)
     with pytest.raises(EvalkitError, match=r"pip install 'evalkit\[cluster\]'"), open_engine("dask"):
         pass
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evalkit.data.card import ROLES, Card, card_names, load_card, load_cards, read_card
-from evalkit.data.check import check_all, check_dataset
+from evalkit.data.card import DATASETS, ROLES, Card, load_card, load_cards, read_card
+from evalkit.data.check import check_dataset
 from evalkit.data.hashes import file_hash
 from evalkit.data.labels import read_boxes, read_mask
 from evalkit.data.pairs import find_pairs, natural_key, splits_present
@@ -61,7 +61,7 @@ def own_card(**fields) -> Card:
 
 
 def test_all_cards_load_in_order_and_under_every_name():
-    names = card_names()
+    names = list(DATASETS)
     assert names == sorted(names, key=str.casefold)
     assert {"TNO", "RoadScene", "MSRS", "M3FD", "LLVIP", "MFNet", "VT5000", "VT1000", "VT821", "VIFB"} <= set(names)
     assert {"MRI-CT", "MRI-PET", "MRI-SPECT", "samples"} <= set(names)
@@ -72,7 +72,7 @@ def test_all_cards_load_in_order_and_under_every_name():
             assert load_card(name) is card
 
 
-@pytest.mark.parametrize("name", card_names())
+@pytest.mark.parametrize("name", DATASETS)
 def test_card_file_bears_its_name_and_its_splits_add_up(name):
     card = load_card(name)
     assert card.licence
@@ -513,8 +513,8 @@ def test_check_of_a_folder_with_two_files_of_one_stem_goes_on(tmp_path):
     dataset(tmp_path / "TNO", ["a"])
     image(tmp_path / "TNO" / "vi" / "a.jpg")
     dataset(tmp_path / "RoadScene", ["b"])
-    reports = {r.dataset: r for r in check_all(tmp_path)}
-    assert set(reports) == set(card_names())
+    reports = {card.name: check_dataset(card, tmp_path) for card in load_cards()}
+    assert [report.dataset for report in reports.values()] == list(reports)
     assert "two files" in " ".join(reports["TNO"].problems())
     assert reports["RoadScene"].splits[0].pairs == 1
     assert not reports["MSRS"].found
@@ -550,7 +550,7 @@ def test_real_counts(name, split, count):
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")
 def test_real_check_finds_no_problems():
-    reports = {r.dataset: r for r in check_all(SHARED)}
+    reports = {card.name: check_dataset(card, SHARED) for card in load_cards()}
     assert sorted(n for n, r in reports.items() if r.found) == sorted({name for name, _, _ in REAL})
     assert [line for r in reports.values() for line in r.problems()] == []
     msrs = {s.split: s for s in reports["MSRS"].splits}

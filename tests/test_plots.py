@@ -19,14 +19,14 @@ from evalkit.leaderboards.plots.bars import bar, box
 from evalkit.leaderboards.plots.critical import critical
 from evalkit.leaderboards.plots.cumulative import cumulative, distribution
 from evalkit.leaderboards.plots.curves import curves, read_maps
-from evalkit.leaderboards.plots.grid import Scene, grid
+from evalkit.leaderboards.plots.grid import GridScene, grid
 from evalkit.leaderboards.plots.radar import INNER, corners, radar, radii
 from evalkit.leaderboards.plots.scatter import read_cost, scatter
 from evalkit.leaderboards.plots.scenes import load_scenes
 from evalkit.leaderboards.plots.style import COLOURS, Drawing, check_suffix, line_style, style
 from evalkit.leaderboards.plots.values import blocks, gather
 from evalkit.leaderboards.plots.zoom import Box, choose_boxes, parse_boxes, place_box
-from evalkit.leaderboards.run_values import Block
+from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import critical_difference
 from evalkit.metrics.saliency import saliency_curves
 from evalkit.protocols.run import reproduce
@@ -47,10 +47,10 @@ def run(tmp_path_factory) -> Path:
     return root / "run"
 
 
-def block(values: dict[str, dict[str, float]], **better: str) -> Block:
+def block(values: dict[str, dict[str, float]], **better: str) -> ValueBlock:
     frame = pd.DataFrame.from_dict(values, orient="index")
     holes = {(m, c): "no weights" for m in frame.index for c in frame.columns if math.isnan(frame.loc[m, c])}
-    return Block("TNO", "smfnet", frame, {c: better.get(c, "higher") for c in frame.columns}, holes, left_out={})
+    return ValueBlock("TNO", "smfnet", frame, {c: better.get(c, "higher") for c in frame.columns}, holes, left_out={})
 
 
 def lines(axes) -> dict:
@@ -274,7 +274,7 @@ def test_boxes_as_written() -> None:
 
 def test_sizes_that_differ_are_named() -> None:
     with pytest.raises(ImageError, match="scene x: mine is 5x4 pixels, Infrared 6x4"):
-        Scene("x", {"Infrared": np.zeros((4, 6), np.uint8), "mine": np.zeros((4, 5), np.uint8)})
+        GridScene("x", {"Infrared": np.zeros((4, 6), np.uint8), "mine": np.zeros((4, 5), np.uint8)})
 
 
 def test_reasons_are_gathered() -> None:

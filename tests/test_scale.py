@@ -1,12 +1,14 @@
-"""`evalkit bench scale`: what is timed, what the estimate makes of it, and the chart."""
+"""`scripts/bench/cli.py`: what is timed, what the estimate makes of it, and the chart."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from bench_scale import LLVIP, Point, bench_scale, chart, decode, estimate, measure, write_pairs
+from cli import bench
 from click.testing import CliRunner
 
-from evalkit.bench_scale import LLVIP, Point, bench_scale, chart, decode, estimate, measure, write_pairs
-from evalkit.cli import main
 from evalkit.errors import EvalkitError
 
 
@@ -49,7 +51,20 @@ def test_wrong_settings_say_so(wrong):
 
 
 def test_the_command_says_what_is_wrong():
-    for options, says in ((["--sizes", "big"], "ROWSxCOLUMNS"), (["--workers", "two"], "'two' is no count")):
-        result = CliRunner().invoke(main, ["bench", "scale", "--pairs", "1", "--methods", "1", *options])
+    for options, says in ((["--sizes", "big"], "ROWSxCOLUMNS"), (["--workers", "two"], "'two' is not a count")):
+        result = CliRunner().invoke(bench, ["scale", "--pairs", "1", "--methods", "1", *options])
         assert result.exit_code == 2
         assert says in result.stderr
+
+
+def test_metrics_are_timed_beside_their_dense_versions(tmp_path):
+    file = tmp_path / "bench.json"
+    arguments = ["metrics", "--sizes", "64x80", "--metrics", "EN,CB[vifb]", "--repeats", "1", "--out", str(file)]
+    result = CliRunner().invoke(bench, arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(file.read_text())
+    assert [row["metric"] for row in rows] == ["all nine[smfnet]", "EN[smfnet]", "CB[vifb]"]
+    assert rows[0]["dense"] > 0
+    assert rows[0]["peak_mb"] > 10
+    assert rows[2]["dense"] is None
+    assert CliRunner().invoke(bench, ["metrics", "--sizes", "big"]).exit_code == 2

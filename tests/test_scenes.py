@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from evalkit.data.images import read_image, to_gray
-from evalkit.data.samples.samples import CONDITIONS, DETECTED, Scene, box_text, contact_sheet, make_scene, write_scenes
+from evalkit.data.samples.samples import CONDITIONS, DETECTED, Scene, box_text, make_scene, write_scenes
 from evalkit.errors import EvalkitError
 
 SMALL = {"width": 320, "height": 240}
@@ -182,12 +182,3 @@ def test_bad_requests_are_refused(tmp_path) -> None:  # type: ignore[no-untyped-
         make_scene(0, seed=-1)
     with pytest.raises(EvalkitError, match="1 or more"):
         write_scenes(tmp_path, count=0)
-    with pytest.raises(EvalkitError, match="at least one"):
-        contact_sheet([])
-
-
-def test_contact_sheet_has_a_row_per_scene(scenes: list[Scene]) -> None:
-    one, two = contact_sheet(scenes[:1]), contact_sheet(scenes[:2])
-    assert one.dtype == np.uint8
-    assert one.shape[1:] == (4 * 240 + 3 * 4, 3)
-    assert two.shape[0] - one.shape[0] == 184

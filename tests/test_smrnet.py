@@ -20,7 +20,7 @@ from evalkit.methods.complexity import complexity  # noqa: E402
 from evalkit.methods.layers.bitplanes import bit_planes, min_max  # noqa: E402
 from evalkit.methods.layers.deform import DeformableConv2d, deform_conv2d  # noqa: E402
 from evalkit.methods.layers.luminance import luminance, with_luminance  # noqa: E402
-from evalkit.methods.layers.msgd import MSGD, Saliency  # noqa: E402
+from evalkit.methods.layers.msgd import MSGD, SaliencyMaps  # noqa: E402
 from evalkit.methods.layers.resnet import RESNET18, ResNetEncoder, imagenet_state  # noqa: E402
 from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
 from evalkit.methods.networks.smrnet import (  # noqa: E402
@@ -718,7 +718,7 @@ def test_detection_loss_sums_five_maps():
     target = (noise(2, 1, 64, 64) > 0.7).float()
     full = [normal(2, 1, 64, 64, seed=seed) for seed in range(3)]
     coarse = normal(6, 1, 2, 2, seed=4)
-    saliency = Saliency(coarse, *full, sum(full))
+    saliency = SaliencyMaps(coarse, *full, sum(full))
     small_target = target.view(2, 1, 2, 32, 2, 32).mean(dim=(3, 5)).repeat(3, 1, 1, 1)
     expected = losses.saliency_loss(coarse, small_target)
     expected = expected + sum(losses.saliency_loss(logits, target) for logits in (*full, sum(full)))

@@ -35,11 +35,11 @@ def _folder(value: Any) -> Any:
 RelativePath = Annotated[str, AfterValidator(_relative)]
 
 
-class _Model(BaseModel):
+class _CardModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Folder(_Model):
+class Folder(_CardModel):
     """A folder of images; a file belongs to it when its stem has the prefix and suffix, which are then cut off."""
 
     folder: RelativePath
@@ -53,7 +53,7 @@ class LabelFolder(Folder):
     format: LabelFormat
 
 
-class Layout(_Model):
+class Layout(_CardModel):
     """One way the folders of a data set lie, relative to its own folder. `{split}` stands for the split's folder."""
 
     name: str
@@ -71,7 +71,7 @@ class Layout(_Model):
         return "{split}" in self.infrared.folder
 
 
-class Split(_Model):
+class Split(_CardModel):
     """A named part of a data set: a folder, a list file of the data set, or the stems given here."""
 
     name: str
@@ -93,7 +93,7 @@ class Split(_Model):
         return self
 
 
-class LabelClass(_Model):
+class LabelClass(_CardModel):
     """A class of a mask (its pixel value) or of boxes (its number, or its name in VOC files)."""
 
     id: int = Field(ge=0, le=255)
@@ -101,14 +101,14 @@ class LabelClass(_Model):
     colour: tuple[int, int, int] | None = None
 
 
-class Modalities(_Model):
+class Modalities(_CardModel):
     """What the two roles are. The visible role is the one whose chroma a fused image keeps."""
 
     infrared: str
     visible: str
 
 
-class Citation(_Model):
+class Citation(_CardModel):
     authors: str
     title: str
     venue: str
@@ -116,7 +116,7 @@ class Citation(_Model):
     doi: str | None = None
 
 
-class Card(_Model):
+class Card(_CardModel):
     """The facts of one data set."""
 
     name: str
@@ -215,11 +215,6 @@ def register_dataset(card: Card | Mapping[str, Any] | str | os.PathLike[str]) ->
 def load_cards() -> list[Card]:
     """All registered cards: those that ship by name, then those that were added."""
     return list(DATASETS.values())
-
-
-def card_names() -> list[str]:
-    """The names of all registered cards, in the same order."""
-    return list(DATASETS)
 
 
 def load_card(name: str) -> Card:

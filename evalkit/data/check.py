@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.card import ROLES, Card, load_cards
+from evalkit.data.card import ROLES, Card
 from evalkit.data.hashes import combine_hashes, file_hash
 from evalkit.data.images import open_image, read_image, stored_bits
 from evalkit.data.labels import read_boxes, read_mask, read_salient
@@ -87,11 +87,6 @@ class DataReport:
     def problems(self) -> list[str]:
         """The problems of all splits, named by their split."""
         return [f"{s.split}: {line}" if s.split else line for s in self.splits for line in s.problems()]
-
-
-def check_all(data_root: str | os.PathLike[str], progress: Progress | None = None) -> list[DataReport]:
-    """Check every data set that has a card. Raises DataError where there is no such data root."""
-    return [check_dataset(card, data_root, progress) for card in load_cards()]
 
 
 def check_dataset(card: Card, data_root: str | os.PathLike[str], progress: Progress | None = None) -> DataReport:

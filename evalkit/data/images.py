@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from evalkit.data.damage import jpeg_claim, jpeg_damage, png_damage
 from evalkit.errors import DataError, ImageError, UnreadableError, UnreadableImageError
@@ -29,7 +31,6 @@ PHOTOMETRIC, PLANES = 262, 284  # tags of TIFF (revision 6.0, sections 3 and 8)
 LIMIT = "EVALKIT_MAX_PIXELS"  # the environment variable that raises it
 
 Gray = NDArray[np.uint8]  # (H, W)
-Colour = NDArray[np.uint8]  # (H, W, 3), RGB
 Depth = Literal["8", "16", "stretch"]  # what the values of a 16-bit image are, see `decode`
 DEPTHS: tuple[Depth, ...] = ("8", "16", "stretch")
 JPEG_NOTE = "the fused image is a JPEG: its compression changes what is measured; save fused images as PNG"
@@ -130,8 +131,6 @@ def open_bytes(data: bytes, name: str | os.PathLike[str]) -> Iterator[ImageFile]
     Raises:
         ImageError: as `decode`; also for whatever a decoder raises inside the `with`.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path, limit = Path(name), max_pixels()
     if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = limit  # else Pillow warns of, or refuses, what is allowed here
@@ -202,8 +201,6 @@ def is_misread_bmp(data: bytes, image) -> bool:  # type: ignore[no-untyped-def]
 
 def read_gray_bmp(data: bytes) -> Gray:
     """A BMP with a gray palette as OpenCV reads it. Raises ValueError."""
-    import cv2
-
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise ValueError("its palette cannot be read")
@@ -247,8 +244,6 @@ def _read_deep(image: ImageFile, path: Path) -> NDArray[np.uint16]:
 
 def _read_deep_colour(data: bytes, path: Path, size: tuple[int, int]) -> NDArray[np.uint16]:
     """16 bits per channel of RGB or gray with alpha, (H, W) or (H, W, 3): Pillow would keep the high bytes only."""
-    import cv2
-
     with open_bytes(data, path) as image:
         known = image.mode in ("RGB", "RGBA", "RGBX", "LA")
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if known else None
@@ -302,8 +297,6 @@ def to_gray(image: NDArray) -> Gray:
     Raises:
         ImageError: another shape or dtype.
     """
-    import cv2
-
     check_array(image)
     if image.ndim == 2:
         return image
@@ -338,8 +331,6 @@ def merge_colour(luminance: Gray, visible: NDArray) -> NDArray[np.uint8]:
     Raises:
         ImageError: another shape or dtype, or two sizes.
     """
-    import cv2
-
     check_array(luminance, "fused luminance")
     check_array(visible, "visible image")
     if luminance.ndim != 2:
@@ -359,8 +350,6 @@ def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapp
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
-    from PIL import Image, PngImagePlugin
-
     check_array(image)
     chunks = PngImagePlugin.PngInfo()
     for key, value in (text or {}).items():

@@ -11,6 +11,7 @@ from evalkit.data.card import Card, LabelKind, load_card
 from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import ImagePair, PairSet, find_pairs
+from evalkit.data.samples.samples import draw_scenes
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
 from evalkit.downstream.splits import Division
 from evalkit.errors import EvalkitError, OutputError
@@ -22,6 +23,7 @@ from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.summary import explain
 from evalkit.protocols.tasks import Job
 from evalkit.protocols.training import train_row, wants_training
+from evalkit.training.find_recipe import load_recipe
 
 Unit = TypeVar("Unit")
 
@@ -132,8 +134,6 @@ def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
     if row.method in SOURCES or isinstance(row.fuser, ClassicalFuser):
         return "none: nothing was learned"
     if row.filled_from == "trained":
-        from evalkit.training.find_recipe import load_recipe
-
         variant = job.protocol.ablations.get(row.method, "")
         data = load_recipe(job.protocol.paper if variant else row.method, job.settings.recipe, variant).data
         if job.sample or set(data.datasets) == {"samples"}:
@@ -181,7 +181,5 @@ def sample_root(job: Job, count: int, seed: int, width: int, height: int) -> Pat
     Raises:
         OutputError: a file cannot be written.
     """
-    from evalkit.data.samples.samples import draw_scenes
-
     root = job.settings.out / "downstream" / f"scenes-{count}-{width}x{height}-seed{seed}"
     return draw_scenes(root, count, seed, width, height, job.settings.progress)

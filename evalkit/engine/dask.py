@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from distributed import Client, Future, KilledWorker, TimeoutError, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, TimeoutError, get_worker
 from distributed.comm import CommClosedError
+from distributed.comm.addressing import get_address_host_port
 
 from evalkit.data.images import max_pixels
 from evalkit.engine.base import Result, Unit
@@ -149,6 +150,21 @@ def quiet() -> None:
     """What dask logs of lost connections, with tracebacks, ends here as one sentence of an error."""
     for name in ("distributed", "distributed.client", "tornado", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def start_local(workers: int) -> LocalCluster:
+    """Workers of this machine, one thread each."""
+    return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+
+
+def connect(address: str | None, started: Any) -> Client:
+    """A client of the scheduler at an address, or of the cluster that was started. Raises EvalkitError."""
+    try:
+        if address and not address.startswith("inproc:"):
+            get_address_host_port(address)  # a client of what is not an address would never end
+        return Client(address or started, timeout=CONNECT, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise EvalkitError(f"no dask scheduler answers at {address}: {error}") from None
 
 
 def start_cluster(name: str, workers: int | None) -> Any:

@@ -39,10 +39,7 @@ def open_engine(
     if address and cluster:
         raise EvalkitError("name --address or --cluster, not both.")
     try:
-        from distributed import Client, LocalCluster  # an extra: who does not name this engine does not need it
-        from distributed.comm.addressing import get_address_host_port
-
-        from evalkit.engine import dask
+        from evalkit.engine import dask  # an extra: who does not name this engine does not need it
     except ImportError:
         raise EvalkitError("--engine dask needs dask.distributed: pip install 'evalkit[cluster]'.") from None
     dask.quiet()
@@ -51,15 +48,9 @@ def open_engine(
     elif cluster:
         started = dask.start_cluster(cluster, workers)
     else:
-        slots = Local(workers).slots()
-        started = LocalCluster(n_workers=slots, threads_per_worker=1, dashboard_address=":0")
+        started = dask.start_local(Local(workers).slots())
     try:
-        try:
-            if address and not address.startswith("inproc:"):
-                get_address_host_port(address)  # a client of what is not an address would never end
-            client = Client(address or started, timeout=dask.CONNECT, set_as_default=False)
-        except (OSError, ValueError) as error:
-            raise EvalkitError(f"no dask scheduler answers at {address}: {error}") from None
+        client = dask.connect(address, started)
         with client:
             dask.wait_for_worker(client, address)
             yield dask.Dask(client, timeout, tuple(must_see))

@@ -54,17 +54,16 @@ def in_processes(
     if count <= 1 and (timeout is None or not jobs):
         yield from map(functools.partial(_alone, function), jobs)
         return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.backend.resource_tracker import ensure_running
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    import joblib  # a tenth of a second, which one process does not need
 
+    loky = joblib.externals.loky
     # loky replaces a process whose memory has grown, as a training's does, and says so to whoever reads the terminal
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     # a lone worker with a timeout is a process of its own: of two, one waits
     processes, ahead = (count, 2 * count) if count > 1 else (2, 1)
     done = failed = 0
     while done < len(jobs):
-        pool = Parallel(
+        pool = joblib.Parallel(
             n_jobs=processes,
             return_as="generator",
             batch_size=1,
@@ -73,14 +72,14 @@ def in_processes(
             initializer=_start_worker,
             initargs=(os.getpid(),),
         )
-        ensure_running()  # else it unblocks the signal when it starts inside
+        loky.backend.resource_tracker.ensure_running()  # else it unblocks the signal when it starts inside
         with deaf_children():
-            results = pool(delayed(within)(timeout, function, job) for job in jobs[done:])
+            results = pool(joblib.delayed(within)(timeout, function, job) for job in jobs[done:])
         try:
             for result in results:
                 done, failed = done + 1, 0
                 yield result
-        except TerminatedWorkerError as error:
+        except loky.process_executor.TerminatedWorkerError as error:
             failed += 1
             if failed == TRIES:
                 hung = f"({HUNG})" in str(error)  # the exit code

@@ -13,6 +13,11 @@ from typing import Any
 
 from evalkit.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 LOCK = "run.lock"
 
 
@@ -63,9 +68,7 @@ def _take(path: Path) -> int:
 
 def _flock(handle: int) -> bool | None:
     """Whether the lock was free, and is now this process's; None where the file system knows no locks."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if fcntl is None:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -155,7 +155,7 @@ def model_from_yaml(
     Raises:
         DataError: not YAML, no mapping, or fields that are missing, unknown or wrong; names each with its mistake.
     """
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # `evalkit --help` does without pydantic
 
     fields = parse_yaml(text, where)
     if not isinstance(fields, dict):

@@ -8,7 +8,8 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import file_name, from_cell
@@ -17,9 +18,6 @@ from evalkit.leaderboards.fits import check_run
 from evalkit.metrics.registry import card, convention
 from evalkit.protocols.table.cells import Column
 from evalkit.protocols.table.table import Table, read_table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NOT_MEASURED = "no value in the file"
 
@@ -34,8 +32,6 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
         DataError: not readable, not such a file, an image twice, or a convention that nobody states.
         UnknownNameError: an unknown metric or convention.
     """
-    import pandas as pd
-
     path = Path(path)
     try:
         lines = list(csv.reader(io.StringIO(read_text(path), newline="")))

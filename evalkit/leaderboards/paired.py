@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import several
@@ -23,9 +25,6 @@ from evalkit.leaderboards.significance import (
 )
 from evalkit.leaderboards.significance import holm as holm_adjusted
 from evalkit.metrics.registry import card
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,6 @@ class Comparison:
     @property
     def frame(self) -> pd.DataFrame:
         """A row per data set and metric."""
-        import pandas as pd
-
         return pd.DataFrame([asdict(result) for result in self.results])
 
     def to_dict(self) -> dict[str, Any]:

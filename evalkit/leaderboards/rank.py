@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from evalkit.errors import DataError, UnknownNameError
+from evalkit.errors import DataError, spelled
 from evalkit.leaderboards.significance import CriticalDifference
 from evalkit.metrics.card import Better
 
@@ -145,9 +145,4 @@ def chosen_names(kind: str, wanted: Iterable[str] | None, known: Iterable[str]) 
     known = list(known)
     if wanted is None:
         return known
-    by_name = {name.casefold(): name for name in known}
-    found = dict.fromkeys(wanted)
-    for name in found:
-        if name.casefold() not in by_name:
-            raise UnknownNameError(kind, name, known)
-    return [by_name[name.casefold()] for name in found]
+    return [spelled(kind, name, known) for name in dict.fromkeys(wanted)]

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import several
@@ -23,15 +24,12 @@ from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.read import SUFFIXES, read_table
 from evalkit.records.record import load
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 # columns of published tables that are no metrics of evalkit, or stand for one of its variants
 IN_MEAN = "its mean over the classes is ranked; name it with --metrics to rank it"  # else it would count twice
 
 
 @dataclass
-class Block:
+class ValueBlock:
     """The values of one data set: a row per method, a column per metric, NaN for a hole with its reason."""
 
     dataset: str
@@ -44,8 +42,6 @@ class Block:
 
     def scores(self, methods: Sequence[str], metric: str) -> pd.DataFrame:
         """A row per image, a column per method. Raises DataError where a method has no scores per image."""
-        import pandas as pd
-
         columns = {}
         for method in methods:
             run, name = self.homes[method]
@@ -56,7 +52,7 @@ class Block:
 
 def join_runs(
     runs: Sequence[str | os.PathLike[str]], datasets: Iterable[str] | None = None, metrics: Iterable[str] | None = None
-) -> list[Block]:
+) -> list[ValueBlock]:
     """The measured means of one run or several, one block per data set; of the named metrics, all when None.
 
     A method that several runs hold is told apart by the folder: `average (runs/a)`.
@@ -97,9 +93,7 @@ def _joined_columns(runs: list[RunScores], wanted: list[str] | None) -> dict[str
     return {name: columns[name] for name in chosen}
 
 
-def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], convention: str, named: bool) -> Block:
-    import pandas as pd
-
+def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], convention: str, named: bool) -> ValueBlock:
     holders = [run for run in runs if dataset in run.table.datasets]
     _check_same_pairs(dataset, holders)
     present = {cell.metric for run in holders for cell in run.table.cells if cell.dataset == dataset}
@@ -108,7 +102,9 @@ def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], conv
     left_out = {name: IN_MEAN for name, c in columns.items() if c.metric in means and c.class_ not in ("", "mean")}
     columns = {name: column for name, column in columns.items() if name not in left_out}
     values: dict[str, dict[str, float]] = {}
-    block = Block(dataset, convention, pd.DataFrame(), {name: c.better for name, c in columns.items()}, {}, left_out)
+    block = ValueBlock(
+        dataset, convention, pd.DataFrame(), {name: c.better for name, c in columns.items()}, {}, left_out
+    )
     for run in holders:
         others = {method for other in holders if other is not run for method in other.table.methods(dataset)}
         for method in run.table.methods(dataset):
@@ -168,8 +164,6 @@ def rank_published(
         DataError: rows of several protocols (whose conventions may differ), or nothing is left to rank.
         UnknownNameError: an unknown data set, method or column.
     """
-    import pandas as pd
-
     datasets, methods, metrics = several(datasets), several(methods), several(metrics)
     rows = list(rows)
     protocols = list(dict.fromkeys(row.protocol for row in rows))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import scipy  # loads scipy.stats, which takes most of a second, when it is asked for
 from numpy.typing import ArrayLike, NDArray
 
 from evalkit.errors import EvalkitError
@@ -36,9 +37,7 @@ def wilcoxon(differences: ArrayLike) -> float:
     Raises:
         NoTestError: fewer than two differences, or all of them zero.
     """
-    from scipy import stats
-
-    return float(stats.wilcoxon(_testable(differences)).pvalue)
+    return float(scipy.stats.wilcoxon(_testable(differences)).pvalue)
 
 
 def permutation(differences: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> float:
@@ -49,10 +48,8 @@ def permutation(differences: ArrayLike, resamples: int = RESAMPLES, seed: int = 
     Raises:
         NoTestError: fewer than two differences, or all of them zero.
     """
-    from scipy import stats
-
     d = _testable(differences)
-    result = stats.permutation_test(
+    result = scipy.stats.permutation_test(
         (d,),
         lambda x, axis: np.mean(x, axis=axis),
         permutation_type="samples",
@@ -74,10 +71,8 @@ def bootstrap_interval(
     Raises:
         NoTestError: fewer than two differences, or all of them equal.
     """
-    from scipy import stats
-
     d = _spread(differences)
-    low, high = stats.bootstrap(
+    low, high = scipy.stats.bootstrap(
         (d,),
         np.mean,
         confidence_level=confidence,
@@ -97,11 +92,9 @@ def rank_biserial(differences: ArrayLike) -> float:
     Raises:
         NoTestError: fewer than two differences, or all of them zero.
     """
-    from scipy import stats
-
     d = _testable(differences)
     d = d[d != 0]
-    ranks = stats.rankdata(np.abs(d))
+    ranks = scipy.stats.rankdata(np.abs(d))
     return float(np.sum(np.sign(d) * ranks) / np.sum(ranks))
 
 
@@ -177,8 +170,6 @@ def critical_difference(
     Raises:
         NoTestError: fewer than three methods or two blocks, a missing value, or no method differs from another.
     """
-    from scipy import stats
-
     n, k = scores.shape
     values = scores.to_numpy(dtype=float)
     if k < 3:
@@ -190,10 +181,10 @@ def critical_difference(
         raise NoTestError(f"{scores.columns[method]} has no value for {scores.index[block]}: leave one of them out")
     if not np.ptp(values, axis=1).any():
         raise NoTestError("all methods have equal values: nothing to rank")
-    mean = stats.rankdata(-values if better == "higher" else values, axis=1).mean(axis=0)
+    mean = scipy.stats.rankdata(-values if better == "higher" else values, axis=1).mean(axis=0)
     ranks = dict(sorted(zip(map(str, scores.columns), map(float, mean), strict=True), key=lambda item: item[1]))
-    statistic, p = map(float, stats.friedmanchisquare(*values.T))
-    q = float(stats.studentized_range.ppf(1 - alpha, k, np.inf)) / 2**0.5
+    statistic, p = map(float, scipy.stats.friedmanchisquare(*values.T))
+    q = float(scipy.stats.studentized_range.ppf(1 - alpha, k, np.inf)) / 2**0.5
     cd = q * (k * (k + 1) / (6 * n)) ** 0.5
     groups = _groups(ranks, cd) if p < alpha else [list(ranks)]
     return CriticalDifference(ranks, cd, p, groups, n, statistic, alpha)

@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 480, 640
 
 
 @dataclass(frozen=True)
-class Complexity:
+class NetworkCost:
     """Cost of a network for one pair of 640x480.
 
     Attributes:
@@ -33,7 +33,7 @@ class Complexity:
     multiply_adds: int
 
 
-def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) -> Complexity:
+def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) -> NetworkCost:
     """Count without computing: shapes alone run through the network, on PyTorch's meta device.
 
     Args:
@@ -57,7 +57,7 @@ def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) 
     parameters = count_parameters(network)
     # a network that takes its layers' weights without running the layers looks empty to such a profiler
     by_call = counted(network) + sum(counted(network.get_submodule(name)) for name in method.per_modality) or parameters
-    return Complexity(parameters, by_call, counter.get_total_flops() // 2)
+    return NetworkCost(parameters, by_call, counter.get_total_flops() // 2)
 
 
 def seconds_per_image(

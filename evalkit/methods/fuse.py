@@ -208,18 +208,13 @@ class NetworkFuser:
             torch.set_num_threads(before)
 
     def _fuse_group(self, group: list[tuple[Pixels, Pixels] | EvalkitError]) -> Iterator[Pixels | EvalkitError]:
-        import torch  # optional, and slow to import: classical methods do without
-
         if isinstance(group[0], EvalkitError):
             yield from group  # type: ignore[misc]
             return
         try:
-            prepared = [self.network_method.prepare(*images) for images in group]  # type: ignore[misc]
-            with torch.inference_mode():
-                inputs = [torch.stack(tensors).to(self.device) for tensors in zip(*prepared, strict=True)]
-                outputs = self.network(*inputs).float().cpu()
-            for output, images in zip(outputs, group, strict=True):
-                if not torch.isfinite(output).all():
+            outputs = self.network_method.run(self.network, group, self.device)  # type: ignore[arg-type]
+            for (output, finite), images in zip(outputs, group, strict=True):
+                if not finite:
                     yield ImageError(f"{self.method} gave NaN or infinity for this pair")
                 else:
                     fused = self.network_method.finish(output, *images)  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,17 @@ class NetworkMethod:
     files: tuple[str, ...] = ()
     convert: Callable[..., State] | None = None
     per_modality: tuple[str, ...] = ()
+
+    def run(
+        self, network: nn.Module, images: Sequence[tuple[Pixels, Pixels]], device: str
+    ) -> Iterator[tuple[Tensor, bool]]:
+        """The output of each pair (infrared, visible), all of one size, and whether it is finite."""
+        prepared = [self.prepare(*pair) for pair in images]
+        with torch.inference_mode():
+            inputs = [torch.stack(tensors).to(device) for tensors in zip(*prepared, strict=True)]
+            outputs = network(*inputs).float().cpu()
+        for output in outputs:
+            yield output, bool(torch.isfinite(output).all())
 
 
 def unit_gray(image: Pixels) -> Tensor:

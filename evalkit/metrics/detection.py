@@ -8,10 +8,8 @@ number, not to be ranked with this one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,7 +43,6 @@ CARDS = (
 )  # fmt: skip
 
 
-MAX_LABEL_BYTES = 10_000_000  # a hundred thousand boxes; what is larger is no label file
 MAX_DETECTIONS = 100  # of an image and class that count
 RECALLS = np.linspace(0, 1, 101)
 
@@ -182,29 +179,6 @@ def _corners(boxes: Boxes) -> NDArray[np.float64]:
     return np.asarray(boxes.corners, np.float64).reshape(-1, 4)
 
 
-def read_yolo(path: str | os.PathLike[str], width: int, height: int, classes: int) -> Boxes:
-    """The true boxes of a YOLO label file; `parse_yolo` says what it may hold.
-
-    Raises:
-        DataError: no such file, not a text file, larger than MAX_LABEL_BYTES, or malformed.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_LABEL_BYTES + 1)
-    except FileNotFoundError:
-        raise DataError(f"no such label file: {path}. An image without objects has an empty one.") from None
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from None
-    if len(data) > MAX_LABEL_BYTES:
-        raise DataError(f"{path} has more than {MAX_LABEL_BYTES} bytes; that is no label file.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a text file.") from None
-    return parse_yolo(text, width, height, classes, source=str(path))
-
-
 def parse_yolo(text: str, width: int, height: int, classes: int, source: str = "YOLO labels") -> Boxes:
     """True boxes from lines of `class cx cy w h`, the centre and size as parts of the image's width and height.
 
@@ -265,6 +239,7 @@ def _coco_precision(truths: list[Boxes], predictions: list[Boxes], classes: int)
     # faster-coco-eval, not pycocotools: the same numbers (to the last bit on what we compared), five times faster on a
     # test set of 400 images, silent unless asked, numpy its only dependency, and kept up: ultralytics uses it.
     try:
+        # an extra
         from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise EvalkitError(

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from evalkit.data.arrays import to_array
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.images import JPEG_NOTE, Depth, decode, is_jpeg, open_bytes, parse_depth, stored_bits
+from evalkit.data.pairs import image_files, natural_key
+from evalkit.data.stems import hint, parse_pattern
 from evalkit.engine.processes import in_processes
 from evalkit.errors import DataError, EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
@@ -236,9 +238,7 @@ def evaluate_folder(
         UnknownNameError: metric or convention.
         DataError: a folder is missing or empty, or not one fused image has both sources.
     """
-    import pandas as pd
-
-    from evalkit.data.pairs import natural_key
+    import pandas as pd  # a third of a second, which workers and tables do without
 
     wanted = definitions(metrics, convention)
     folders = {
@@ -284,9 +284,6 @@ def _by_stem(folders: Mapping[str, tuple[str | os.PathLike[str], str]]) -> tuple
         EvalkitError: a folder is missing or empty, a pattern that is none or fits no name, or not one fused image
             with both sources.
     """
-    from evalkit.data.pairs import image_files
-    from evalkit.data.stems import hint, parse_pattern
-
     files = {role: image_files(folder) for role, (folder, _) in folders.items()}
     paired = []
     for role, (folder, text) in folders.items():

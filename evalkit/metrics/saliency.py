@@ -20,6 +20,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -346,8 +347,6 @@ def _weighted_f(stretched: Floats, truth: NDArray[np.bool_]) -> float:
     An object pixel's error is forgiven as far as its neighbourhood is right; a background pixel's counts the
     more, up to twice, the farther it is from the object.
     """
-    import cv2
-
     objects = np.count_nonzero(truth)
     if not objects:
         return 0.0
@@ -364,8 +363,6 @@ def _weighted_f(stretched: Floats, truth: NDArray[np.bool_]) -> float:
 
 def _extend(error: Floats, truth: NDArray[np.bool_]) -> Floats:
     """The error, with that of the nearest object pixel at every background pixel a window of the object can reach."""
-    import cv2
-
     border = REACH + 1
     inside = np.pad(truth, border)
     extended = np.pad(error, border)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from evalkit.engine.processes import default_workers
 from evalkit.files.names import file_name
+from evalkit.methods.fuse import choose_device
 from evalkit.methods.registry import METHODS, MethodCard, method_cards
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.plan import FoundSet, Settings
 from evalkit.protocols.schema import Protocol
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import COST_UNITS
-from evalkit.protocols.table.cells import Cell, agreement
+from evalkit.protocols.table.cells import Cell, status_of
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Needs, Task
@@ -72,8 +74,6 @@ class Complexity(Task):
 
 def where_timed(settings: Settings) -> str:
     """What times are taken on."""
-    from evalkit.methods.fuse import choose_device
-
     device = choose_device(settings.device)
     return device if device != "cpu" else f"CPU, {settings.workers or default_workers()} threads"
 
@@ -100,11 +100,15 @@ def network_of(card: MethodCard) -> NetworkMethod:
     return network()
 
 
+def _counting() -> ModuleType:
+    from evalkit.methods import complexity  # PyTorch, without which other tables are made
+
+    return complexity
+
+
 def counted(card: MethodCard) -> dict[str, float]:
     """Multiply-adds and parameters of a network that evalkit has the code of."""
-    from evalkit.methods.complexity import complexity
-
-    found = complexity(network_of(card))
+    found = _counting().complexity(network_of(card))
     return {"FLOPs": found.multiply_adds, "Params": found.parameters_by_call}
 
 
@@ -112,11 +116,8 @@ def costs(card: MethodCard | None, settings: Settings) -> tuple[dict[str, float]
     """Measure -> value (multiply-adds, parameters, seconds), or the reason why there is none."""
     if card is None or (reason := missing(card)):
         return {}, missing(card)
-    from evalkit.methods.complexity import seconds_per_image
-    from evalkit.methods.fuse import choose_device
-
     threads = settings.workers or default_workers()
-    seconds = seconds_per_image(network_of(card), choose_device(settings.device), threads)
+    seconds = _counting().seconds_per_image(network_of(card), choose_device(settings.device), threads)
     return counted(card) | {"Time": seconds}, reason
 
 
@@ -132,11 +133,10 @@ def _cell(
     printed, mark = (published.printed, published.mark) if published else (None, "")
     if value is None:
         return Cell(dataset, method, name, None, printed, 0, "hole", reason, mark)
+    reason = ""
     if name == "Time":
         reason = f"measured on {where_timed(settings)}, the paper's on a GPU"
-        return Cell(dataset, method, name, value, printed, 1, "other data", reason, mark)
-    status = agreement(value, printed) if printed is not None else "unpublished"
-    return Cell(dataset, method, name, value, printed, 1, status, "", mark)
+    return Cell(dataset, method, name, value, printed, 1, status_of(value, printed, reason), reason, mark)
 
 
 def save_cost(job: Job, dataset: str, method: str, values: Mapping[str, float], started: str) -> None:

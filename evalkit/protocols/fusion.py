@@ -13,7 +13,7 @@ from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
 from evalkit.protocols.schema import DatasetUse, Protocol
 from evalkit.protocols.summary import now, summarise
-from evalkit.protocols.table.cells import Cell, Status, agreement
+from evalkit.protocols.table.cells import Cell, status_of
 from evalkit.protocols.table.per_image import PublishedImages, agree, published_per_image
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
@@ -128,13 +128,9 @@ def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
     """One number of the table, judged against the printed one when both come from the same count of pairs."""
     printed, mark = (published.printed, published.mark) if published else (None, "")
     value, reason = record.scores.get(metric), record.holes.get(metric, "")
-    status: Status
-    if value is None:
-        status = "hole"
-    elif record.apart:
-        status, reason = "other data", record.apart
-    else:
-        status = agreement(value, printed) if printed is not None else "unpublished"
+    status = status_of(value, printed, record.apart)
+    if value is not None:
+        reason = record.apart or reason
     if value is not None and (jpeg := record.method.get("jpeg")):
         note = f"{jpeg} of its {record.images} fused images are JPEG: their compression changes what is measured"
         reason = "; ".join(filter(None, [reason, note]))

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from evalkit.data.card import Card, LabelKind, load_card
 from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
+from evalkit.data.samples.samples import draw_scenes
 from evalkit.engine.base import Engine, Local
-from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
+from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, spelled
 from evalkit.files.names import file_name
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.outputs import find_outputs
@@ -127,15 +128,13 @@ def plan_datasets(
         return {"samples": DatasetUse(pairs=SAMPLE_PAIRS)}
     if names is None:
         return dict(protocol.datasets)
-    by_folded = {known.casefold(): known for known in protocol.datasets}
     uses = {}
     for name in names:
-        if name.casefold() not in by_folded:
-            if other := _other_labelled(name, labels):
-                uses[other] = DatasetUse()
-                continue
-            raise UnknownNameError(f"data set of {protocol.name}", name, protocol.datasets)
-        uses[by_folded[name.casefold()]] = protocol.datasets[by_folded[name.casefold()]]
+        if in_any_case(name, protocol.datasets) is None and (other := _other_labelled(name, labels)):
+            uses[other] = DatasetUse()
+            continue
+        dataset = spelled(f"data set of {protocol.name}", name, protocol.datasets)
+        uses[dataset] = protocol.datasets[dataset]
     if not uses:
         raise EvalkitError("no data set is named. Leave --datasets out to measure all of the protocol's.")
     return uses
@@ -172,10 +171,10 @@ def plan_methods(
     if names is None:
         return list(protocol.methods if sample_methods is None else sample_methods)
     methods = []
-    own = {method.casefold(): method for method in (*protocol.methods, *(SOURCES if sources else ()))}
+    own = [*protocol.methods, *(SOURCES if sources else ())]
     for name in names:
-        if name.casefold() in own:
-            methods.append(own[name.casefold()])
+        if method := in_any_case(name, own):
+            methods.append(method)
             continue
         try:
             methods.append(method_card(name).name)
@@ -294,6 +293,4 @@ def prepare_out(out: Path, existing: Existing) -> Path:
 
 def sample_scenes(out: Path, progress: Progress) -> Path:
     """A data root with the sample scenes, drawn unless they are there already."""
-    from evalkit.data.samples.samples import draw_scenes
-
     return draw_scenes(out / "data", SAMPLE_PAIRS, progress=progress)

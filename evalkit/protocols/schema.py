@@ -43,11 +43,11 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Facts = Annotated[dict[str, Annotated[str, BeforeValidator(_text)]], BeforeValidator(_facts)]
 
 
-class _Model(BaseModel):
+class _ProtocolModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DatasetUse(_Model):
+class DatasetUse(_ProtocolModel):
     """The part of a data set that a protocol measures."""
 
     split: str | None = None
@@ -58,14 +58,14 @@ class DatasetUse(_Model):
     )
 
 
-class Layout(_Model):
+class TableLayout(_ProtocolModel):
     """How the paper arranges its table: what stands in the stub on the left, and the levels of the header."""
 
     rows: Annotated[tuple[Axis, ...], BeforeValidator(_listed)] = ("method",)
     header: Annotated[tuple[Axis, ...], BeforeValidator(_listed)] = ("dataset", "metric")
 
     @model_validator(mode="after")
-    def _each_axis_once(self) -> Layout:
+    def _each_axis_once(self) -> TableLayout:
         axes = [*self.rows, *self.header]
         if len(set(axes)) != len(axes):
             raise ValueError("an axis stands in rows or header, once")
@@ -83,7 +83,7 @@ class Claim(BaseModel):
     kind: str
 
 
-class Protocol(_Model):
+class Protocol(_ProtocolModel):
     """One published table or figure, or a benchmark of one's own."""
 
     name: str
@@ -105,7 +105,7 @@ class Protocol(_Model):
     left_open: Names = ()
     decisions: Names = ()
     ablations: dict[str, str] = Field(default={}, description="row -> recipe or variant that evalkit has")
-    layout: Layout = Layout()
+    layout: TableLayout = TableLayout()
     marks: Facts = Field(default={}, description="what bold, underline, red and blue mean in the paper")
     claims: tuple[Claim, ...] = ()
     draws: Literal["radar", "cumulative", "pr_curve", "scatter"] | None = Field(

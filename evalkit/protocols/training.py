@@ -14,7 +14,7 @@ from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.fuse import NetworkFuser, choose_device
 from evalkit.protocols.plan import Row, Settings, file_name
 from evalkit.protocols.schema import Protocol
-from evalkit.training.find_recipe import trainable
+from evalkit.training.find_recipe import label, load_recipe, recipes, trainable
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
@@ -51,14 +51,13 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    from evalkit.training.find_recipe import label
-    from evalkit.training.trained import trained_method
+    from evalkit.training import trained  # PyTorch
 
     found = train_network(row.method, chosen, settings, root, sample)
     if isinstance(found, str):
         return Row(row.method, hole=found)
     recipe, result = found
-    method = trained_method(result.weights, recipe.method)
+    method = trained.trained_method(result.weights, recipe.method)
     assert method is not None
     return Row(row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=label(recipe))
 
@@ -75,29 +74,28 @@ def train_network(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    from evalkit.training.find_recipe import load_recipe, recipes
-    from evalkit.training.loop import train
-    from evalkit.training.trained import on_samples, training_scenes
+    from evalkit.training import loop, trained  # PyTorch
 
     if method in settings.trained:
         return settings.trained[method]
     variant = chosen.ablations.get(method, "")
-    trained = chosen.paper if variant else method
-    quick = sample and settings.recipe == "small" and f"{trained}-sample" in recipes()
+    network = chosen.paper if variant else method
+    quick = sample and settings.recipe == "small" and f"{network}-sample" in recipes()
     name = "sample" if quick else settings.recipe
-    load_recipe(trained, name)  # a recipe that there is not ends the run; one that cannot leave something out does not
+    load_recipe(network, name)  # a recipe that there is not ends the run; one that cannot leave something out does not
     try:
-        recipe = load_recipe(trained, name, variant)
+        recipe = load_recipe(network, name, variant)
     except UnknownNameError:
         raise
     except EvalkitError as error:
         return f"cannot be trained: {error}"
     out = settings.out / "training" / file_name(method)
     if sample or set(recipe.data.datasets) == {"samples"}:
-        recipe, root = on_samples(recipe), training_scenes(settings.out / "training" / "scenes", settings.progress)
+        recipe = trained.on_samples(recipe)
+        root = trained.training_scenes(settings.out / "training" / "scenes", settings.progress)
     try:
         learn = partial(
-            train,
+            loop.train,
             weights=settings.checkpoints,
             device=settings.device,
             existing="replace" if settings.existing == "replace" else "reuse",

@@ -6,17 +6,19 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evalkit.data.pairs import image_files
 from evalkit.errors import DataError
 from evalkit.files.names import from_cell, to_cell
 from evalkit.files.read import read_text
+from evalkit.files.write import write_text
 from evalkit.metrics.evaluate import evaluate_folder
-from evalkit.metrics.registry import definitions
+from evalkit.metrics.registry import all_full_names, definitions
 
 TOLERANCE = 1e-6  # relative, where the file does not say
+SHOWN = 20  # values that moved, in the message of one test
 HEADER = ["image", "metric", "value", "tolerance"]
 
 
@@ -143,3 +145,25 @@ def check_golden(
     return moved + [
         Moved(Golden(stem, "", None, 0), None, new) for stem in image_files(folders[0]) if stem not in known
     ]
+
+
+def update_file(
+    file: Path, folders: tuple[Path, Path, Path], metrics: Iterable[str] | None, tolerance: float, workers: int | None
+) -> str:
+    """Write the golden file from what is measured; an empty text. Raises EvalkitError."""
+    values, _ = measure_golden(None, metrics or all_full_names(), folders, workers)
+    write_text(file, write_golden(replace(one, tolerance=tolerance) for one in values))
+    return ""
+
+
+def moved_text(file: Path, folders: tuple[Path, Path, Path], workers: int | None) -> str:
+    """What moved, a line each; empty where nothing did."""
+    if not file.is_file():
+        return f"there is no golden file {file}. Write it with pytest --evalkit-update, and commit it."
+    wanted = read_golden(file)
+    moved = check_golden(wanted, folders, workers)
+    lines = [str(one) for one in moved[:SHOWN]]
+    if len(moved) > SHOWN:
+        lines.append(f"... and {len(moved) - SHOWN} more")
+    more = "If that is meant: pytest --evalkit-update, and commit the file."
+    return "\n".join([f"{len(moved)} of {len(wanted)} values of {file.name} moved:", *lines, more]) if moved else ""

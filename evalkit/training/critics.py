@@ -28,7 +28,7 @@ VOC_OF_CLASSES = (0, 7, 15, 2, 0, 0, 0, 0, 0)
 VOC_CLASSES = 21
 
 
-class Bottleneck(nn.Module):
+class CriticBottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions beside a shortcut (He et al. 2016): (N, C, H, W) -> (N, 4 w, H/s, W/s)."""
 
     def __init__(self, channels_in: int, width: int, stride: int = 1) -> None:
@@ -70,7 +70,7 @@ class ResNet50(nn.Module):
         for i, count in enumerate(blocks):
             stage = nn.Sequential()
             for block in range(count):
-                stage.append(Bottleneck(channels, width << i, stride=2 if i and block == 0 else 1))
+                stage.append(CriticBottleneck(channels, width << i, stride=2 if i and block == 0 else 1))
                 channels = 4 * (width << i)
             self.add_module(f"layer{i + 1}", stage)
         self.avgpool = nn.AdaptiveAvgPool2d(1)

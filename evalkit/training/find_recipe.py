@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from importlib import resources
 
-from evalkit.errors import DataError, UnknownNameError
+from evalkit.errors import DataError, UnknownNameError, spelled
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.registry import YAML, Registry
 from evalkit.training.recipe import Recipe
@@ -76,10 +76,7 @@ def load_recipe(method: str, name: str = "small", variant: str = "") -> Recipe:
         if recipe.method.casefold() != method.casefold():
             raise DataError(f"{name} is a recipe for {recipe.method}, not for {method}.")
         return _varied(recipe, variant)
-    methods = {known.casefold(): known for known in trainable()}
-    if method.casefold() not in methods:
-        raise UnknownNameError("trainable method", method, methods.values())
-    method = methods[method.casefold()]
+    method = spelled("trainable method", method, trainable())
     own = {recipe.name: recipe for recipe in RECIPES.values() if recipe.method == method}
     if name not in own:
         raise UnknownNameError(f"recipe of {method}", name, own, "A file of your own ends in .yaml.")

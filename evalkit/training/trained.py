@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.errors import DataError
 from evalkit.methods.checkpoints import CheckpointError, State, as_state, check_shapes
@@ -53,8 +55,6 @@ def check_size(path: Path, build: Callable[[], nn.Module], select: Callable[[Sta
     Raises:
         CheckpointError: it has not, or the recipe describes no network.
     """
-    import torch
-
     shapes, _ = read_header(path)
     with torch.device("meta"):
         state = select({key: torch.empty(shape) for key, shape in shapes.items()})

@@ -115,7 +115,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Row:
+class HouseRow:
     """The houses of one side of the street, near to far; every array has one entry per house."""
 
     x: float
@@ -136,7 +136,7 @@ class Street:
     right: float
     bay: tuple[int, float, float]  # side, from, to: where the kerb swings out for parking
     crossing: float  # distance of the zebra crossing, 0 for none
-    rows: tuple[Row, Row]
+    rows: tuple[HouseRow, HouseRow]
 
     def edge(self, side: int, z: Floats) -> Floats:
         """X of the kerb on a side at the distances z."""

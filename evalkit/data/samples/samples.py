@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,10 +27,6 @@ from evalkit.files.write import write_text
 
 MIN_SIDE = 64
 DETECTED = {PERSON: 0, BIKE: 1, CAR: 2}  # MSRS class -> class of its detection labels
-PALETTE = np.array(
-    [(0, 0, 0), (64, 0, 128), (64, 64, 0), (0, 128, 192), (0, 0, 192), (128, 128, 0), (64, 64, 128), (192, 128, 128),
-     (192, 64, 0)], np.uint8
-)  # fmt: skip
 
 Box = tuple[int, float, float, float, float]
 
@@ -180,39 +175,3 @@ def _are_complete(root: Path, count: int) -> bool:
         return False
     kinds = card.layouts[0].labels.keys()
     return len(pairs) == count and all(pair.labels.keys() == kinds for pair in pairs)
-
-
-def contact_sheet(scenes: Sequence[Scene]) -> NDArray[np.uint8]:
-    """Lay scenes out for the eye, one per row: visible, infrared, classes, salient objects with boxes.
-
-    Returns:
-        uint8 (H, W, 3) RGB; every picture 240 pixels wide.
-
-    Raises:
-        EvalkitError: no scenes.
-    """
-    if not scenes:
-        raise EvalkitError("a contact sheet needs at least one scene.")
-    rows = [_sheet_row(scene) for scene in scenes]
-    head = np.full((22, rows[0].shape[1], 3), 255, np.uint8)
-    for column, text in enumerate(("visible", "infrared", "classes", "salient, boxes")):
-        cv2.putText(head, text, (column * 244 + 4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([head, *rows])
-
-
-def _sheet_row(scene: Scene) -> NDArray[np.uint8]:
-    height, width = scene.infrared.shape
-    size = (240, max(1, round(240 * height / width)))
-    visible = cv2.resize(scene.visible, size, interpolation=cv2.INTER_AREA)
-    infrared = cv2.cvtColor(cv2.resize(scene.infrared, size, interpolation=cv2.INTER_AREA), cv2.COLOR_GRAY2RGB)
-    classes = cv2.resize(PALETTE[scene.classes], size, interpolation=cv2.INTER_NEAREST)
-    salient = cv2.cvtColor(cv2.resize(scene.salient, size, interpolation=cv2.INTER_NEAREST) // 2, cv2.COLOR_GRAY2RGB)
-    for kind, cx, cy, w, h in scene.boxes:
-        low = (round((cx - w / 2) * size[0]), round((cy - h / 2) * size[1]))
-        high = (round((cx + w / 2) * size[0]), round((cy + h / 2) * size[1]))
-        cv2.rectangle(salient, low, high, ((255, 90, 80), (90, 220, 255), (255, 220, 70))[kind], 1)
-    cv2.putText(visible, scene.name, (5, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(visible, scene.name, (5, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-    gap = np.full((size[1], 4, 3), 255, np.uint8)
-    row = np.concatenate([visible, gap, infrared, gap, classes, gap, salient], 1)
-    return np.concatenate([row, np.full((4, row.shape[1], 3), 255, np.uint8)])

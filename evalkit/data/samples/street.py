@@ -10,8 +10,8 @@ from evalkit.data.samples.canvas import (
     KERB,
     Canvas,
     Floats,
+    HouseRow,
     Look,
-    Row,
     Street,
     band,
     blend,
@@ -109,7 +109,7 @@ def paint_ground(canvas: Canvas, street: Street, look: Look, rng: np.random.Gene
     canvas.depth[top:] = z
 
 
-def build_row(rng: np.random.Generator, x: float) -> Row:
+def build_row(rng: np.random.Generator, x: float) -> HouseRow:
     """Draw the lots for one side of the street."""
     palette = np.array(
         [(150, 84, 66), (128, 70, 58), (196, 186, 166), (168, 162, 152), (184, 150, 118), (120, 122, 128)], np.float32
@@ -120,7 +120,7 @@ def build_row(rng: np.random.Generator, x: float) -> Row:
     starts = np.cumsum(np.concatenate([[0.0], rng.uniform(7, 14, 12)])).astype(np.float32)
     count = len(starts)
     choice = rng.permutation(np.arange(count) % len(palette))
-    return Row(
+    return HouseRow(
         x=x,
         start=starts,
         height=(rng.integers(2, 5, count) * 3.0 + rng.uniform(4.2, 5.2, count)).astype(np.float32),
@@ -140,7 +140,7 @@ def paint_houses(canvas: Canvas, street: Street, look: Look, rng: np.random.Gene
         _paint_row(canvas, side, row, look, tile)
 
 
-def _paint_gables(canvas: Canvas, side: int, row: Row, look: Look) -> None:
+def _paint_gables(canvas: Canvas, side: int, row: HouseRow, look: Look) -> None:
     """The end walls, which show where a house is higher than the one before it."""
     canvas.current = 0
     for k in reversed(range(1, len(row.start))):
@@ -153,7 +153,7 @@ def _paint_gables(canvas: Canvas, side: int, row: Row, look: Look) -> None:
         cv2.fillPoly(canvas.depth, [to_fixed_point(canvas.camera.project(points))], z, cv2.LINE_8, 4)
 
 
-def _paint_row(canvas: Canvas, side: int, row: Row, look: Look, tile: Floats) -> None:
+def _paint_row(canvas: Canvas, side: int, row: HouseRow, look: Look, tile: Floats) -> None:
     camera = canvas.camera
     end = camera.cx + camera.focal * row.x / FAR
     first, last = (

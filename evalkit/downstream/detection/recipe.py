@@ -6,10 +6,12 @@ import hashlib
 import os
 import re
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from evalkit.data.hashes import file_hash
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.registry import Registry
@@ -148,3 +150,17 @@ def parse(text: str, where: str) -> DetectionRecipe:
     if (recipe.epochs is None) == (recipe.steps is None):
         raise DataError(f"the recipe {where} must say epochs or steps, one of the two.")
     return recipe if recipe.model else recipe.model_copy(update={"model": DETECTORS.find(recipe.network)})
+
+
+def find_weights(recipe: DetectionRecipe, checkpoints: Path | None) -> tuple[Path | None, str]:
+    """The pretrained weights' file and its hash. Raises DataError where the recipe wants one that is not there."""
+    if not recipe.weights:
+        return None, ""
+    path = checkpoints / recipe.weights if checkpoints is not None else None
+    if path is None or not path.is_file():
+        where = f"is not in {checkpoints}" if checkpoints else "is needed: give --checkpoints DIR"
+        raise DataError(
+            f"recipe {recipe.name} starts {recipe.network} from pretrained weights, and {recipe.weights} {where}. It "
+            "is a file of github.com/ultralytics/assets. A recipe of your own without `weights` trains from scratch."
+        )
+    return path, file_hash(path)

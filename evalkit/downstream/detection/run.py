@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from evalkit.data.hashes import combine_hashes
-from evalkit.downstream.detection.recipe import DetectionRecipe
+from evalkit.downstream.detection.recipe import DetectionRecipe, find_weights
 from evalkit.downstream.detection.train import (
     WEIGHTS,
     TrainJob,
@@ -22,7 +22,6 @@ from evalkit.downstream.detection.train import (
     train,
     truths,
 )
-from evalkit.downstream.detection.weights import find_weights
 from evalkit.downstream.images import Images, attempted, conditions, folder, fused_images, pairs_by_stem, sample_root
 from evalkit.downstream.splits import Division, divide
 from evalkit.downstream.spread import Score, mean_and_spread, paired_bootstrap, remembered

@@ -14,7 +14,7 @@ from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
-from evalkit.protocols.table.cells import Cell, Column, Status
+from evalkit.protocols.table.cells import Cell, Column, status_of
 from evalkit.protocols.table.published import block_name, column_name
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, Needs, Trained
@@ -125,8 +125,8 @@ def cells_of(
             cells.append(Cell(block, method, column, None, text, 0, "hole", reason, mark))
             continue
         value, _ = mean_and_spread([scores[class_] for scores in found.seeds.values()])
-        status: Status = "unpublished" if text is None else "other data"
         why = why_apart(recipe, text is not None)
+        status = status_of(value, text, why if text else "")
         cells.append(Cell(block, method, column, factor * value, text, images, status, why, mark))
     return cells
 

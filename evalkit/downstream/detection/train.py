@@ -23,7 +23,6 @@ from evalkit.data.images import read_image, write_png
 from evalkit.data.labels import boxes_form, read_boxes
 from evalkit.data.pairs import ImagePair
 from evalkit.downstream.detection.recipe import DetectionRecipe
-from evalkit.downstream.detection.weights import pretrained
 from evalkit.downstream.environment import calm, ultralytics
 from evalkit.downstream.splits import PARTS, Division
 from evalkit.errors import DataError, EvalkitError
@@ -130,6 +129,8 @@ def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | No
             else:
                 model = package.YOLO(job.recipe.model)
                 if job.weights is not None:
+                    from evalkit.downstream.detection.weights import pretrained  # PyTorch
+
                     model.load(pretrained(model.model, job.weights))
             if not last.is_file() or options.get("resume"):
                 _watch(model, job, progress)

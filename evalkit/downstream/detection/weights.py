@@ -1,4 +1,4 @@
-"""Pretrained detectors: published checkpoints, read without executing what they hold."""
+"""Pretrained detectors: published checkpoints, read without executing what they hold. Needs PyTorch."""
 
 from __future__ import annotations
 
@@ -7,26 +7,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from evalkit.data.hashes import file_hash
-from evalkit.downstream.detection.recipe import DetectionRecipe
 from evalkit.errors import CheckpointError, DataError
 from evalkit.methods.tensors import read_tensors
 
 LAYERS = ("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils.")  # beginnings of their classes' names
-
-
-def find_weights(recipe: DetectionRecipe, checkpoints: Path | None) -> tuple[Path | None, str]:
-    """The pretrained weights' file and its hash. Raises DataError where the recipe wants one that is not there."""
-    if not recipe.weights:
-        return None, ""
-    path = checkpoints / recipe.weights if checkpoints is not None else None
-    if path is None or not path.is_file():
-        where = f"is not in {checkpoints}" if checkpoints else "is needed: give --checkpoints DIR"
-        raise DataError(
-            f"recipe {recipe.name} starts {recipe.network} from pretrained weights, and {recipe.weights} {where}. It "
-            "is a file of github.com/ultralytics/assets. A recipe of your own without `weights` trains from scratch."
-        )
-    return path, file_hash(path)
 
 
 def pretrained(network: nn.Module, path: Path) -> nn.Module:

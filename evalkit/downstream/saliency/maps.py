@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from evalkit.metrics.saliency import MEASURES, SaliencyCurves, saliency, salienc
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import SOURCES, Row, Settings
 from evalkit.protocols.schema import Protocol
-from evalkit.protocols.training import can_train, fuser_of, train_network
+from evalkit.protocols.training import can_train, train_network
 from evalkit.records.per_image import score_key
 from evalkit.records.store import ScoreFile
 
@@ -82,37 +82,21 @@ def plan_maps(
         found = train_network(method, chosen, settings, root, sample)
         if isinstance(found, str):
             return Row(method, hole=settings.named(found))
-        row = predictor(method, found[1].weights, chosen, settings)
+        row = _with_network(method, found[1].weights, chosen, settings)
         row.filled_from = "trained"
     elif row.filled_from == "checkpoint":
         weights = weights_of(method, settings.checkpoints)
         assert weights is not None
-        row = predictor(method, weights, chosen, settings)
+        row = _with_network(method, weights, chosen, settings)
     row.hole = settings.named(row.hole)
     row.place_in(settings.out, pairs, "maps")
     return row
 
 
-def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
-    """The row with the network whose weights lie there, or a hole: the file is damaged or of another network."""
-    from evalkit.training.find_recipe import label
-    from evalkit.training.papers.smrnet import inside, saliency_method
-    from evalkit.training.state import read_recipe
-    from evalkit.training.trained import check_size
+def _with_network(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
+    from evalkit.downstream.saliency.predictor import predictor  # PyTorch
 
-    variant = chosen.ablations.get(method, "")
-    try:
-        found = read_recipe(weights)
-        recipe = found[0] if found else None
-        if recipe is None or (recipe.method, recipe.variant) != (chosen.paper, variant):
-            what = f"{chosen.paper} {variant}".strip()
-            return Row(method, hole=f"{weights} has not the weights of {what} as `evalkit train` writes them")
-        network = saliency_method(recipe)
-        check_size(weights, network.build, inside)
-        fuser = fuser_of(method, network, weights, replace(settings, recolour=False))
-    except EvalkitError as error:
-        return Row(method, hole=str(error))
-    return Row(method, "checkpoint", fuser, recipe=label(recipe))
+    return predictor(method, weights, chosen, settings)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes
@@ -14,9 +13,7 @@ from evalkit.downstream.images import sample_root
 from evalkit.downstream.saliency.maps import find_maps, learns, measure_curves, measure_maps, plan_maps
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
-from evalkit.files.write import write_text
-from evalkit.leaderboards.maps import MapScores, curves_csv
-from evalkit.methods.fuse import NetworkFuser
+from evalkit.leaderboards.maps import MapScores
 from evalkit.metrics.saliency import MEASURES
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
@@ -28,6 +25,7 @@ from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Needs, Task
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, save
+from evalkit.training.find_recipe import label, load_recipe
 
 SCENES, SEED = 16, 0  # of a sample run; networks learn from scenes of another seed
 SIZE = (320, 240)
@@ -66,6 +64,8 @@ class Saliency(Task):
             OutputError: a file cannot be written.
         """
         settings = job.settings
+        if job.protocol.draws:
+            from evalkit.downstream.saliency import figures  # matplotlib and pandas, which tables do without
         for dataset, use in job.uses.items():
             curves: dict[str, MapScores] = {}
             missing: dict[str, str] = {}
@@ -82,7 +82,7 @@ class Saliency(Task):
                     else:
                         curves[row.method] = measure_curves(row, pairs, hashes, settings)
             if job.protocol.draws == "pr_curve":
-                write_curves(dataset, curves, missing, settings.out)
+                figures.write_curves(dataset, curves, missing, settings.out)
             if curves:
                 table.note = f"The curves: curves/{dataset}/*.csv, pr-*.svg, f-*.svg. {table.note}".strip()
         note = "F and E at the adaptive threshold; masks > 128; convention pysodmetrics."
@@ -90,7 +90,7 @@ class Saliency(Task):
             note += " Visible, Infrared: the source image itself, read as a map."
         table.note = " ".join(filter(None, [table.note, note]))
         if job.protocol.draws == "scatter":
-            write_scatter(table, settings.out)
+            figures.write_scatter(table, settings.out)
 
 
 def columns_of(job: Job) -> list[str]:
@@ -153,42 +153,9 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
         reason = row.hole
     if reason:
         return Cell(dataset, row.method, "FLOPs", None, None, 0, "hole", reason)
-    from evalkit.training.find_recipe import label, load_recipe
-    from evalkit.training.papers.smrnet import detector_cost
-    from evalkit.training.state import read_recipe
+    from evalkit.downstream.saliency.predictor import multiply_adds  # PyTorch
 
     recipe = load_recipe(job.protocol.paper, "paper", job.protocol.ablations.get(row.method, ""))
-    if isinstance(row.fuser, NetworkFuser):
-        found = read_recipe(row.fuser.files[0])
-        assert found is not None
-        recipe = found[0]
-    value = detector_cost(recipe).multiply_adds / 1e9
+    value, recipe = multiply_adds(recipe, row.fuser)
     note = f"{label(recipe)}: three images of 352x352" if row.fuser else "three images of 352x352"
     return Cell(dataset, row.method, "FLOPs", value, None, 1, "unpublished", note)
-
-
-def write_scatter(table: Table, out: Path) -> None:
-    """scatter.svg: F against multiply-adds, where a row has both. Raises OutputError."""
-    from evalkit.leaderboards.plots.scatter import read_cost, scatter
-    from evalkit.leaderboards.plots.values import blocks
-
-    have = [{c.method for c in table.cells if c.metric == name and c.value is not None} for name in ("F", "FLOPs")]
-    (out / "scatter.svg").unlink(missing_ok=True)  # of an earlier run
-    if have[0] & have[1]:
-        table.write(out)  # what the plot reads
-        scatter(blocks([out], metrics=["F"]), read_cost(str(out), "FLOPs"), "page").save(out / "scatter.svg")
-        table.note += " The figure: scatter.svg."
-
-
-def write_curves(dataset: str, curves: dict[str, MapScores], missing: dict[str, str], out: Path) -> None:
-    """curves/<data set>/<method>.csv, and both figures as SVG; those of an earlier run go. Raises OutputError."""
-    from evalkit.leaderboards.plots.curves import curves as draw
-
-    for file in (*(out / "curves" / dataset).glob("*.csv"), out / f"pr-{dataset}.svg", out / f"f-{dataset}.svg"):
-        file.unlink(missing_ok=True)
-    if not curves:
-        return
-    for method, scores in curves.items():
-        write_text(out / "curves" / dataset / f"{file_name(method)}.csv", curves_csv(scores))
-    draw("pr", curves, missing, dataset, "page").save(out / f"pr-{dataset}.svg")
-    draw("f", curves, missing, dataset, "page").save(out / f"f-{dataset}.svg")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import mmengine.device.utils
+import mmseg.datasets.transforms  # noqa: F401 - fills the registry
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
+from mmengine.config import Config as RunnerConfig
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
@@ -21,28 +25,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from evalkit.data.images import read_image, to_gray
 from evalkit.data.labels import read_mask
 from evalkit.downstream.segmentation.history import read_history, write_counts, write_history
+from evalkit.downstream.segmentation.models import Config, build, load_encoder
 from evalkit.downstream.segmentation.networks import IGNORE
+from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.downstream.segmentation.two_streams import NETWORKS
 from evalkit.errors import DataError
 from evalkit.metrics.segmentation import confusion, segmentation_scores
 
 KEPT = 256  # decoded images
-META = ("stem", "part", "label", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
-
-
-def read_sample(image: Path, infrared: Path | None) -> NDArray[np.uint8]:
-    """uint8 (H, W, 3) RGB, a gray image three times, or (H, W, 4) with the infrared image as the fourth channel."""
-    pixels = read_image(image)
-    colour = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
-    if infrared is None:
-        return colour
-    thermal = to_gray(read_image(infrared))
-    if thermal.shape != colour.shape[:2]:
-        raise DataError(f"{infrared} and {image} differ in size: a pair must be registered and of one size.")
-    return np.dstack([colour, thermal])
 
 
 _sample = functools.lru_cache(KEPT)(read_sample)
@@ -63,6 +55,32 @@ class QuietRunner(Runner):
 
     def dump_config(self) -> None:
         pass
+
+
+def run(config: Config, model: Config, device: str, seed: int, weights: Path | None) -> None:
+    """Train the model as the configuration says; an interrupted training goes on from its last validation.
+
+    Args:
+        config: of mmengine's Runner, without its model.
+        model: what `build` takes.
+        device: cpu, cuda, cuda:N.
+        seed: of the weights that are drawn, and of the order of the images.
+        weights: of the pretrained encoder; none: trained from scratch.
+
+    Raises:
+        EvalkitError: the weights cannot be used. What else mmengine and torch raise is passed on.
+    """
+    forget_images()
+    mmengine.device.utils.DEVICE = device  # the Runner has no other way to be told
+    set_random_seed(seed)
+    network = build(model)
+    if weights:
+        load_encoder(network, weights)
+    runner = QuietRunner(**config, model=network, cfg=RunnerConfig({}))
+    runner.train()
+    if not any(line["iteration"] == runner.max_iters for line in read_history(Path(config["work_dir"]))):
+        runner.val()  # an earlier run was stopped in its last validation
+    shutil.rmtree(runner.log_dir, ignore_errors=True)
 
 
 @DATASETS.register_module()

@@ -7,7 +7,7 @@ from pathlib import Path
 from evalkit.data.card import load_card
 from evalkit.downstream.detection.run import AP50
 from evalkit.downstream.environment import missing
-from evalkit.downstream.segmentation.networks import segmenter
+from evalkit.downstream.segmentation.networks import find_weights, segmenter
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules
 from evalkit.downstream.segmentation.run import (
     FEATURE_LEVEL,
@@ -24,7 +24,7 @@ from evalkit.protocols.plan import file_name, use_of
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import add_holes, expected_rows
-from evalkit.protocols.table.cells import Cell, Column, Status, agreement
+from evalkit.protocols.table.cells import Cell, Column, status_of
 from evalkit.protocols.table.published import block_name
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import TASKS, Job, Needs, Task, Trained
@@ -202,15 +202,13 @@ def cells_of(
             value, _ = mean_and_spread([scores[column] for scores in found.seeds.values()])
             value *= 100.0 if job.protocol.units.get(measure) == "%" else 1.0
             apart = why_apart(variant, job, block, images)
-            status: Status = "unpublished" if text is None else "other data" if apart else agreement(value, text)
+            status = status_of(value, text, apart if text else "")
             cells.append(Cell(block, method, name, value, text, images, status, apart, mark))
     return cells
 
 
 def why_apart(variant: Variant, job: Job, block: str, images: int) -> str:
     """Why a value never stands beside a printed one as its equal; empty where it may."""
-    from evalkit.downstream.segmentation.networks import find_weights
-
     schedule = variant.schedule
     if not variant.published:
         return f"{variant.name}: not the set-up of the paper"

@@ -18,15 +18,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.downstream.environment import calm, set_variables
+from evalkit.downstream.environment import calm, need, set_variables
 from evalkit.downstream.segmentation.history import read_counts, read_history
-from evalkit.downstream.segmentation.networks import build, load_encoder, model_config, segmenter
+from evalkit.downstream.segmentation.networks import segmenter
+from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_text
 
 REVISION = 1  # of the code below; another one trains anew
 PARTS = ("train", "val", "test")
+META = ("stem", "part", "label", "ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "flip_direction")
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,6 @@ class TrainedSegmenter:
 
 def channel_statistics(scenes: Sequence[LabelledImage]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel over all pixels of the images, on the scale 0..255."""
-    from evalkit.downstream.segmentation.mmseg_parts import read_sample
-
     count, total, squares = 0, np.zeros(4), np.zeros(4)
     for scene in scenes:
         pixels = read_sample(scene.image, scene.infrared).astype(np.float64)
@@ -94,8 +94,6 @@ def channel_statistics(scenes: Sequence[LabelledImage]) -> tuple[list[float], li
 
 def pipelines(schedule: SegmentationSchedule) -> tuple[list[dict], list[dict]]:
     """Transforms of training and of test, as PSFusion's configuration has them; test is one scale, the whole image."""
-    from evalkit.downstream.segmentation.mmseg_parts import META
-
     width, height = schedule.size
     pack = {"type": "PackSegInputs", "meta_keys": META}
     train = [
@@ -110,8 +108,8 @@ def pipelines(schedule: SegmentationSchedule) -> tuple[list[dict], list[dict]]:
     return [*train, pack], [*test, pack]
 
 
-def runner_config(training: Training, mean: list[float], std: list[float]) -> dict[str, Any]:
-    """What mmengine's Runner is built from."""
+def runner_config(training: Training) -> dict[str, Any]:
+    """What mmengine's Runner is built from, but for the network."""
     schedule, classes = training.schedule, list(training.classes)
     images = len(training.scenes["train"])
     length, interval = schedule.length(images), schedule.interval(images)
@@ -136,9 +134,6 @@ def runner_config(training: Training, mean: list[float], std: list[float]) -> di
     else:
         schedulers.append({"type": "ExponentialLR", "gamma": schedule.decay ** (schedule.batch / max(images, 1))})
     return {
-        "model": model_config(
-            schedule.network, len(classes), mean, std, schedule.cut, schedule.losses, schedule.class_weights
-        ),
         "work_dir": str(training.out),
         "train_dataloader": loader(
             ["train"], train, batch_size=schedule.batch, sampler={"type": "InfiniteSampler", "shuffle": True}
@@ -187,7 +182,7 @@ def train_segmenter(training: Training) -> TrainedSegmenter:
     write_text(training.out / "started.json", json.dumps({"key": training.key}) + "\n")
     with calm(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # they print while imported and built
         mean, std = channel_statistics(training.scenes["train"])
-        _run(training, runner_config(training, mean, std))
+        _run(training, mean, std)
     for checkpoint in training.out.glob("iter_*.pth"):  # served to go on; the chosen weights are best_*.pth
         checkpoint.unlink()
     (training.out / "last_checkpoint").unlink(missing_ok=True)
@@ -201,26 +196,17 @@ def finished(training: Training) -> bool:
     return _read_json(training.out / "done.json").get("key") == training.key
 
 
-def _run(training: Training, config: dict[str, Any]) -> None:
-    import mmengine.device.utils
-    import mmseg.datasets.transforms  # noqa: F401 - fills the registry
-    from mmengine.config import Config
-    from mmengine.runner import set_random_seed
+def _run(training: Training, mean: list[float], std: list[float]) -> None:
+    need("segmentation")
+    from evalkit.downstream.segmentation import mmseg_parts, models  # an extra, which prints while it is imported
 
-    from evalkit.downstream.segmentation.mmseg_parts import QuietRunner, forget_images
-
-    forget_images()
-    mmengine.device.utils.DEVICE = training.device  # the Runner has no other way to be told
-    set_random_seed(training.seed)
-    model = build(config["model"])
-    if training.weights:
-        load_encoder(model, training.weights)
+    schedule = training.schedule
+    classes = len(training.classes)
+    model = models.model_config(
+        schedule.network, classes, mean, std, schedule.cut, schedule.losses, schedule.class_weights
+    )
     try:
-        runner = QuietRunner(**{**config, "model": model}, cfg=Config({}))
-        runner.train()
-        if not any(line["iteration"] == runner.max_iters for line in read_history(training.out)):
-            runner.val()  # an earlier run was stopped in its last validation
-        shutil.rmtree(runner.log_dir, ignore_errors=True)
+        mmseg_parts.run(runner_config(training), model, training.device, training.seed, training.weights)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise EvalkitError(f"the training of {training.schedule.network} in {training.out} failed: {first}") from error

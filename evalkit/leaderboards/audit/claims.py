@@ -42,6 +42,7 @@ from evalkit.leaderboards.audit.finding import (
     names,
 )
 from evalkit.leaderboards.audit.statement import Statement, together
+from evalkit.methods.registry import method_card
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.table.published import PublishedRow
 
@@ -238,8 +239,6 @@ def _improvement(claim: Statement) -> Iterator[Finding]:
 
 
 def _parameters(claim: Statement) -> Iterator[Finding]:
-    from evalkit.methods.registry import method_card
-
     mine, other = (method_card(claim.get(key)) for key in ("method", "over"))
     if mine.parameters and other.parameters:
         fewer = 100 * (1 - mine.parameters / other.parameters)

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import log
 
 from evalkit.leaderboards.audit.finding import Finding, Interval, Sure, cut, grid
+from evalkit.methods.registry import method_cards
 from evalkit.protocols.table.published import PublishedRow
 
 NEAR, SMALL = 0.005, 0.1  # relative differences: of rounding, of a network's parts other than its layers
@@ -15,8 +16,6 @@ UNITS = {"": 1, "K": 1000, "M": 1_000_000}
 
 def check(rows: list[PublishedRow]) -> Iterator[Finding]:
     """Parameter columns that are not the trainable values of the method's network, each counted once."""
-    from evalkit.methods.registry import method_cards
-
     known = {name: card.parameters for name, card in method_cards().items() if card.parameters}
     for block, lines in grid(rows).items():
         cells = {m: cells["Params"] for m, cells in lines.items() if "Params" in cells and m in known}

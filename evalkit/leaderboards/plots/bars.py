@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from evalkit.errors import DataError
 from evalkit.leaderboards.plots.style import HATCHES, Drawing, Width, colour, finish, panels, styled, wrapped
 from evalkit.leaderboards.plots.values import Panel, gather, image_values, label, means, number, place, said
-from evalkit.leaderboards.run_values import Block
+from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import NoTestError, bootstrap_interval
 
 LONG = 16  # characters, from which on names are put in lines of ROOM inches
@@ -20,7 +20,7 @@ THICK = 0.7  # of the room a method has
 
 
 @styled
-def bar(blocks: Sequence[Block], width: Width = "column", caption: bool = True) -> Drawing:
+def bar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric, a bar per method from zero to the mean; a hole is named in its place.
 
     Measured bars carry the 95 % bootstrap interval of the mean over the images.
@@ -65,7 +65,7 @@ def bar(blocks: Sequence[Block], width: Width = "column", caption: bool = True) 
 
 
 @styled
-def box(blocks: Sequence[Block], width: Width = "column", caption: bool = True) -> Drawing:
+def box(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric, a box per method of its values per image; a hole is named in its place.
 
     Raises:
@@ -99,7 +99,7 @@ def box(blocks: Sequence[Block], width: Width = "column", caption: bool = True) 
     return finish(figure, text, gather(missing, [(b.dataset, m) for b, m in wanted]), (), caption)
 
 
-def _panels(blocks: Sequence[Block], width: Width) -> tuple:
+def _panels(blocks: Sequence[ValueBlock], width: Width) -> tuple:
     wanted = [(block, metric) for block in blocks for metric in block.values.columns]
     tallest = max(len(block.values) for block in blocks)
     columns = (1 if len(wanted) == 1 else 2) if width == "column" else min(len(wanted), 4)
@@ -131,7 +131,7 @@ def _methods(axes: Axes, names: list[str], drawn: list[int]) -> None:
 
 def _finish_panel(
     axes: Axes,
-    block: Block,
+    block: ValueBlock,
     metric: str,
     names: list[str],
     drawn: list[int],

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from evalkit.errors import DataError
 from evalkit.leaderboards.plots.style import Drawing, Width, colour, finish, panels, styled, wrapped
 from evalkit.leaderboards.plots.values import Panel, gather, image_values, label, place, said
-from evalkit.leaderboards.run_values import Block
+from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
 
 ROW = 0.14  # inches between two names, and between two lines of one
@@ -21,7 +21,9 @@ BAR = 0.075  # inches between two bars of groups
 
 
 @styled
-def critical(blocks: Sequence[Block], width: Width = "column", caption: bool = True, alpha: float = 0.05) -> Drawing:
+def critical(
+    blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True, alpha: float = 0.05
+) -> Drawing:
     """A diagram per data set and metric, from Friedman's test and Nemenyi's critical difference over the images.
 
     Source: Demsar 2006, Journal of Machine Learning Research 7, 1-30, section 3.2.

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from evalkit.leaderboards.plots.style import Drawing, Width, finish, line_style, missing_handle, panels, styled
 from evalkit.leaderboards.plots.values import Panel, gather, image_values, label, place, said
-from evalkit.leaderboards.run_values import Block
+from evalkit.leaderboards.run_values import ValueBlock
 
 MARKS = 7  # markers along a curve
 BELOW = 0.36  # inches from an axis to the legend below its label
@@ -26,7 +26,7 @@ def distribution(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 @styled
-def cumulative(blocks: Sequence[Block], width: Width = "column", caption: bool = True) -> Drawing:
+def cumulative(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric; the legend of each panel carries the mean per method.
 
     Raises:

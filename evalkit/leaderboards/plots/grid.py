@@ -24,7 +24,7 @@ MOST = {"column": 4, "page": 8}  # panels in a line when not told
 
 
 @dataclass(frozen=True)
-class Scene:
+class GridScene:
     """One scene: its images by name, None where a method has none, and its zoom boxes (red, green)."""
 
     name: str
@@ -50,7 +50,7 @@ class Scene:
 
 @styled
 def grid(
-    scenes: Sequence[Scene],
+    scenes: Sequence[GridScene],
     missing: Mapping[str, str],
     width: Width = "page",
     caption: bool = True,
@@ -127,7 +127,7 @@ def _label(figure: Figure, name: str, room: float) -> tuple[str, float]:
     return wrapped(figure, name, room, 5), 5.0
 
 
-def _insets(scene: Scene, panel: float) -> float:
+def _insets(scene: GridScene, panel: float) -> float:
     """Inches of the tallest inset; two share the width."""
     if not scene.boxes:
         return 0.0
@@ -135,13 +135,13 @@ def _insets(scene: Scene, panel: float) -> float:
     return max(wide * box.h / box.w for box in scene.boxes)
 
 
-def _height(scene: Scene, panel: float) -> float:
+def _height(scene: GridScene, panel: float) -> float:
     """Inches of an image with its insets below."""
     height, width = scene.size
     return panel * height / width + (SPACE + _insets(scene, panel) if scene.boxes else 0)
 
 
-def _panel(figure: Figure, scene: Scene, name: str, left: float, top: float, panel: float, total: float) -> float:
+def _panel(figure: Figure, scene: GridScene, name: str, left: float, top: float, panel: float, total: float) -> float:
     """Draw one image and its insets; gives the lower edge in inches."""
     height, width = scene.size
     bottom = top - panel * height / width

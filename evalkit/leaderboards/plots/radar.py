@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from evalkit.errors import DataError
 from evalkit.leaderboards.plots.style import Drawing, Width, finish, handle, line_style, missing_handle, panels, styled
 from evalkit.leaderboards.plots.values import gather, label, means, number, place
-from evalkit.leaderboards.run_values import Block
+from evalkit.leaderboards.run_values import ValueBlock
 
 TITLE = 18  # points above the ring: the label of the first axis stands between
 INNER = 0.25  # radius of the worst value: at the centre all axes would meet and nothing could be told
 
 
-def radii(block: Block) -> NDArray[np.float64]:
+def radii(block: ValueBlock) -> NDArray[np.float64]:
     """Where each value lies on its axis, (methods, metrics): INNER for the axis' worst, 1 for its best, NaN for a hole.
 
     Linear between; where all methods are equal, 1.
@@ -42,7 +42,7 @@ def corners(radius: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 
 @styled
-def radar(blocks: Sequence[Block], width: Width = "column", caption: bool = True) -> Drawing:
+def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set. A metric that only holes stand in has no axis; a hole opens the method's polygon.
 
     Raises:
@@ -70,7 +70,7 @@ def radar(blocks: Sequence[Block], width: Width = "column", caption: bool = True
     return finish(figure, text, missing, handles, caption)
 
 
-def _without_empty(block: Block) -> Block:
+def _without_empty(block: ValueBlock) -> ValueBlock:
     values = block.values.dropna(axis=1, how="all").dropna(axis=0, how="all")
     if values.shape[1] < 3:
         raise DataError(
@@ -80,7 +80,7 @@ def _without_empty(block: Block) -> Block:
     return replace(block, values=values)
 
 
-def _draw(axes: Axes, block: Block, methods: list[str], width: Width) -> None:
+def _draw(axes: Axes, block: ValueBlock, methods: list[str], width: Width) -> None:
     size, digits = (6.0, 4) if width == "column" else (5.5, 3)  # three panels on a page have little room
     values = block.values
     count = values.shape[1]

@@ -16,7 +16,7 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.plots.style import COLOURS, MARKERS, Drawing, Width, finish, panels, styled
 from evalkit.leaderboards.plots.values import blocks as values_of
 from evalkit.leaderboards.plots.values import label, place, said
-from evalkit.leaderboards.run_values import Block
+from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.methods.registry import method_cards
 from evalkit.protocols.table.blank import COST_UNITS
 
@@ -60,7 +60,7 @@ def read_cost(source: str, measure: str) -> Cost:
 
 
 @styled
-def scatter(blocks: Sequence[Block], cost: Cost, width: Width = "column", caption: bool = True) -> Drawing:
+def scatter(blocks: Sequence[ValueBlock], cost: Cost, width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric; a method without quality or without cost is named as missing.
 
     Raises:

@@ -12,7 +12,7 @@ from evalkit.data.card import load_card
 from evalkit.data.images import read_image
 from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
-from evalkit.leaderboards.plots.grid import Scene
+from evalkit.leaderboards.plots.grid import GridScene
 from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
 from evalkit.leaderboards.rank import chosen_names
 from evalkit.protocols.plan import file_name, find_data_root, find_outputs_root, find_row
@@ -31,7 +31,7 @@ def load_scenes(
     boxes: Sequence[str] = (),
     data_root: Path | None = None,
     outputs: Path | None = None,
-) -> tuple[list[Scene], dict[str, str]]:
+) -> tuple[list[GridScene], dict[str, str]]:
     """Infrared, visible and fused images of each scene, with its boxes; and the methods that lack one, with reasons.
 
     Fused images come from RUN/fused, `outputs`, or the data set's own folder, as `reproduce` takes them. Boxes are
@@ -57,12 +57,12 @@ def load_scenes(
     for pair in chosen:
         images = _images(pair, folders, missing)
         fused = [image for name, image in images.items() if name in folders and image is not None]
-        scene = Scene(pair.stem, images)
+        scene = GridScene(pair.stem, images)
         height, width = scene.size
         placed = [place_box(numbers, width, height) for numbers in written.get(pair.stem, [])]
         if list(boxes) != [NONE] and not placed:
             placed = choose_boxes(fused)
-        scenes.append(Scene(pair.stem, images, placed))
+        scenes.append(GridScene(pair.stem, images, placed))
     if len(missing) == len(wanted) and all(scene.images[m] is None for scene in scenes for m in wanted):
         raise DataError("nothing to draw: " + "; ".join(f"{method}: {why}" for method, why in missing.items()) + ".")
     return scenes, missing

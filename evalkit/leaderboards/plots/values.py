@@ -10,7 +10,7 @@ import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.rank import Better, chosen_names
-from evalkit.leaderboards.run_values import Block, join_runs, printed_rows
+from evalkit.leaderboards.run_values import ValueBlock, join_runs, printed_rows
 from evalkit.metrics.registry import better_of
 
 ARROWS = {"higher": "↑", "lower": "↓"}
@@ -22,7 +22,7 @@ def blocks(
     datasets: Iterable[str] | None = None,
     methods: Iterable[str] | None = None,
     metrics: Iterable[str] | None = None,
-) -> list[Block]:
+) -> list[ValueBlock]:
     """A block per data set, of runs or of a protocol's printed numbers; rows and columns as named, all when None.
 
     Raises:
@@ -44,7 +44,7 @@ def blocks(
     return [block for block in found if not block.values.empty]
 
 
-def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterable[str] | None) -> list[Block]:
+def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterable[str] | None) -> list[ValueBlock]:
     rows = printed_rows(name)
     if not rows:
         raise DataError(f"{name} prints no numbers. `evalkit show {name}` says what it shows.")
@@ -62,11 +62,11 @@ def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterab
             if row.column in columns and row.value is not None:
                 values.loc[row.method, row.column] = row.value
                 del reasons[row.method, row.column]
-        found.append(Block(dataset, f"as published in {rows[0].protocol}", values, better, reasons, left_out={}))
+        found.append(ValueBlock(dataset, f"as published in {rows[0].protocol}", values, better, reasons, left_out={}))
     return found
 
 
-def image_values(block: Block, metric: str) -> tuple[pd.DataFrame, dict[str, str]]:
+def image_values(block: ValueBlock, metric: str) -> tuple[pd.DataFrame, dict[str, str]]:
     """A row per image, a column per method with a value for every image; and the other methods with the reason.
 
     Raises:
@@ -98,7 +98,7 @@ def image_values(block: Block, metric: str) -> tuple[pd.DataFrame, dict[str, str
     return pd.DataFrame(columns), missing
 
 
-def label(block: Block, metric: str) -> str:
+def label(block: ValueBlock, metric: str) -> str:
     """`EN ↑`."""
     return f"{metric} {ARROWS[block.better[metric]]}"
 
@@ -129,18 +129,18 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:#.{digits}g}".rstrip(".") if 1e-3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
 
 
-def place(block: Block) -> str:
+def place(block: ValueBlock) -> str:
     """The data set as a title; blocks of a table without one have none."""
     return {"samples": "generated sample scenes"}.get(block.dataset, block.dataset)
 
 
-def said(blocks: Iterable[Block]) -> str:
+def said(blocks: Iterable[ValueBlock]) -> str:
     """`convention smfnet`, or where the numbers were printed."""
     names = dict.fromkeys(block.convention for block in blocks)
     return ", ".join(name if name.startswith("as published") else f"convention {name}" for name in names)
 
 
-def means(blocks: Iterable[Block]) -> str:
+def means(blocks: Iterable[ValueBlock]) -> str:
     """What the values of blocks are: a printed value need not be a mean over images."""
     blocks = list(blocks)
     return f"{'Means over the images' if all(block.homes for block in blocks) else 'Values'}, {said(blocks)}"

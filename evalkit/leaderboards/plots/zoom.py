@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,8 +80,6 @@ def choose_boxes(images: Sequence[NDArray[np.uint8]]) -> list[Box]:
     """
     if len(images) < 2:
         return []
-    import cv2
-
     height, width = images[0].shape[:2]
     w, h = max(1, round(SHARE * width)), max(1, round(SHARE * height))
     grays = [to_gray(image).astype(np.float64) for image in images]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from importlib import resources
@@ -10,7 +11,7 @@ from pathlib import Path
 from evalkit.files.folder import others_of, replace_folder
 from evalkit.leaderboards.site import render
 from evalkit.leaderboards.site.entries import measured_folder, own_entries, read_agreement, shipped_entries
-from evalkit.leaderboards.site.notes import audit_notes, figures
+from evalkit.leaderboards.site.notes import audit_notes
 from evalkit.leaderboards.site.pages import Page, pages
 
 MANIFEST = "site.json"  # every file with its SHA-256
@@ -44,6 +45,9 @@ def build(
     files = {f"assets/{name}": _asset(name) for name in ASSETS}
     agreement = read_agreement(measured_folder())
     all_notes = audit_notes(page.protocol.name for page in found)
+    plots = plots and importlib.util.find_spec("matplotlib") is not None
+    if plots:
+        from evalkit.leaderboards.site.figures import figures  # matplotlib and pandas, which tables do without
     for page in progress(found, len(found), "write pages"):
         drawn = figures(page) if plots else []
         files |= {figure.path: figure.data for figure in drawn}

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from evalkit.leaderboards.site.entries import Entry
+from evalkit.methods.fuse import missing_for
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import Protocol, protocol_of_run, protocols, rows_of
 from evalkit.protocols.table.blank import columns as table_columns
-from evalkit.protocols.table.cells import Status, agreement
+from evalkit.protocols.table.cells import Status, status_of
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.tasks import TASKS, Task
 
@@ -18,7 +19,7 @@ UNKNOWN_METHOD = "not run: this row is a variant or a method that evalkit has no
 
 
 @dataclass(frozen=True)
-class Column:
+class PageColumn:
     """A column: which way is better ("" where neither is, as for a spread), its unit, a convention of its own."""
 
     name: str
@@ -32,7 +33,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """Measured and published value of one cell, and how they stand to each other."""
 
     status: Status | str
@@ -50,28 +51,28 @@ class Cell:
 
 
 @dataclass
-class Row:
+class PageRow:
     """One method, once per record; without a record, `reason` says why nothing was measured."""
 
     method: str
     entry: Entry | None
     reason: str
     other_data: str = ""  # why its values are of other images, so neither compared nor ranked
-    cells: dict[str, Cell] = field(default_factory=dict)
+    cells: dict[str, PageCell] = field(default_factory=dict)
 
 
 @dataclass
-class Block:
+class PageBlock:
     """A table of its own: nothing in it is of another data set or convention."""
 
     name: str
     dataset: str
     convention: str
-    columns: list[Column]
-    rows: list[Row]
+    columns: list[PageColumn]
+    rows: list[PageRow]
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[PageCell]:
         return [cell for row in self.rows for cell in row.cells.values()]
 
 
@@ -80,7 +81,7 @@ class Page:
     """A protocol with everything that is known of its table."""
 
     protocol: Protocol
-    blocks: list[Block]
+    blocks: list[PageBlock]
 
     @property
     def task(self) -> Task:
@@ -121,7 +122,7 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
     return found
 
 
-def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -> list[Block]:
+def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -> list[PageBlock]:
     """The tables of a protocol, in the order in which the paper prints them."""
     keys = [(row.block, row.dataset, protocol.convention) for row in rows]
     keys += [(entry.block, entry.dataset, entry.record.convention) for entry in entries]
@@ -136,7 +137,7 @@ def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -
     ]
 
 
-def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRow], entries: list[Entry]) -> Block:
+def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRow], entries: list[Entry]) -> PageBlock:
     name, dataset, convention = key
     found_columns = {column.name: column for column in table_columns(protocol, rows)} if rows else {}
     own: dict[str, str] = {}
@@ -150,7 +151,7 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
         known = found_columns.get(c) or extra.get(c)
         better = "" if c.endswith(" std") else known.better if known else better_of(c.rpartition(" ")[2]) or ""
         other = own.get(c, convention)
-        columns.append(Column(c, better, known.unit if known else "", other if other != convention else ""))
+        columns.append(PageColumn(c, better, known.unit if known else "", other if other != convention else ""))
     shipped = {entry.record.dataset.get("content_hash") for entry in entries if not entry.own}
     published = {(row.method, row.column): row for row in rows}
     methods = dict.fromkeys(
@@ -161,30 +162,27 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
         measured = sorted((e for e in entries if e.method == method), key=lambda e: (e.own, e.variant, e.text))
         candidates: list[Entry | None] = [*measured] or [None]
         for candidate in candidates:
-            row = Row(method, candidate, "" if candidate else why_not(protocol, method))
+            row = PageRow(method, candidate, "" if candidate else why_not(protocol, method))
             row.other_data = other_data(candidate, shipped) if candidate else ""
             for column in columns:
                 row.cells[column.name] = _cell(row, column.name, published.get((method, column.name)), protocol)
             found.append(row)
-    return Block(name, dataset, convention, columns, found)
+    return PageBlock(name, dataset, convention, columns, found)
 
 
-def _cell(row: Row, column: str, published: PublishedRow | None, protocol: Protocol) -> Cell:
+def _cell(row: PageRow, column: str, published: PublishedRow | None, protocol: Protocol) -> PageCell:
     printed, mark, note = (published.printed, published.mark, published.note) if published else ("", "", "")
     if row.entry is None:
-        return Cell("published" if printed else "empty", None, printed, mark, note, row.reason)
+        return PageCell("published" if printed else "empty", None, printed, mark, note, row.reason)
     record = row.entry.record
     value, reason = record.scores.get(column), record.holes.get(column, "")
-    status: Status
     if value is None:
         timed = column in TASKS[protocol.task].not_timed
         own = "a time depends on the machine: records have none" if timed else "the run did not measure this column"
-        status, reason = "hole", reason or own
-    elif row.other_data:
-        status, reason = "other data", row.other_data
+        reason = reason or own
     else:
-        status = agreement(value, printed) if printed else "unpublished"
-    return Cell(status, value, printed, mark, note, reason)
+        reason = row.other_data or reason
+    return PageCell(status_of(value, printed, row.other_data), value, printed, mark, note, reason)
 
 
 def other_data(entry: Entry, shipped: set[str | None]) -> str:
@@ -198,8 +196,6 @@ def other_data(entry: Entry, shipped: set[str | None]) -> str:
 
 def why_not(protocol: Protocol, method: str) -> str:
     """Why there is no measured value for a row."""
-    from evalkit.methods.fuse import missing_for
-
     card = method_cards().get(method)
     if card is None:
         return UNKNOWN_METHOD

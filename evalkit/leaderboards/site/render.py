@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.leaderboards.site import sections
 from evalkit.leaderboards.site.markup import data_script, document, e, links, plural, select
-from evalkit.leaderboards.site.notes import Figure, Note
+from evalkit.leaderboards.site.notes import Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.leaderboards.site.tables import block_table
 from evalkit.protocols.table.per_image import Agreement
 from evalkit.protocols.tasks import TASKS
+
+if TYPE_CHECKING:
+    from evalkit.leaderboards.site.figures import Figure
 
 
 def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:

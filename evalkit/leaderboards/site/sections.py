@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from evalkit.leaderboards.site.markup import STATUS, e, links, plural, select
-from evalkit.leaderboards.site.notes import Figure, Note
+from evalkit.leaderboards.site.notes import Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.protocols.table.per_image import Agreement
+
+if TYPE_CHECKING:
+    from evalkit.leaderboards.site.figures import Figure
 
 FEW = 8  # audit notes that are shown at once
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from evalkit.leaderboards.site.markup import STATUS, e, number, plural
-from evalkit.leaderboards.site.pages import Block, Cell, Column, Row
+from evalkit.leaderboards.site.pages import PageBlock, PageCell, PageColumn, PageRow
 
 
-def block_table(block: Block, index: int, details: dict[str, Any]) -> str:
+def block_table(block: PageBlock, index: int, details: dict[str, Any]) -> str:
     name = block.name or "Table"
     caption = f"{name}, convention {block.convention}" if block.convention else name
     heads = "".join(_head(column) for column in block.columns)
@@ -28,7 +28,7 @@ def block_table(block: Block, index: int, details: dict[str, Any]) -> str:
     )
 
 
-def _head(column: Column) -> str:
+def _head(column: PageColumn) -> str:
     says = {"higher": "higher is better", "lower": "lower is better"}.get(column.better, "")
     own = f' <code class="convention">{e(column.convention)}</code>' if column.convention else ""
     unit = f'<span class="unit">{e(column.unit)}</span>' if column.unit else ""
@@ -41,7 +41,7 @@ def _head(column: Column) -> str:
     )
 
 
-def _marks(block: Block, column: Column) -> tuple[dict[float, str], dict[float, str]]:
+def _marks(block: PageBlock, column: PageColumn) -> tuple[dict[float, str], dict[float, str]]:
     """Value -> best or second, of measured values (on the paper's pairs) and of printed ones."""
     cells = [row.cells[column.name] for row in block.rows]
     measured = {cell.value for cell in cells if cell.value is not None and cell.status != "other data"}
@@ -49,14 +49,14 @@ def _marks(block: Block, column: Column) -> tuple[dict[float, str], dict[float, 
     return _best_two(measured, column), _best_two(printed, column)
 
 
-def _best_two(values: set[float], column: Column) -> dict[float, str]:
+def _best_two(values: set[float], column: PageColumn) -> dict[float, str]:
     if not column.better or len(values) < 2:
         return {}
     best, second = sorted(values, reverse=column.better == "higher")[:2]
     return {best: "best", second: "second"}
 
 
-def _row(block: Block, row: Row, identity: str, place: int, marks: dict) -> str:
+def _row(block: PageBlock, row: PageRow, identity: str, place: int, marks: dict) -> str:
     badge = f' <span class="badge">{e(row.entry.variant)}</span>' if row.entry and row.entry.variant else ""
     if row.entry is None:
         badge += ' <span class="badge dim">printed only</span>'
@@ -70,7 +70,7 @@ def _row(block: Block, row: Row, identity: str, place: int, marks: dict) -> str:
     )
 
 
-def _cell(cell: Cell, measured: dict[float, str], printed: dict[float, str]) -> str:
+def _cell(cell: PageCell, measured: dict[float, str], printed: dict[float, str]) -> str:
     glyph, says = STATUS.get(cell.status, ("", ""))
     parts = []
     if cell.value is not None:
@@ -97,7 +97,7 @@ def _cell(cell: Cell, measured: dict[float, str], printed: dict[float, str]) -> 
     return f"<td{values}>{''.join(parts)}</td>"
 
 
-def _detail(block: Block, row: Row) -> dict[str, Any]:
+def _detail(block: PageBlock, row: PageRow) -> dict[str, Any]:
     """What the panel says of a row."""
     cells = []
     for column in block.columns:
@@ -125,7 +125,7 @@ def _detail(block: Block, row: Row) -> dict[str, Any]:
     }
 
 
-def _holes(block: Block) -> str:
+def _holes(block: PageBlock) -> str:
     """Rows without a value and why, those with the same reason together."""
     reasons: dict[str, list[str]] = {}
     for row in block.rows:

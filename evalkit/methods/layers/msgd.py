@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class Saliency(NamedTuple):
+class SaliencyMaps(NamedTuple):
     """Logits of saliency; the sigmoid of `total` is the prediction, the others are supervised beside it.
 
     Attributes:
@@ -150,7 +150,7 @@ def doubling_stage(channels: int) -> nn.Sequential:
 
 
 class MSGD(nn.Module):
-    """Features of three images at four scales -> `Saliency`.
+    """Features of three images at four scales -> `SaliencyMaps`.
 
     The fused image's share is read by `coarse` alone. The head of the first scale is read by nothing: the published
     network has it, so it is counted, but it never runs and gets no gradient.
@@ -173,7 +173,7 @@ class MSGD(nn.Module):
         self.thermal = Aggregation(heads, channels)
         self.joint = nn.Sequential(doubling_stage(channels), doubling_stage(channels), nn.Conv2d(channels, 1, 1))
 
-    def forward(self, features: Sequence[Tensor]) -> Saliency:
+    def forward(self, features: Sequence[Tensor]) -> SaliencyMaps:
         """Four tensors (3 N, C_i, H / 2^(i+1), W / 2^(i+1)): N visible, N thermal, N fused images."""
         scales = [head(x) for head, x in zip(self.heads[1:], features[1:], strict=True)]
         visible, thermal, _ = zip(*(scale.chunk(3) for scale in scales), strict=True)
@@ -181,4 +181,4 @@ class MSGD(nn.Module):
         thermal_features, thermal_map = self.thermal(*thermal)
         joint = self.joint(enlarged(visible_features + thermal_features, 2))
         visible_map, thermal_map = enlarged(visible_map, 8), enlarged(thermal_map, 8)
-        return Saliency(self.coarse(scales[-1]), visible_map, thermal_map, joint, visible_map + thermal_map + joint)
+        return SaliencyMaps(self.coarse(scales[-1]), visible_map, thermal_map, joint, visible_map + thermal_map + joint)

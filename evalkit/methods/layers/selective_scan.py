@@ -185,7 +185,7 @@ def _chunks(values: Tensor) -> int:
 def _vendor_kernel(device: torch.device) -> Callable[..., Tensor] | None:
     """The scan of `mamba_ssm`; None where it is not installed, fails on this GPU, or gives something else."""
     try:
-        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # optional
     except Exception:  # a package built for another PyTorch raises more than ImportError
         return None
 

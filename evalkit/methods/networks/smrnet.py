@@ -16,7 +16,7 @@ from evalkit.data.images import merge_colour
 from evalkit.methods.layers.blocks import conv_leaky
 from evalkit.methods.layers.dense import DenseBlock
 from evalkit.methods.layers.luminance import luminance, with_luminance
-from evalkit.methods.layers.msgd import Saliency
+from evalkit.methods.layers.msgd import SaliencyMaps
 from evalkit.methods.layers.resnet import RESNET18
 from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray_pair
 from evalkit.methods.networks.smrnet_saliency import BPS
@@ -140,7 +140,7 @@ class Joint(NamedTuple):
 
     fused: Tensor
     colour: Tensor
-    saliency: Saliency
+    saliency: SaliencyMaps
 
 
 class SMRNet(nn.Module):

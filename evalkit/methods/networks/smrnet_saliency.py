@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from evalkit.methods.layers.bitplanes import Slope, bit_planes, min_max
 from evalkit.methods.layers.deform import DeformableConv2d
-from evalkit.methods.layers.msgd import MSGD, Saliency
+from evalkit.methods.layers.msgd import MSGD, SaliencyMaps
 from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
 from evalkit.methods.layers.resnet import RESNET34, ResNetEncoder
 
@@ -124,7 +124,7 @@ class BPS(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
 
-    def forward(self, visible: Tensor, thermal: Tensor, fused: Tensor) -> Saliency:
+    def forward(self, visible: Tensor, thermal: Tensor, fused: Tensor) -> SaliencyMaps:
         """Three images (N, 3, H, W) in [0, 1], sides multiples of 32 -> `Saliency`.
 
         Args:

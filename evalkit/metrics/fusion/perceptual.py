@@ -14,7 +14,6 @@ from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
 REGION = 16  # side of the local regions of CV, in pixels
-SALIENCY_EXPONENT = 5  # Chen and Varshney's alpha: the larger, the more the strongest edges decide
 CV_FREQUENCY_SCALE = 1 / 8  # CV's CSF sees half the sampling frequency as (image side / 8) cycles per degree
 CB_FREQUENCY_SCALE = 1 / 30
 MASKING_OFFSET = 1e-4  # Z of Chen and Blum's masking function

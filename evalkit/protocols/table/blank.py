@@ -9,7 +9,7 @@ from typing import Literal
 from evalkit.errors import EvalkitError
 from evalkit.metrics.registry import better_of, card, parse
 from evalkit.metrics.registry import convention as convention_of
-from evalkit.protocols.schema import Layout, Protocol, protocol, rows_of
+from evalkit.protocols.schema import Protocol, TableLayout, protocol, rows_of
 from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.published import PublishedRow, column_name
 from evalkit.protocols.table.table import Table
@@ -24,7 +24,7 @@ def blank_table(chosen: Protocol, sample: bool = False) -> Table:
     table = Table(
         chosen.name, chosen.title, source, chosen.convention, chosen.citation, columns(chosen, rows), sample=sample
     )
-    table.layout = (Layout() if sample else chosen.layout).model_dump(mode="json")
+    table.layout = (TableLayout() if sample else chosen.layout).model_dump(mode="json")
     table.blocks = {row.block: [row.dataset, row.variant] for row in rows}
     return table
 

@@ -49,6 +49,21 @@ def agreement(value: float, printed: str) -> Status:
     return "close" if difference <= CLOSE * abs(float(printed)) else "differs"
 
 
+def status_of(value: float | None, printed: str | None, apart: str = "") -> Status:
+    """How a measured value stands to a printed one.
+
+    Args:
+        value: None for a missing value.
+        printed: the number as printed; None or empty where there is none.
+        apart: why the two cannot be compared; empty where they can.
+    """
+    if value is None:
+        return "hole"
+    if apart:
+        return "other data"
+    return agreement(value, printed) if printed else "unpublished"
+
+
 @dataclass(frozen=True)
 class Column:
     """A metric of the table: which way is better, and in which convention it was measured."""
@@ -141,7 +156,7 @@ class TableContent:
     @property
     def frame(self) -> pd.DataFrame:
         """Tidy data frame with the columns of `table.csv`."""
-        import pandas as pd
+        import pandas as pd  # a third of a second, which workers and tables do without
 
         rows = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
         return pd.DataFrame(rows, columns=COLUMNS)

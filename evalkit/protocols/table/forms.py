@@ -17,14 +17,14 @@ BEST_COLOUR, SECOND_COLOUR = "red", "blue"  # as the papers of this field colour
 
 
 @dataclass(frozen=True)
-class Cell:
+class SheetCell:
     """A cell without its markup; `mark` is best (bold, red), second (underlined, blue) or nothing."""
 
     text: str
     mark: str = ""
 
 
-Sheet = list[list[Cell]]
+Sheet = list[list[SheetCell]]
 
 
 def sheets(text: str, name: str) -> tuple[str, list[Sheet]]:
@@ -77,7 +77,7 @@ def _markdown(text: str, name: str) -> Sheet:
     return _limited([[_marked_down(field.replace("\\|", "|"), name) for field in row] for row in kept], name)
 
 
-def _marked_down(field: str, name: str) -> Cell:
+def _marked_down(field: str, name: str) -> SheetCell:
     """A cell with the marks of Markdown and HTML read and taken away."""
     text, mark = _short(field, name), ""
     if re.search(r"(?i)<(?:b|strong)>|\*\*[^*]+\*\*|__[^_]+__", text) or _coloured(text, BEST_COLOUR):
@@ -88,8 +88,8 @@ def _marked_down(field: str, name: str) -> Cell:
     text = html.unescape(re.sub(r"(?i)</?(?:b|strong|u|i|em|span|font|sub|sup|mark|small)\b[^<>]*>", "", text))
     text = re.sub(r"\*\*([^*]+)\*\*", r"\1", text)
     text = re.sub(r"__([^_]+)__", r"\1", text)
-    inner = _plain(text) if "\\" in text or "$" in text else Cell(text)
-    return Cell(re.sub(r"\\([*_|<>])", r"\1", " ".join(inner.text.split())), mark or inner.mark)
+    inner = _plain(text) if "\\" in text or "$" in text else SheetCell(text)
+    return SheetCell(re.sub(r"\\([*_|<>])", r"\1", " ".join(inner.text.split())), mark or inner.mark)
 
 
 def _coloured(text: str, colour: str) -> bool:
@@ -148,13 +148,13 @@ def _after_argument(text: str, start: int) -> int:
 
 def _tabular(body: str, name: str) -> Sheet:
     rows: Sheet = []
-    down: dict[int, tuple[int, Cell]] = {}  # column -> rows that a cell above still spans, and that cell
+    down: dict[int, tuple[int, SheetCell]] = {}  # column -> rows that a cell above still spans, and that cell
     body = _RULES.sub(" ", body)
     for line in _split(body, "\\\\"):
         line = re.sub(r"^\s*\[[^\]]*\]|^\s*\*", "", line)
         if not line.strip():
             continue
-        row: list[Cell] = []
+        row: list[SheetCell] = []
         for field in _split(line, "&"):
             field = _short(field, name)
             span, spec = 1, re.match(r"\\multicolumn\s*\{\s*(\d{1,4})\s*\}\s*\{(?:[^{}]|\{[^{}]*\})*\}\s*", field)
@@ -209,7 +209,7 @@ _DROPPED = re.compile(
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
 
 
-def _plain(text: str) -> Cell:
+def _plain(text: str) -> SheetCell:
     """A LaTeX cell as plain text with its mark."""
     mark = ""
     text = text.replace(r"\{", "(").replace(r"\}", ")").replace("\\\\", " ")
@@ -234,4 +234,4 @@ def _plain(text: str) -> Cell:
     text = re.sub(r"\\[,;:! ]|~", " ", text)
     text = re.sub(r"\\[a-zA-Z]+", " ", text)
     text = re.sub(r"[{}$^\\]", "", text).replace("---", "—").replace("--", "–").replace("\0", "_")
-    return Cell(" ".join(text.split()), mark)
+    return SheetCell(" ".join(text.split()), mark)

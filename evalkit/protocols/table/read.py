@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from evalkit.errors import DataError
 from evalkit.metrics.registry import COST_BETTER, column_card
-from evalkit.protocols.table.forms import Cell, Sheet, sheets
+from evalkit.protocols.table.forms import Sheet, SheetCell, sheets
 from evalkit.protocols.table.published import LONGEST, MARKS, PublishedRow, decimals_of, is_number
 
 SUFFIXES = (".csv", ".tsv", ".tex", ".md", ".txt")  # of a reader's own table
@@ -38,7 +38,7 @@ class TableRead:
 
 
 @dataclass(frozen=True)
-class Place:
+class ColumnPlace:
     """What a column of numbers is of."""
 
     metric: str
@@ -63,7 +63,7 @@ def read_table(text: str, name: str) -> TableRead:
     comma = _decimal_comma((cell.text for sheet in found for row in sheet for cell in row), form, name)
     for sheet in found:
         width = max(map(len, sheet))
-        sheet = [row + [Cell("")] * (width - len(row)) for row in sheet]
+        sheet = [row + [SheetCell("")] * (width - len(row)) for row in sheet]
         heads = [_label(cell.text) for cell in sheet[0]]
         if "metric" in heads and "method" in heads and "printed" in heads:
             _long(sheet, heads, comma, name, read)
@@ -168,7 +168,7 @@ def _per_class(metric: str) -> bool:
     return card is not None and card.task in ("segmentation", "detection")
 
 
-def _place(heads: list[str], headings: list[list[str]]) -> Place | None:
+def _place(heads: list[str], headings: list[list[str]]) -> ColumnPlace | None:
     """What a stack of headings means; `headings` are the stacks of all columns."""
     stack = list(dict.fromkeys(text for text in heads if text))
     for text in reversed(stack):
@@ -176,18 +176,18 @@ def _place(heads: list[str], headings: list[list[str]]) -> Place | None:
         if metric is not None:
             rest = " ".join(other for other in stack if other != text)
             if metric in ("mIoU", "mAcc", "mAP50", "mAP50:95") and not rest and _has_classes(headings):
-                return Place(metric[1:], MEAN)
+                return ColumnPlace(metric[1:], MEAN)
             if rest and _per_class(metric):
                 tops = {other.casefold() for column in headings for other in column}
                 below = stack.index(text) < len(stack) - 1
                 if below or tops & AGGREGATES:
-                    return Place(metric, MEAN if rest.casefold() in AGGREGATES else rest)
-            return Place(metric, "", rest)
+                    return ColumnPlace(metric, MEAN if rest.casefold() in AGGREGATES else rest)
+            return ColumnPlace(metric, "", rest)
         first, _, last = text.rpartition(" ")
         metric = metric_name(last) if first else None
         if metric is not None and _per_class(metric):
             rest = " ".join(other for other in stack if other != text)
-            return Place(metric, MEAN if first.casefold() in AGGREGATES else first, rest)
+            return ColumnPlace(metric, MEAN if first.casefold() in AGGREGATES else first, rest)
     return None
 
 
@@ -227,7 +227,7 @@ def _long(sheet: Sheet, heads: list[str], comma: bool, name: str, read: TableRea
         place = _place([metric_text], [])
         if place is None:
             odd[metric_text] += 1
-            place = Place(metric_text)
+            place = ColumnPlace(metric_text)
         class_ = class_ or place.class_
         dataset, _, inside = (cells["dataset"].text if "dataset" in cells else "").partition(" · ")
         variant = cells["variant"].text if "variant" in cells else inside
@@ -250,7 +250,7 @@ def _add(
 
 
 def _wide(sheet: Sheet, comma: bool, name: str, read: TableRead) -> None:
-    def numeric(cell: Cell) -> bool:
+    def numeric(cell: SheetCell) -> bool:
         value = printed_number(cell.text, comma)
         return value is not None and value[0] != ""
 
@@ -265,7 +265,7 @@ def _wide(sheet: Sheet, comma: bool, name: str, read: TableRead) -> None:
         _wide([list(column) for column in zip(*sheet, strict=True)], comma, name, read)
         return
     labels: dict[int, str] = {}
-    places: dict[int, Place] = {}
+    places: dict[int, ColumnPlace] = {}
     aggregate = None
     for i, column in enumerate(headings):
         label = next((_label(text) for text in reversed(column) if _label(text)), "")
@@ -287,7 +287,7 @@ def _wide(sheet: Sheet, comma: bool, name: str, read: TableRead) -> None:
         if i in places or labels.get(i):
             continue
         if aggregate and i not in labels and text:
-            places[i] = Place(aggregate, text)
+            places[i] = ColumnPlace(aggregate, text)
         elif text or any(row[i].text for row in body):
             read.notes.append(f"column {text or i + 1!r} was not understood and is left out")
     if not places:
@@ -296,7 +296,7 @@ def _wide(sheet: Sheet, comma: bool, name: str, read: TableRead) -> None:
 
 
 def _lines(
-    body: Sheet, labels: dict[int, str], places: dict[int, Place], comma: bool, name: str, read: TableRead
+    body: Sheet, labels: dict[int, str], places: dict[int, ColumnPlace], comma: bool, name: str, read: TableRead
 ) -> None:
     by_label = {label: i for i, label in labels.items() if label}
     section, method = "", ""

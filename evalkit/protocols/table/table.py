@@ -6,7 +6,8 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
 
 from evalkit.errors import DataError
 from evalkit.files.read import parse_json, read_text
@@ -14,9 +15,6 @@ from evalkit.files.write import write_text
 from evalkit.protocols.table.cells import TableContent
 from evalkit.protocols.table.export import FORMATS, to_html, to_markdown
 from evalkit.protocols.table.latex import to_latex
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 
 @dataclass
@@ -43,8 +41,6 @@ class Table(TableContent):
 
 @functools.cache
 def _adapter() -> TypeAdapter[Table]:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(Table)
 
 

@@ -22,9 +22,9 @@ from torch.nn import functional
 
 from evalkit.errors import UnknownNameError
 from evalkit.methods.checkpoints import State, as_state, load_strictly
-from evalkit.methods.complexity import Complexity, complexity
+from evalkit.methods.complexity import NetworkCost, complexity
 from evalkit.methods.layers.luminance import luminance
-from evalkit.methods.layers.msgd import Saliency
+from evalkit.methods.layers.msgd import SaliencyMaps
 from evalkit.methods.layers.resnet import imagenet_state
 from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray
 from evalkit.methods.networks.smrnet import METHODS, PCI, SALIENCY_SIZE, SalientObjects, SMRNet
@@ -46,7 +46,7 @@ def saliency_loss(logits: Tensor, target: Tensor) -> Tensor:
     return weighted_bce(logits, target, weight) + weighted_iou(logits, target, weight)
 
 
-def detection_loss(saliency: Saliency, target: Tensor) -> Tensor:
+def detection_loss(saliency: SaliencyMaps, target: Tensor) -> Tensor:
     """Sum of `saliency_loss` over the coarse maps of all three images, both sources, the joint map and the total.
 
     Decision: for the coarse maps the label is averaged over the area of each of their pixels.
@@ -195,7 +195,7 @@ def _as_map(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return rounded(output[0].numpy() * 255)
 
 
-def detector_cost(recipe: Recipe) -> Complexity:
+def detector_cost(recipe: Recipe) -> NetworkCost:
     """What the recipe's detector costs for three images of 352x352. Raises UnknownNameError."""
     _, detection = builders(recipe)
 

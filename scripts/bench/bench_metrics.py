@@ -1,10 +1,11 @@
-"""How long the metrics take: `evalkit bench metrics`. Each size runs in a fresh process, on one thread."""
+"""How long the metrics take: `cli.py metrics`. Each size runs in a fresh process, on one thread."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -14,9 +15,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import cv2
 import numpy as np
 
+from evalkit.data.samples.samples import make_scene
+from evalkit.engine.processes import keep_freed_memory
 from evalkit.errors import EvalkitError
+from evalkit.methods.classical import FUSERS
+from evalkit.metrics.card import Definition
+from evalkit.metrics.evaluate import measure
+from evalkit.metrics.image import Image, Pair
+from evalkit.metrics.registry import definitions
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "tests"))
+from dense import DENSE
 
 SIZES = ("450x620", "768x1024", "1024x1280")  # rows x columns, as the field writes them
 NINE = ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM")
@@ -38,23 +50,20 @@ def bench_metrics(
         straightforward version, where there is one) in ms; peak_mb, the process's peak memory.
 
     Raises:
-        EvalkitError: a size that is none.
+        EvalkitError: a size that cannot be read.
     """
-    from evalkit.data.samples.samples import make_scene
-    from evalkit.methods.classical import FUSERS
-
     sizes, found = list(sizes), []
     for size in progress(sizes, len(sizes), "bench"):
         rows, _, columns = size.partition("x")
         if not (rows.isdecimal() and columns.isdecimal()):
-            raise EvalkitError(f"{size!r} is no size, expected ROWSxCOLUMNS such as 768x1024.")
+            raise EvalkitError(f"{size!r} is not a size, expected ROWSxCOLUMNS such as 768x1024.")
         scene = make_scene(0, 0, int(columns), int(rows))
         visible = np.rint(scene.visible @ [0.299, 0.587, 0.114]).astype(np.uint8)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "images.npz"
             fused = FUSERS["laplacian"](scene.infrared, visible)
             np.savez(file, fused=fused, infrared=scene.infrared, visible=visible)
-            command = [sys.executable, "-m", "evalkit.bench", str(file), str(repeats), *names]
+            command = [sys.executable, __file__, str(file), str(repeats), *names]
             done = subprocess.run(command, env=os.environ | ALONE, capture_output=True, text=True)
         if done.returncode:
             raise EvalkitError(f"the benchmark of {size} failed: {done.stderr.strip().splitlines()[-1]}")
@@ -64,15 +73,6 @@ def bench_metrics(
 
 def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str, Any]]:
     """The rows of one size; runs alone in its process."""
-    import cv2
-
-    from evalkit.engine.processes import keep_freed_memory
-    from evalkit.metrics.card import Definition
-    from evalkit.metrics.dense import DENSE
-    from evalkit.metrics.evaluate import measure
-    from evalkit.metrics.image import Image, Pair
-    from evalkit.metrics.registry import definitions
-
     cv2.setNumThreads(1)
     keep_freed_memory()  # as every worker does
     images = dict(np.load(file))
@@ -118,8 +118,6 @@ def _peak_mb() -> float:
     status = Path("/proc/self/status")
     if status.is_file():
         return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) / 2**10  # type: ignore[index]
-    import resource
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

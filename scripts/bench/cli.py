@@ -1,26 +1,30 @@
-"""`evalkit bench metrics` and `evalkit bench scale`."""
+"""How fast evalkit measures.
+
+python scripts/bench/cli.py metrics      milliseconds per pair of each metric
+python scripts/bench/cli.py scale        pairs per second over workers, methods and pixels
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
+from bench_metrics import NINE
+from bench_metrics import SIZES as METRIC_SIZES
+from bench_metrics import bench_metrics as measure_metrics
+from bench_scale import METHODS, SIZES, WORKERS, bench_scale, chart, estimate
 
-from evalkit.commands.console import (
-    print_json,
-    print_rows,
-    progress,
-)
-from evalkit.commands.options import (
-    Commands,
-    json_option,
-    names,
-)
+from evalkit.commands.console import print_json, print_rows, progress
+from evalkit.commands.options import json_option, names
+from evalkit.commands.program import Program
 from evalkit.errors import EvalkitError
+from evalkit.files.write import write_text
+from evalkit.metrics.registry import definitions
 
 
-@click.group(cls=Commands)
+@click.group(cls=Program)
 def bench() -> None:
     """Measure speed."""
 
@@ -35,15 +39,9 @@ def bench_metrics(
     metrics: list[str] | None, sizes: list[str] | None, repeats: int, out: Path | None, as_json: bool
 ) -> None:
     """Milliseconds per pair of each metric, for a first and a further method on the same sources."""
-    from evalkit.bench import NINE, SIZES
-    from evalkit.bench import bench_metrics as run
-    from evalkit.metrics.registry import definitions
-
-    wanted = definitions(metrics or [*NINE, "CV[vifb]", "CB[vifb]"], "smfnet")
-    rows = run([d.full_name for d in wanted.values()], sizes or SIZES, repeats, progress)
+    columns = definitions(metrics or [*NINE, "CV[vifb]", "CB[vifb]"], "smfnet")
+    rows = measure_metrics([d.full_name for d in columns.values()], sizes or METRIC_SIZES, repeats, progress)
     if out is not None:
-        from evalkit.files.write import write_text
-
         write_text(out, json.dumps(rows, indent=1) + "\n")
     if as_json:
         print_json(rows)
@@ -74,12 +72,6 @@ def scale(
     as_json: bool,
 ) -> None:
     """Pairs per second, and how they grow with workers, methods and pixels; an estimate for LLVIP."""
-    import json
-    from dataclasses import asdict
-
-    from evalkit.bench_scale import METHODS, SIZES, WORKERS, bench_scale, chart, estimate
-    from evalkit.files.write import write_text
-
     points = bench_scale(counts(workers) or WORKERS, counts(methods) or METHODS, sizes or SIZES, pairs, progress)
     found = {"points": [asdict(point) | {"rate": point.rate} for point in points], "llvip": estimate(points)}
     if out is not None:
@@ -105,5 +97,9 @@ def counts(texts: list[str] | None) -> list[int]:
     """A list of numbers. Raises EvalkitError."""
     for text in texts or []:
         if not text.isdecimal():
-            raise EvalkitError(f"{text!r} is no count, expected numbers such as 1,2,4.")
+            raise EvalkitError(f"{text!r} is not a count, expected numbers such as 1,2,4.")
     return [int(text) for text in texts or []]
+
+
+if __name__ == "__main__":
+    bench(prog_name="cli.py")

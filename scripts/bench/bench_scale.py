@@ -1,4 +1,4 @@
-"""How measuring grows with workers, methods and pixels: `evalkit bench scale`, its chart, and a paper estimate.
+"""How measuring grows with workers, methods and pixels: `cli.py scale`, its chart, and a paper estimate.
 
 Two clocks: the wall, which other programs on the machine slow down, and the processors' own time, which they hardly do.
 The estimate is made from the second one.
@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from evalkit.bench import NINE
+import numpy as np
+from bench_metrics import NINE
+
+from evalkit.data.images import read_image, to_gray, write_png
+from evalkit.data.samples.samples import make_scene
 from evalkit.engine.base import Local
 from evalkit.errors import EvalkitError
+from evalkit.leaderboards.plots.style import Drawing, colour, panels, style
+from evalkit.methods.classical import FUSERS
 from evalkit.metrics.evaluate import MeasureJob, Names, measure_job
-
-if TYPE_CHECKING:
-    from evalkit.leaderboards.plots.style import Drawing
 
 WORKERS, METHODS, SIZES = (1, 2), (1, 3, 6, 12), ("240x320", "480x640", "768x1024", "1024x1280")
 MIDDLE = "480x640"  # where workers and methods are varied
@@ -57,7 +60,7 @@ def bench_scale(
     """Measure the nine common metrics on generated pairs: for each count of workers, of methods, and each size.
 
     Raises:
-        EvalkitError: a size or a count that is none.
+        EvalkitError: a size that cannot be read, or a count below 1.
     """
     methods, sizes = list(methods), list(sizes)
     settings = [("workers", count, 1, MIDDLE) for count in workers]
@@ -78,15 +81,9 @@ def bench_scale(
 
 def write_pairs(folder: Path, size: str, count: int) -> list[MeasureJob]:
     """Generated pairs of one size, each with a fused image: a scene that is rolled a little further each time."""
-    import numpy as np
-
-    from evalkit.data.images import to_gray, write_png
-    from evalkit.data.samples.samples import make_scene
-    from evalkit.methods.classical import FUSERS
-
     rows, _, columns = size.partition("x")
     if not (rows.isdecimal() and columns.isdecimal()):
-        raise EvalkitError(f"{size!r} is no size, expected ROWSxCOLUMNS such as 768x1024.")
+        raise EvalkitError(f"{size!r} is not a size, expected ROWSxCOLUMNS such as 768x1024.")
     scene = make_scene(0, 0, int(columns), int(rows))
     fused = FUSERS["laplacian"](scene.infrared, to_gray(scene.visible))
     jobs = []
@@ -122,8 +119,6 @@ def timed(job: MeasureJob, names: Names) -> float:
 
 def decode(jobs: Sequence[MeasureJob]) -> tuple[float, int]:
     """Processor seconds that reading the images alone takes, and the bytes of pixels they hold."""
-    from evalkit.data.images import read_image
-
     start, decoded = time.thread_time(), 0
     for job in jobs:
         for path in (job.infrared, job.visible, *job.fused.values()):
@@ -150,8 +145,6 @@ def estimate(points: Iterable[Point], cores: Iterable[int] = CORES) -> list[dict
 
 def chart(points: Sequence[Point]) -> Drawing:
     """Pairs per second over workers, methods and megapixels, and the paper estimate with its floor."""
-    from evalkit.leaderboards.plots.style import Drawing, colour, panels, style
-
     with style():
         figure, axes = panels(4, "page", 1.9, 4)
         for axis, varied, label in zip(

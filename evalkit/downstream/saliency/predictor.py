@@ -1,0 +1,43 @@
+"""Networks that predict saliency maps, and what they cost. Needs PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from evalkit.errors import EvalkitError
+from evalkit.methods.fuse import Fuser, NetworkFuser
+from evalkit.protocols.plan import Row, Settings
+from evalkit.protocols.schema import Protocol
+from evalkit.protocols.training import fuser_of
+from evalkit.training.find_recipe import label
+from evalkit.training.papers.smrnet import detector_cost, inside, saliency_method
+from evalkit.training.recipe import Recipe
+from evalkit.training.state import read_recipe
+from evalkit.training.trained import check_size
+
+
+def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
+    """The row with the network whose weights lie there, or a hole: the file is damaged or of another network."""
+    variant = chosen.ablations.get(method, "")
+    try:
+        found = read_recipe(weights)
+        recipe = found[0] if found else None
+        if recipe is None or (recipe.method, recipe.variant) != (chosen.paper, variant):
+            what = f"{chosen.paper} {variant}".strip()
+            return Row(method, hole=f"{weights} has not the weights of {what} as `evalkit train` writes them")
+        network = saliency_method(recipe)
+        check_size(weights, network.build, inside)
+        fuser = fuser_of(method, network, weights, replace(settings, recolour=False))
+    except EvalkitError as error:
+        return Row(method, hole=str(error))
+    return Row(method, "checkpoint", fuser, recipe=label(recipe))
+
+
+def multiply_adds(recipe: Recipe, fuser: Fuser | None) -> tuple[float, Recipe]:
+    """10^9 multiply-adds for three images of 352x352, of the row's own network where it has one, and its recipe."""
+    if isinstance(fuser, NetworkFuser):
+        found = read_recipe(fuser.files[0])
+        assert found is not None
+        recipe = found[0]
+    return detector_cost(recipe).multiply_adds / 1e9, recipe
