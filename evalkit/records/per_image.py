@@ -83,7 +83,7 @@ def parse_per_image(data: bytes, path: str) -> PerImage:
         try:
             if digests and (len(line) != len(header) or line[-1] != row_digest(header, line[:-1])):
                 raise ValueError("it is not as it was measured: its digest is not that of its cells")
-            row = _row(metrics, line[: len(columns)] if digests else line)
+            row = parse_row(metrics, line[: len(columns)] if digests else line)
         except (ValueError, DataError) as error:
             raise DataError(f"{path}, line {number}: {error}.") from None
         image = from_cell(line[0])
@@ -98,7 +98,8 @@ def row_digest(header: Sequence[str], cells: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([list(header), list(cells)]).encode()).hexdigest()[:16]
 
 
-def _row(metrics: tuple[str, ...], line: list[str]) -> ImageRow:
+def parse_row(metrics: Sequence[str], line: Sequence[str]) -> ImageRow:
+    """The cells of one image, without its digest. Raises ValueError or DataError, saying what is wrong."""
     if len(line) != len(metrics) + 3:
         raise ValueError(f"{len(line)} cells, expected {len(metrics) + 3}")
     cells = dict(zip(metrics, line[2:-1], strict=True))

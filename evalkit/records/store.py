@@ -18,10 +18,9 @@ from pathlib import Path
 
 from evalkit.errors import DataError, OutputError
 from evalkit.files.names import from_cell, to_cell
-from evalkit.files.read import parse_json
 from evalkit.files.write import write_text
 from evalkit.metrics.evaluate import Scores
-from evalkit.records.per_image import DIGEST, row_digest
+from evalkit.records.per_image import DIGEST, parse_row, row_digest
 
 
 class ScoreFile:
@@ -149,15 +148,11 @@ class ScoreFile:
         if len(line) != len(self.header) or line[-1] != row_digest(self.header, line[:-1]):
             return None
         try:
-            values = {m: float(v) if v else math.nan for m, v in zip(self.metrics, line[2:-2], strict=True)}
-            holes = parse_json(line[-2], "holes") if line[-2] else {}
+            row = parse_row(self.metrics, line[:-1])
         except (ValueError, DataError):
             return None
-        if not isinstance(holes, dict) or set(holes) != {m for m, v in values.items() if math.isnan(v)}:
-            return None
-        if any(map(math.isinf, values.values())) or not all(isinstance(reason, str) for reason in holes.values()):
-            return None
-        return from_cell(line[0]), line[1], Scores(values, holes)
+        values = {metric: math.nan if value is None else value for metric, value in row.values.items()}
+        return from_cell(line[0]), row.key, Scores(values, row.holes)
 
 
 def _csv_line(fields: Iterable[str]) -> str:
