@@ -1,6 +1,7 @@
-"""Two triples (fused, infrared, visible) by integer formulas alone: the same bytes on every machine and by every version
-of every library. Both have edges, flat parts and no symmetry; "waves" has pixels of levels 0, 254 and 255 in common, and
-"blocks" has none of them, so that it is stretched where a convention stretches.
+"""Two triples (fused, infrared, visible) by integer formulas alone: the same bytes on every machine.
+
+Both have edges, flat parts and no symmetry. "waves" has pixels of levels 0, 254 and 255 in common; "blocks" has none of
+them, so that it is stretched where a convention stretches.
 """
 
 from __future__ import annotations
