@@ -1,4 +1,4 @@
-"""What evalkit knows: protocols, methods, metrics and data sets, as data frames and as text."""
+"""What evalkit knows, by itself and from plug-ins, as data frames and as text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def protocol_entries() -> list[Entry]:
     return [
         {
             "name": p.name,
-            "table": f"{p.paper} {p.table}",
+            "table": f"{p.paper} {p.table}".strip(),
             "title": p.title,
             "convention": p.convention,
             "metrics": " ".join(p.metrics),
@@ -82,18 +82,98 @@ def dataset_entries() -> list[Entry]:
     ]
 
 
+def convention_entries() -> list[Entry]:
+    from evalkit.metrics.card import CONVENTIONS
+
+    return [
+        {"name": c.name, "title": c.title, "used by": c.used_by, "metrics": " ".join(c.definitions)}
+        for c in CONVENTIONS.values()
+    ]
+
+
+def recipe_entries() -> list[Entry]:
+    from evalkit.training.find_recipe import recipes
+
+    return [
+        {"name": name, "method": recipe.method, "recipe": recipe.name, "source": recipe.source}
+        for name, recipe in recipes().items()
+    ]
+
+
+def segmenter_entries() -> list[Entry]:
+    from evalkit.downstream.segmentation.networks import SEGMENTERS
+
+    return [
+        {"name": name, "images": network.streams, "weights": network.weights, "configuration": network.config}
+        for name, network in SEGMENTERS.items()
+    ]
+
+
+def detector_entries() -> list[Entry]:
+    from evalkit.downstream.detection.recipe import DETECTORS
+
+    return [{"name": name, "architecture": model} for name, model in DETECTORS.items()]
+
+
+def task_entries() -> list[Entry]:
+    from evalkit.protocols.tasks import TASKS
+
+    return [
+        {"name": name, "title": task.title, "labels": task.needs.labels or "", "extra": task.needs.extra}
+        for name, task in TASKS.items()
+    ]
+
+
+def plugin_entries() -> list[Entry]:
+    from evalkit.registry import plugins
+
+    return [dict(plugin) for plugin in plugins()]
+
+
 ENTRIES = {
     "protocols": protocol_entries,
     "methods": method_entries,
     "metrics": metric_entries,
     "datasets": dataset_entries,
+    "conventions": convention_entries,
+    "recipes": recipe_entries,
+    "segmenters": segmenter_entries,
+    "detectors": detector_entries,
+    "tasks": task_entries,
+    "plugins": plugin_entries,
 }
+KINDS = {  # list -> what its registry calls its things
+    "protocols": "protocol",
+    "methods": "method",
+    "metrics": "metric",
+    "datasets": "data set",
+    "conventions": "convention",
+    "recipes": "recipe",
+    "segmenters": "segmentation network",
+    "detectors": "detector",
+    "tasks": "task",
+}
+
+
+def entries_of(kind: str, checkpoints: Path | None = None) -> list[Entry]:
+    """One entry per thing of a kind, with who registered it.
+
+    Args:
+        kind: of ENTRIES.
+        checkpoints: folder of weights, which decides what methods can run.
+    """
+    from evalkit.registry import origin_of
+
+    entries = method_entries(checkpoints) if kind == "methods" else ENTRIES[kind]()
+    if kind in KINDS:
+        entries = [entry | {"from": str(origin_of(KINDS[kind], entry["name"]))} for entry in entries]
+    return entries
 
 
 def _frame(kind: str) -> pd.DataFrame:
     import pandas as pd  # a third of a second, which workers and tables do without
 
-    return pd.DataFrame(ENTRIES[kind]()).set_index("name")
+    return pd.DataFrame(entries_of(kind)).set_index("name")
 
 
 def list_protocols() -> pd.DataFrame:

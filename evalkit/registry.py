@@ -11,12 +11,14 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import platform
+import re
 import secrets
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -29,6 +31,7 @@ Item = TypeVar("Item")
 GROUP = "evalkit"  # of entry points
 VARIABLE = "EVALKIT_PLUGINS"  # paths and module names, between os.pathsep as in PATH; worker processes inherit it
 MOST_BYTES = 2**30  # of a plug-in's files, which are hashed
+MOST_TOLD = 300  # characters of what a plug-in raised
 YAML = (".yaml", ".yml")
 
 
@@ -48,12 +51,13 @@ class Plugin:
         """What stored results of its code depend on; nothing for evalkit's own, which counts its revisions itself."""
         if self is SHIPPED:
             return ""
-        return _THIS_RUN if self is PROGRAM else self.hash
+        return f"{_THIS_RUN}-{_registered_by_program}" if self is PROGRAM else self.hash
 
 
 SHIPPED = Plugin("evalkit")
 PROGRAM = Plugin("this program")  # registered by the running program itself, which no other process can load
 _THIS_RUN = secrets.token_hex(16)  # stands for the program's code, of which no hash is known: nothing of it is reused
+_registered_by_program = 0  # a cell of a notebook that runs again registers other code under the same name
 
 
 class Registry(Mapping[str, Item], Generic[Item]):
@@ -76,12 +80,17 @@ class Registry(Mapping[str, Item], Generic[Item]):
         _REGISTRIES.append(self)
 
     def add(self, name: str, item: Item, aliases: tuple[str, ...] = ()) -> None:
-        """Register an item. Raises EvalkitError where the name or an alias is taken, naming both who registered it."""
+        """Register an item; the running program may register its own anew, as a cell of a notebook does.
+
+        Raises:
+            EvalkitError: the name or an alias is taken; names both who registered it.
+        """
+        global _registered_by_program
         if _origin is not SHIPPED:
             self._fill()
         for each in dict.fromkeys((name, *aliases)):
             other = self._names.get(each.casefold())
-            if other is not None:
+            if other is not None and not (other == name and _origin is PROGRAM is self._origins[other]):
                 raise EvalkitError(
                     f"{_origin} registers the {self.kind} {each!r}, which {self._origins[other]} has registered"
                     f"{'' if other == each else f' as {other!r}'}. Give it another name."
@@ -89,6 +98,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
         for each in (name, *aliases):
             self._names[each.casefold()] = name
         self._items[name], self._origins[name] = item, _origin
+        _registered_by_program += _origin is PROGRAM
 
     def find(self, name: str) -> Item:
         """The item of that name or alias, whatever the case, or of a YAML file.
@@ -138,7 +148,7 @@ class Registry(Mapping[str, Item], Generic[Item]):
                 importlib.import_module(self.home).register_shipped()
 
     def _forget(self, origin: Plugin) -> None:
-        for name in [name for name, its in self._origins.items() if its == origin]:
+        for name in [name for name, its in self._origins.items() if its is origin]:  # two may be equal
             del self._items[name], self._origins[name]
         self._names = {each: name for each, name in self._names.items() if name in self._items}
 
@@ -160,22 +170,36 @@ def _registering(origin: Plugin) -> Iterator[None]:
         _origin = before
 
 
+def origin_of(kind: str, name: str) -> Plugin:
+    """Who registered the thing of that kind and exact name."""
+    return next(registry.origin(name) for registry in _REGISTRIES if registry.kind == kind and name in registry)
+
+
 def current_origin() -> Plugin:
     """Who registers now: a plug-in that is being loaded, evalkit, or the running program."""
     return _origin
 
 
 def name_plugin(plugin: str) -> None:
-    """Have a plug-in loaded, here and in worker processes: the path of a .py file, or the name of a module."""
-    absolute = os.path.abspath(plugin) if plugin.endswith(".py") else plugin
+    """Have a plug-in loaded, here and in worker processes: the path of a .py file, or the name of a module.
+
+    Raises:
+        PluginError: a path that EVALKIT_PLUGINS cannot hold.
+    """
+    if os.pathsep in plugin:
+        raise PluginError(f"the plug-in {plugin} cannot be loaded: its path holds {os.pathsep!r}.")
     named = named_plugins()
-    if absolute not in named:
-        os.environ[VARIABLE] = os.pathsep.join([*named, absolute])
+    if _absolute(plugin) not in named:
+        os.environ[VARIABLE] = os.pathsep.join([*named, _absolute(plugin)])
 
 
 def named_plugins() -> list[str]:
-    """What `--plugin` and EVALKIT_PLUGINS name."""
-    return [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    """What `--plugin` and EVALKIT_PLUGINS name; files by their absolute paths."""
+    return [_absolute(part) for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+
+
+def _absolute(plugin: str) -> str:
+    return os.path.abspath(plugin) if plugin.endswith(".py") else plugin
 
 
 def load_plugins() -> None:
@@ -204,21 +228,52 @@ def load_plugins() -> None:
 def plugins() -> list[dict[str, str]]:
     """The loaded plug-ins, as records name them: name, version, hash."""
     load_plugins()
-    return [asdict(plugin) for plugin in sorted(set(_loaded.values()), key=str)]
+    return [asdict(plugin) for plugin in sorted(set(_loaded.values()), key=astuple)]
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """What a process has loaded, for its workers."""
+
+    named: tuple[str, ...]
+    loaded: tuple[Plugin, ...]
+
+    @classmethod
+    def here(cls) -> Plugins:
+        """Those of this process."""
+        load_plugins()
+        return cls(tuple(named_plugins()), tuple(dict.fromkeys(_loaded.values())))
+
+    def need(self) -> None:
+        """Load the same ones in this process.
+
+        Raises:
+            PluginError: one is not here, or has other files here.
+        """
+        os.environ[VARIABLE] = os.pathsep.join(self.named)
+        load_plugins()
+        for plugin in self.loaded:
+            if plugin not in _loaded.values():
+                own = next((f"with the hash {p.hash[:12]}" for p in _loaded.values() if p.name == plugin.name), "not")
+                raise PluginError(
+                    f"a worker on {platform.node()} has the plug-in {plugin} {own}; where the run was started it has "
+                    f"the hash {plugin.hash[:12]}. Have the same files everywhere, and start run and workers anew."
+                )
 
 
 def _load(name: str, plugin: Plugin) -> None:
-    module = name.partition(":")[0]
+    module = name if name.endswith(".py") else name.partition(":")[0]
     if module in _loaded:
         return
+    shown = name if name.endswith(".py") else str(plugin)
     try:
         if name.endswith(".py"):
             data = read_file(name)  # once: what is hashed is what runs
             plugin = Plugin(plugin.name, "", hashlib.sha256(data).hexdigest())
             with _registering(plugin):
-                _run(data, Path(name))
+                _run(data, Path(name), plugin.hash)
         else:
-            plugin = _identified(module, plugin)
+            plugin = Plugin(plugin.name, plugin.version, _hash_of_package(module))
             with _registering(plugin):
                 importlib.import_module(module)
     except Exception as error:  # a plug-in is a stranger's code: it may raise anything
@@ -227,12 +282,14 @@ def _load(name: str, plugin: Plugin) -> None:
         reason = str(error) if isinstance(error, EvalkitError) else f"{type(error).__name__}: {error}"
         if isinstance(error, SyntaxError):
             reason = f"line {error.lineno} is not Python ({error.msg})"
-        raise PluginError(f"the plug-in {plugin} cannot be loaded: {' '.join(reason.split())[:300]}") from error
+        reason = " ".join(reason.split())[:MOST_TOLD].removesuffix(".")
+        raise PluginError(f"the plug-in {shown} cannot be loaded: {reason}.") from error
     _loaded[module] = plugin
 
 
-def _run(data: bytes, path: Path) -> None:
-    name = f"evalkit_plugin_{path.stem}"
+def _run(data: bytes, path: Path, sha: str) -> None:
+    # a module of its own, by which workers find its functions again; two files may have one name
+    name = f"evalkit_plugin_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{sha[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
@@ -244,16 +301,17 @@ def _run(data: bytes, path: Path) -> None:
         raise
 
 
-def _identified(module: str, plugin: Plugin) -> Plugin:
-    """The plug-in with the hash of its module's file, or of its whole package."""
-    spec = importlib.util.find_spec(module)
+def _hash_of_package(module: str) -> str:
+    """SHA-256 of all files of a module's package, or of the file of a module without one. Nothing of it is run."""
+    package = module.partition(".")[0]
+    spec = importlib.util.find_spec(package)
     if spec is None:
-        raise EvalkitError(f"there is no module {module}. Install it, or give the path of a .py file")
-    files = [Path(spec.origin)] if spec.origin else []
-    if spec.submodule_search_locations:
-        folders = [Path(folder) for folder in spec.submodule_search_locations]
-        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        raise EvalkitError(f"there is no module {package}. Install it, or give the path of a .py file")
+    files = {Path(spec.origin).name: Path(spec.origin)} if spec.origin else {}
+    for folder in map(Path, spec.submodule_search_locations or ()):
+        inside = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+        files |= {path.relative_to(folder).as_posix(): path for path in inside}
     digest = hashlib.sha256()
-    for path in sorted(path for path in files if "__pycache__" not in path.parts):
-        digest.update(hashlib.sha256(read_file(path, MOST_BYTES)).digest() + path.name.encode() + b"\n")
-    return Plugin(plugin.name, plugin.version, digest.hexdigest())
+    for name, path in sorted(files.items()):
+        digest.update(hashlib.sha256(read_file(path, MOST_BYTES)).digest() + name.encode(errors="replace") + b"\n")
+    return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 import evalkit
+from evalkit import registry
 from evalkit.data.images import write_png
 
 cv2.setNumThreads(1)
@@ -26,6 +28,25 @@ def _one_thread() -> None:
     """Tests run side by side: more threads than processors make PyTorch many times slower."""
     if "torch" in sys.modules:  # imported by the tests that were collected
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_registered_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test names or registers, its plug-ins among it, is gone after it."""
+    monkeypatch.setenv(registry.VARIABLE, os.environ.get(registry.VARIABLE, ""))  # --plugin sets it
+    yield
+    forget_plugins()
+
+
+def forget_plugins() -> None:
+    """As in a new process: nothing is registered but what ships."""
+    for kind in registry._REGISTRIES:
+        for origin in [origin for origin in kind._origins.values() if origin is not registry.SHIPPED]:
+            kind._forget(origin)
+    for module in registry._loaded:
+        sys.modules.pop(module, None)
+    registry._loaded.clear()
+    registry._installed_are_loaded = False
 
 
 @contextmanager

@@ -16,19 +16,26 @@ from evalkit.commands.options import (
     json_option,
 )
 
+KINDS = (
+    "protocols", "methods", "metrics", "datasets", "conventions", "recipes", "segmenters", "detectors", "tasks",
+    "plugins",
+)  # fmt: skip
+
 
 @click.command("list")
-@click.argument("kind", type=click.Choice(["protocols", "methods", "metrics", "datasets"]))
+@click.argument("kind", type=click.Choice(KINDS))
 @checkpoints_option
 @json_option
 def list_command(kind: str, checkpoints: Path | None, as_json: bool) -> None:
-    """List protocols, methods (and which can run here), metrics or datasets."""
-    from evalkit.catalogue import ENTRIES, method_entries
+    """List what evalkit has and what plug-ins add: protocols, methods (and which can run here), metrics, ..."""
+    from evalkit.catalogue import entries_of
     from evalkit.protocols.plan import find_checkpoints
 
-    entries = method_entries(find_checkpoints(checkpoints)) if kind == "methods" else ENTRIES[kind]()
+    entries = entries_of(kind, find_checkpoints(checkpoints))
     if as_json:
         print_json(entries)
+    elif not entries:
+        click.echo("none")
     else:
         print_rows(list(entries[0]), [[str(v) for v in entry.values()] for entry in entries])
 

@@ -10,7 +10,7 @@ import click
 
 from evalkit.errors import PluginWarning, UnknownNameError
 from evalkit.files.names import printable
-from evalkit.registry import name_plugin
+from evalkit.registry import load_plugins, name_plugin, named_plugins
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -45,8 +45,12 @@ workers_option = click.option("--workers", type=click.IntRange(1), help="Process
 
 
 def _name_plugins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> None:
+    """Named and loaded at once: what cannot be loaded ends the command, whatever it would have looked up."""
     for value in values:
         name_plugin(value)
+    if named_plugins():
+        warnings.showwarning = _say
+        load_plugins()
 
 
 def _say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.commands.options import EXIT_INCOMPLETE, names
+from evalkit.commands.options import EXIT_INCOMPLETE, Commands, names
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.plots.style import Drawing
 
 
-class Kinds(click.Group):
+class Kinds(Commands):
     """A group that knows kinds that were mistyped."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

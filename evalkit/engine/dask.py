@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import cv2
 from distributed import Client, Future, KilledWorker, LocalCluster, TimeoutError, get_worker
 from distributed.comm import CommClosedError
@@ -24,7 +25,7 @@ from evalkit.engine.base import Result, Unit
 from evalkit.engine.processes import keep_freed_memory, within
 from evalkit.errors import EvalkitError, OtherBytesError, UnknownNameError
 from evalkit.provenance import version_of
-from evalkit.registry import name_plugin, named_plugins, plugins
+from evalkit.registry import Plugins
 
 # how --cluster names what dask's own configuration describes (~/.config/dask/)
 CLUSTERS = {
@@ -65,9 +66,12 @@ class Dask:
         resources = {"GPU": 1} if gpu and self._has_gpu() else None
         timeout = self.timeout if limited else None
         waiting: deque[Future] = deque()
+        plugins = Plugins.here()
         try:
             for unit in units:
-                arguments = function, unit, environment(), named_plugins(), self.must_see, timeout
+                # what a plug-in defines can be read again only by a worker that has loaded it: as bytes until then
+                work = cloudpickle.dumps((function, unit))
+                arguments = work, environment(), plugins, self.must_see, timeout
                 waiting.append(self.client.submit(_do, *arguments, pure=False, resources=resources))
                 if len(waiting) >= AHEAD:
                     yield self._result(waiting.popleft())
@@ -97,23 +101,18 @@ class Dask:
 
 
 def _do(
-    function: Callable[[Unit], Result],
-    unit: Unit,
-    expected: dict[str, str],
-    named: list[str],
-    must_see: Sequence[Path],
-    timeout: float | None,
-) -> Result:
+    work: bytes, expected: dict[str, str], plugins: Plugins, must_see: Sequence[Path], timeout: float | None
+) -> Any:
     """One unit, on a worker: refused where the worker's numbers or files could be others."""
-    _wait_for([*must_see, *(Path(plugin) for plugin in named if plugin.endswith(".py"))])
-    for plugin in named:
-        name_plugin(plugin)
+    _wait_for([*must_see, *(Path(plugin) for plugin in plugins.named if plugin.endswith(".py"))])
+    plugins.need()
     own = environment()
     if different := [name for name in sorted({*own, *expected}) if own.get(name) != expected.get(name)]:
         each = [f"{name} {own.get(name, 'missing')} (here {expected.get(name, 'missing')})" for name in different]
         raise EvalkitError(f"{_worker()} has {', '.join(each)}. Install the same versions everywhere.")
     cv2.setNumThreads(1)
     keep_freed_memory()
+    function, unit = cloudpickle.loads(work)
     try:
         return within(timeout, function, unit)
     except OtherBytesError as error:
@@ -140,10 +139,8 @@ def _wait_for(files: Sequence[Path]) -> None:
 
 @cache
 def environment() -> dict[str, str]:
-    """What the numbers of this process may depend on: versions, plug-ins, and the limit on pixels."""
-    packages = {name: version_of(name) or "none" for name in PACKAGES}
-    loaded = {f"the plug-in {p['name']}": f"{p['version']} with the hash {p['hash'][:12]}" for p in plugins()}
-    return packages | loaded | {"a limit of pixels": str(max_pixels())}
+    """What the numbers of this process may depend on besides plug-ins: versions, and the limit on pixels."""
+    return {name: version_of(name) or "none" for name in PACKAGES} | {"a limit of pixels": str(max_pixels())}
 
 
 def quiet() -> None:

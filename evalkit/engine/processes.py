@@ -12,12 +12,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import cv2
 
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, PluginError, PluginWarning
+from evalkit.registry import Plugins
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -62,6 +63,7 @@ def in_processes(
     # a lone worker with a timeout is a process of its own: of two, one waits
     processes, ahead = (count, 2 * count) if count > 1 else (2, 1)
     done = failed = 0
+    plugins = Plugins.here()
     while done < len(jobs):
         pool = joblib.Parallel(
             n_jobs=processes,
@@ -70,11 +72,11 @@ def in_processes(
             pre_dispatch=ahead,
             backend="loky",
             initializer=_start_worker,
-            initargs=(os.getpid(),),
+            initargs=(os.getpid(), plugins),
         )
         loky.backend.resource_tracker.ensure_running()  # else it unblocks the signal when it starts inside
         with deaf_children():
-            results = pool(joblib.delayed(within)(timeout, function, job) for job in jobs[done:])
+            results = pool(joblib.delayed(_elsewhere)(plugins, timeout, function, job) for job in jobs[done:])
         try:
             for result in results:
                 done, failed = done + 1, 0
@@ -133,8 +135,16 @@ def within(timeout: float | None, function: Callable[[Job], Result], job: Job) -
         limit.cancel()
 
 
-def _start_worker(parent: int) -> None:
-    """First of all in a new worker: it ends with the process that started it, however that one ends."""
+def _elsewhere(plugins: Plugins, timeout: float | None, function: Callable[[Job], Result], job: Job) -> Result:
+    plugins.need()
+    return within(timeout, function, job)
+
+
+def _start_worker(parent: int, plugins: Plugins) -> None:
+    """First of all in a new worker: it ends with the process that started it, however that one ends.
+
+    Plug-ins are loaded before a job arrives, which may hold their functions.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -145,6 +155,9 @@ def _start_worker(parent: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
     cv2.setNumThreads(1)
     keep_freed_memory()
+    warnings.simplefilter("ignore", PluginWarning)  # the process that started it has said it
+    with suppress(PluginError):  # told with the first job
+        plugins.need()
 
 
 @functools.cache

@@ -6,10 +6,10 @@ import functools
 import importlib.util
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,14 +98,14 @@ def _checked(function: Callable[[Pixels, Pixels], Pixels], name: str, infrared: 
     return fused
 
 
-def _elsewhere(fuser: type, method: str, *arguments: object) -> tuple:
+def _elsewhere(fuser: Callable[..., Fuser], method: str, *arguments: object) -> tuple:
     """How a fuser is pickled: by its method's name, and with the method where only this program has it."""
     own = METHODS[method] if METHODS.origin(method) is PROGRAM else None
     return _make, (fuser, method, own, arguments)
 
 
-def _make(fuser: type, name: str, method: Method | None, arguments: tuple) -> Fuser:
-    if method is not None and name not in METHODS:
+def _make(fuser: Callable[..., Fuser], name: str, method: Method | None, arguments: tuple) -> Fuser:
+    if method is not None and (name not in METHODS or METHODS.origin(name) is PROGRAM):
         METHODS.add(name, method)
     return fuser(name, *arguments)
 
@@ -132,7 +132,7 @@ class CodeFuser:
             raise DataError(f"{self.method} cannot be built ({type(error).__name__}: {error}).") from error
 
     def __reduce__(self) -> tuple:
-        return _elsewhere(CodeFuser, self.method, self.weights, self.files, self.recolour)
+        return _elsewhere(_code_here, self.method, self.weights, self.files, self.recolour)
 
     @property
     def identity(self) -> str:
@@ -191,7 +191,9 @@ class NetworkFuser:
 
     @property
     def identity(self) -> str:
-        return f"{self.method}, {', '.join(self.weights.values())}{', recoloured' if self.recolour else ''}"
+        revision = METHODS.origin(self.method).revision if self.method in METHODS else ""
+        parts = [self.method, *filter(None, [revision]), *self.weights.values()]
+        return ", ".join(parts + ["recoloured"] * self.recolour)
 
     def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
         import torch  # optional, and slow to import: classical methods do without
@@ -226,7 +228,23 @@ class NetworkFuser:
             yield from [ImageError(f"{self.method} cannot fuse this pair: {first}")] * len(group)
 
 
-_loaded: dict[tuple, NetworkFuser] = {}  # of a worker: the network of its last unit
+_loaded: dict[tuple, Any] = {}  # of a worker: the fuser of its last unit
+
+
+def _kept(key: tuple, weights: Mapping[str, str], files: Sequence[Path], build: Callable[[], Any]) -> Any:
+    """The fuser, built once per process. Raises DataError where a file of weights has changed meanwhile."""
+    if key not in _loaded:
+        if [file_hash(path) for path in files] != list(weights.values()):
+            raise DataError(f"the weights of {key[0]} changed while the run was going on, or are other ones here.")
+        fuser = build()
+        _loaded.clear()
+        _loaded[key] = fuser
+    return _loaded[key]
+
+
+def _code_here(method: str, weights: dict[str, str], files: list[Path], recolour: bool) -> CodeFuser:
+    key = method, revision_of(method), tuple(weights.items()), tuple(files), recolour
+    return _kept(key, weights, files, lambda: CodeFuser(method, weights, files, recolour))
 
 
 def _network_here(
@@ -237,15 +255,9 @@ def _network_here(
     device: str,
     recolour: bool,
 ) -> NetworkFuser:
-    """The fuser, loaded once per process. Raises DataError where a file has changed meanwhile."""
     key = method, weights, files, device, recolour  # network_method is new after each journey
-    if key not in _loaded:
-        if [file_hash(path) for path in files] != [sha for _, sha in weights]:
-            raise DataError(f"the weights of {method} changed while the run was going on, or are other ones here.")
-        fuser = NetworkFuser(method, network_method, dict(weights), list(files), device, recolour, device)
-        _loaded.clear()
-        _loaded[key] = fuser
-    return _loaded[key]
+    arguments = method, network_method, dict(weights), list(files), device, recolour, device
+    return _kept(key, dict(weights), files, lambda: NetworkFuser(*arguments))
 
 
 def _groups(loaded: Iterable, size: int) -> Iterator[list]:

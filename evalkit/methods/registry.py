@@ -107,7 +107,7 @@ def register_method(
 
     Raises:
         DataError: the file cannot be read, or a field is missing, unknown or wrong.
-        EvalkitError: the name or an alias is taken.
+        EvalkitError: the name or an alias is taken, or the card names several weights files for one `build`.
     """
     folder = None
     if isinstance(card, MethodCard):
@@ -119,6 +119,8 @@ def register_method(
         folder = Path(card).absolute().parent
         made = model_from_yaml(MethodCard, read_text(card), f"the card {card}")
     check_name(made.name)
+    if build is not None and len(made.checkpoint) > 1:
+        raise EvalkitError(f"the card of {made.name} names {len(made.checkpoint)} weights files; build takes one.")
     METHODS.add(made.name, Method(made, build, network, folder), made.aliases)
     return made
 

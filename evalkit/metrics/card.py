@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
 
+from evalkit.errors import EvalkitError
 from evalkit.metrics.image import Pair
 from evalkit.registry import Registry
 
@@ -104,7 +105,7 @@ _CARDS: dict[object, MetricCard] = {}
 
 
 def checked_better(better: str, name: str) -> Better:
-    """The direction of a metric. Raises ValueError."""
+    """The direction of a metric. Raises EvalkitError."""
     if better not in ("higher", "lower"):
-        raise ValueError(f"better of the metric {name} is {better!r}, expected 'higher' or 'lower'")
+        raise EvalkitError(f"better of the metric {name} is {better!r}, expected 'higher' or 'lower'.")
     return cast(Better, better)

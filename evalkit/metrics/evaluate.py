@@ -115,7 +115,7 @@ def name_of(definition: Definition) -> str | Definition:
     return definition if DEFINITIONS.origin(definition.full_name) is PROGRAM else definition.full_name
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)  # what only the program has comes anew with every unit
 def _definitions(names: Names) -> dict[str, Definition]:
     return {column: DEFINITIONS[name] if isinstance(name, str) else name for column, name in names}
 

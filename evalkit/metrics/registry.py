@@ -20,7 +20,7 @@ from evalkit.metrics.card import (
     checked_better,
 )
 from evalkit.metrics.image import Pair
-from evalkit.registry import current_origin
+from evalkit.registry import PROGRAM, current_origin
 
 Function = TypeVar("Function", bound=Callable[[Pair], float])
 COST_BETTER: dict[str, Better] = {"FLOPs": "lower", "Params": "lower", "Time": "lower", "FPS": "higher"}  # no cards
@@ -59,7 +59,7 @@ def metric(
     def register(function: Function) -> Function:
         definition = (function.__doc__ or title or name).strip().splitlines()[0]
         _check(name, convention)
-        if name in METRICS:
+        if name in METRICS and not METRICS.origin(name) is PROGRAM is current_origin():
             if METRICS[name].better != better:
                 raise EvalkitError(
                     f"the metric {name} is registered with better={METRICS[name].better!r}, not {better!r}."

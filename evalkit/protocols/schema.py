@@ -135,6 +135,11 @@ class Protocol(_ProtocolModel):
         return self
 
     @property
+    def collection(self) -> str:
+        """Under which heading an index lists it: the paper."""
+        return self.paper or "Benchmarks"
+
+    @property
     def source(self) -> str:
         """Paper and table in words; the title of a benchmark of one's own."""
         return f"{self.paper} {self.table}".strip() or self.title
@@ -148,10 +153,11 @@ def read_protocol(path: str | os.PathLike[str]) -> Protocol:
     """
     path = Path(path)
     read = _beside(path)
-    shipped = PROTOCOLS.origin(read.name) if read.name in PROTOCOLS else None
-    if shipped is not None:
-        raise DataError(f"{path}: the protocol {read.name} is registered by {shipped}. Give the file another name.")
-    return read
+    registered = PROTOCOLS.get(read.name)
+    if registered is not None and registered.hash != read.hash:
+        origin = PROTOCOLS.origin(read.name)
+        raise DataError(f"{path}: the protocol {read.name} is registered by {origin}. Give the file another name.")
+    return registered or read
 
 
 def _beside(path: Path) -> Protocol:

@@ -40,10 +40,10 @@ def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:
         "</dl></section>",
         _index_filters(pages),
     ]
-    papers = dict.fromkeys(page.protocol.paper for page in pages)
+    papers = dict.fromkeys(page.protocol.collection for page in pages)
     for paper in papers:
         cards = "".join(
-            _card(page, notes.get(page.protocol.name, [])) for page in pages if page.protocol.paper == paper
+            _card(page, notes.get(page.protocol.name, [])) for page in pages if page.protocol.collection == paper
         )
         body.append(f'<section class="paper"><h2>{e(paper)}</h2><ul class="cards">{cards}</ul></section>')
     return document("evalkit leaderboards", "\n".join(body))
@@ -52,7 +52,7 @@ def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:
 def _index_filters(pages: list[Page]) -> str:
     datasets = sorted({block.dataset for page in pages for block in page.blocks if block.dataset}, key=str.casefold)
     tasks = [task for task in TASKS if any(page.task.name == task for page in pages)]
-    papers = dict.fromkeys(page.protocol.paper for page in pages)
+    papers = dict.fromkeys(page.protocol.collection for page in pages)
     return (
         '<div class="filters" role="search" hidden>'
         '<label>Search<input id="find" type="search" placeholder="title, method, metric" autocomplete="off"></label>'
@@ -76,12 +76,16 @@ def _card(page: Page, notes: list[Note]) -> str:
         numbers.append(plural(len(notes), "audit note"))
     return (
         f'<li class="card" data-words="{e(" ".join(dict.fromkeys(words)).casefold())}" '
-        f'data-paper="{e(protocol.paper)}" data-datasets="{e(json.dumps(datasets))}" '
+        f'data-paper="{e(protocol.collection)}" data-datasets="{e(json.dumps(datasets))}" '
         f'data-task="{e(page.task.name)}" data-measured="{counts["measured"]}">'
-        f'<p class="eyebrow">{e(protocol.table)} · {e(page.task.title)}</p>'
+        f'<p class="eyebrow">{e(_joined(protocol.table, page.task.title))}</p>'
         f'<h3><a href="{page_path(page)}">{e(protocol.title)}</a></h3>'
         f'<ul class="chips">{chips}</ul><p class="numbers">{" · ".join(numbers)}</p>{agreement_bar(counts)}</li>'
     )
+
+
+def _joined(*words: str) -> str:
+    return " · ".join(filter(None, words))
 
 
 def _numbers(counts: dict[str, int]) -> str:
@@ -117,7 +121,7 @@ def protocol_page(page: Page, notes: list[Note], figures: list[Figure], agreemen
     tables = "".join(block_table(block, i, details) for i, block in enumerate(page.blocks))
     records = {entry.stem: entry.to_dict() for entry in page.entries}
     body = [
-        f'<p class="eyebrow">{e(protocol.paper)} · {e(protocol.table)}</p><h1>{e(protocol.title)}</h1>',
+        f'<p class="eyebrow">{e(_joined(protocol.paper, protocol.table))}</p><h1>{e(protocol.title)}</h1>',
         f'<p class="lead">{e(protocol.citation)}</p>',
         f'<p class="numbers">{_numbers(counts)}</p>',
         agreement_bar(counts),
@@ -134,7 +138,7 @@ def protocol_page(page: Page, notes: list[Note], figures: list[Figure], agreemen
         data_script("rows", details),
         data_script("records", records),
     ]
-    return document(f"{protocol.paper} {protocol.table} · evalkit leaderboards", "\n".join(filter(None, body)))
+    return document(f"{protocol.source} · evalkit leaderboards", "\n".join(filter(None, body)))
 
 
 def records_page(pages: list[Page]) -> str:

@@ -20,9 +20,14 @@ COST_UNITS = {"FLOPs": "G multiply-adds", "Params": "K", "Time": "s"}
 def blank_table(chosen: Protocol, sample: bool = False) -> Table:
     """A table without cells; a sample run has none of the paper's blocks."""
     rows = [] if sample else rows_of(chosen)
-    source = f"{chosen.paper} {chosen.table}"
     table = Table(
-        chosen.name, chosen.title, source, chosen.convention, chosen.citation, columns(chosen, rows), sample=sample
+        chosen.name,
+        chosen.title,
+        chosen.source,
+        chosen.convention,
+        chosen.citation,
+        columns(chosen, rows),
+        sample=sample,
     )
     table.layout = (TableLayout() if sample else chosen.layout).model_dump(mode="json")
     table.blocks = {row.block: [row.dataset, row.variant] for row in rows}
@@ -40,7 +45,7 @@ def published_table(name: str) -> Table:
     table = blank_table(chosen)
     table.cells = [hole(row, "") for row in rows_of(chosen)]
     if not table.cells:
-        what = f"{chosen.paper} {chosen.table}" if chosen.paper != chosen.table else chosen.table
+        what = chosen.source if chosen.paper != chosen.table else chosen.table
         raise EvalkitError(
             f"{chosen.name} has no published numbers here ({what}). `evalkit show {chosen.name}` says why."
         )
