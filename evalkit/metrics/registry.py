@@ -131,6 +131,7 @@ def card(name: str) -> MetricCard:
 
 def column_card(column: str) -> MetricCard | None:
     """The card behind a paper's column: "F" and "E" are the adaptive ones. None for what has no card."""
+    column = DEFINITIONS[column].metric if column in DEFINITIONS else column
     for name in (column, f"{column}_adaptive"):
         try:
             return card(name)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from evalkit.errors import DataError
+from evalkit.metrics.card import DEFINITIONS
 from evalkit.metrics.registry import COST_BETTER, column_card
 from evalkit.protocols.table.forms import Sheet, SheetCell, sheets
 from evalkit.protocols.table.published import LONGEST, MARKS, PublishedRow, decimals_of, is_number
@@ -139,6 +140,8 @@ def printed_number(text: str, comma: bool = False) -> tuple[str, str] | None:
 
 def metric_name(text: str) -> str | None:
     """The metric that a heading means, e.g. Qabf for "Q^{AB/F} ↑", PSNR for "PSNR (dB)"; None where it is none."""
+    if text in DEFINITIONS:  # a convention of its own: another column than the metric's
+        return text
     text = re.sub(r"[↑↓†‡*]|\((?:[^()]*)\)|\[(?!\.?5)[^\]]*\]|%", " ", text)
     text = re.sub(r"[\^{}$\\]", "", " ".join(text.split()))
     if not text or len(text) > LONGEST:
