@@ -63,6 +63,10 @@ class PluginWarning(UserWarning):
     """An installed plug-in that cannot be loaded: it is left out, the rest goes on."""
 
 
+class StateWarning(UserWarning):
+    """A state of a training that cannot be used: the one before it serves, or the training starts again."""
+
+
 def in_any_case(name: str, known: Iterable[str]) -> str | None:
     """The known spelling of a name, whatever its case; of two that differ in case alone the last."""
     return {one.casefold(): one for one in known}.get(name.casefold())

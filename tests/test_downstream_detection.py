@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import socket
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from evalkit.downstream.detection import train as detection
 from evalkit.downstream.detection.recipe import detection_recipe, find_weights
 from evalkit.downstream.detection.weights import pretrained, read_weights
 from evalkit.downstream.splits import PARTS, Division
-from evalkit.errors import DataError
+from evalkit.errors import DataError, StateWarning
 from evalkit.metrics.detection import Boxes, detection_scores
 from evalkit.protocols.table.table import read_table
 from evalkit.records.record import load
@@ -103,6 +104,12 @@ def sample(tmp_path_factory):
     return out, recipe, result, attempts, strangers
 
 
+def trainer():
+    from evalkit.downstream.detection import trainer as module
+
+    return module
+
+
 def run_folder(out: Path, method: str) -> Path:
     return out / "downstream" / "detection" / "samples" / "YOLOv5n tiny" / method
 
@@ -162,16 +169,16 @@ def test_differences_to_visible_are_bootstrapped(sample):
 def test_finished_training_is_not_repeated(sample, monkeypatch):
     out, recipe, _, _, _ = sample
     before = read_table(out)
-    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("weights/*")}
 
     def never(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(environment.ultralytics().YOLO, "train", never)
+    monkeypatch.setattr(trainer().Trainer, "train", never)
     arguments = {"sample": True, "methods": ["average", "visible"], "workers": 1, "device": "cpu", "out": out}
     again = evalkit.reproduce("smfnet-table2", recipe=str(recipe), **arguments)
     assert again.cells == before.cells
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == stamps
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("weights/*")} == stamps
     # without its mark a finished training is read again, not repeated
     (run_folder(out, "average") / "seed0" / "done.json").unlink()
     assert evalkit.reproduce("smfnet-table2", recipe=str(recipe), **arguments).cells == before.cells
@@ -182,12 +189,12 @@ def test_another_recipe_trains_anew(sample, tmp_path):
     shutil.copytree(sample[0], out, symlinks=True)
     calls = []
 
-    def counted(*_, **options):
-        calls.append(options["lr0"])
+    def counted(self):
+        calls.append(self.args.lr0)
         raise RuntimeError("stop here")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(environment.ultralytics().YOLO, "train", counted)
+        patch.setattr(trainer().Trainer, "train", counted)
         options = {"sample": True, "workers": 1, "recipe": str(recipe_file(tmp_path, lr=5e-3)), "out": out}
         table = evalkit.reproduce("smfnet-table2", methods=["average", "Visible"], **options)
     assert calls == [5e-3, 5e-3]  # a row that cannot be trained is a hole and does not end the run
@@ -197,39 +204,125 @@ def test_another_recipe_trains_anew(sample, tmp_path):
     assert not table.measured
 
 
-def test_a_cut_training_goes_on(sample, tmp_path):
-    """Killed after its first of three epochs, it is continued with the second."""
-    out = tmp_path / "out"
-    recipe = str(recipe_file(tmp_path, epochs=3))
-    package = environment.ultralytics()
-    arguments = {"sample": True, "methods": ["visible"], "workers": 1, "recipe": recipe, "out": out, "device": "cpu"}
+def cut_and_go_on(sample, out: Path, recipe: Path, damage=lambda weights: None) -> tuple[list[int], list[str]]:
+    """A training that is killed after its second of four epochs, and run again: the epochs that it began with, and
+    what was said the second time."""
+    arguments = {"sample": True, "methods": ["visible"], "workers": 1, "recipe": str(recipe), "out": out}
+    arguments["device"] = "cpu"
     shutil.copytree(sample[0] / "downstream" / "scenes-16-96x72-seed0", out / "downstream" / "scenes-16-96x72-seed0")
-    original = package.YOLO.train
+    kind = trainer().Trainer
+    save, train, began = kind.save_model, kind.train, []
 
-    def killed(model, **options):
-        def after_saving(trainer):
-            if trainer.epoch == 0:
-                raise RuntimeError("killed")
+    def killed(self):
+        save(self)
+        if self.epoch == 1:
+            raise RuntimeError("killed")
 
-        model.add_callback("on_model_save", after_saving)
-        return original(model, **options)
+    def watched(self):
+        began.append(0 if self.state is None else self.state["epoch"] + 1)
+        train(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(package.YOLO, "train", killed)
+        patch.setattr(kind, "save_model", killed)
         table = evalkit.reproduce("smfnet-table2", **arguments)
     assert "killed" in table.cell(table.datasets[0], "Visible", "mean AP50").reason
-    resumed = []
-
-    def watched(model, **options):
-        resumed.append(options.get("resume", False))
-        return original(model, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(package.YOLO, "train", watched)
+    damage(run_folder(out, "Visible") / "seed0" / "weights")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", StateWarning)
+        patch.setattr(kind, "train", watched)
         evalkit.reproduce("smfnet-table2", **arguments)
-    assert resumed == [True]
     log = (run_folder(out, "Visible") / "seed0" / "results.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in log[1:]] == ["1", "2", "3"]
+    assert [line.split(",")[0] for line in log[1:]] == ["1", "2", "3", "4"]
+    return began, [str(one.message) for one in told if one.category is StateWarning]
+
+
+def mosaics(folder: Path) -> Path:
+    """Mosaics of remembered images until the last two epochs, a step every three batches of three."""
+    return recipe_file(folder, epochs=4, batch=3, options={"mosaic": 1.0, "nbs": 9, "close_mosaic": 2})
+
+
+@pytest.fixture(scope="module")
+def undisturbed(sample, tmp_path_factory):
+    base = tmp_path_factory.mktemp("undisturbed")
+    arguments = {"sample": True, "methods": ["visible"], "workers": 1, "recipe": str(mosaics(base)), "device": "cpu"}
+    evalkit.reproduce("smfnet-table2", out=base / "out", **arguments)
+    return run_folder(base / "out", "Visible") / "seed0" / "weights"
+
+
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    "none": (lambda weights: None, 2, ""),
+    "half": (lambda weights: halved(weights / "resume.safetensors"), 1, "goes back to resume-before.safetensors"),
+    "both": (lambda weights: [halved(path) for path in weights.glob("resume*")], 0, "starts again"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_cut_training_goes_on(sample, undisturbed, tmp_path, damage):
+    """To the weights of an undisturbed one; from the state before where the last one is damaged."""
+    do, first, says = DAMAGES[damage]
+    began, told = cut_and_go_on(sample, tmp_path / "out", mosaics(tmp_path), do)
+    assert began == [first]
+    assert bool(told) == bool(says)
+    assert says in "".join(told)
+    weights = run_folder(tmp_path / "out", "Visible") / "seed0" / "weights"
+    assert sorted(path.name for path in weights.iterdir()) == ["best.safetensors", "last.safetensors"]
+    for path in weights.iterdir():
+        assert path.read_bytes() == (undisturbed / path.name).read_bytes()
+
+
+class Touch:
+    """A pickle that leaves a file behind when it is opened."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self):
+        return Path.touch, (self.proof,)
+
+
+def test_no_pickle_in_a_run_folder_is_opened(sample, tmp_path):
+    """ultralytics' own last.pt, as earlier versions left it, and its memory of labels: not even looked into."""
+    import torch
+
+    proof = tmp_path / "opened"
+
+    def older(weights: Path) -> None:
+        for path in weights.iterdir():
+            path.unlink()
+        for name in ("last.pt", "best.pt"):
+            torch.save({"epoch": 1, "model": Touch(proof)}, weights / name)
+
+    began, told = cut_and_go_on(sample, tmp_path / "out", recipe_file(tmp_path, epochs=4), older)
+    assert began == [0]
+    assert "older version" in told[0]
+    torch.save(Touch(proof), tmp_path / "check.pt")
+    torch.load(tmp_path / "check.pt", weights_only=False)
+    assert proof.exists()  # only now
+    proof.unlink()
+    labels = tmp_path / "out" / "train.cache"
+    labels.write_bytes(pickle.dumps(Touch(proof)))
+    from ultralytics.data import dataset
+
+    with pytest.raises(FileNotFoundError):
+        dataset.load_dataset_cache_file(labels)
+    assert not proof.exists()
+
+
+def test_damaged_weights_of_a_finished_training_are_made_again(sample, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(sample[0], out, symlinks=True)
+    seed = run_folder(out, "Visible") / "seed0"
+    before = (seed / "weights" / "best.safetensors").read_bytes()
+    (seed / "done.json").unlink()
+    halved(seed / "weights" / "best.safetensors")
+    arguments = {"sample": True, "methods": ["average", "visible"], "workers": 1, "device": "cpu", "out": out}
+    with pytest.warns(StateWarning, match=r"best\.safetensors is damaged .* starts again"):
+        evalkit.reproduce("smfnet-table2", recipe=str(sample[1]), **arguments)
+    assert (seed / "weights" / "best.safetensors").read_bytes() == before
 
 
 def test_published_cells_are_never_compared(tmp_path, guarded):
@@ -450,7 +543,8 @@ def test_pretrained_weights_are_read_and_used(sample, tmp_path):
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    file = run_folder(sample[0], "Visible") / "seed0" / "weights" / "best.pt"
+    file = tmp_path / "yolov5nu.pt"
+    environment.ultralytics().YOLO("yolov5n.yaml").save(file)  # a pickle of the network, as published ones are
     state = read_weights(file)
     with environment.calm():
         network = DetectionModel("yolov5n.yaml", nc=6, verbose=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from evalkit.errors import PluginWarning, UnknownNameError
+from evalkit.errors import PluginWarning, StateWarning, UnknownNameError
 from evalkit.files.names import printable
 from evalkit.registry import load_plugins, name_plugin, named_plugins
 
@@ -54,7 +54,7 @@ def _name_plugins(_: click.Context, __: click.Parameter, values: tuple[str, ...]
 
 
 def _say(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-    if issubclass(category, PluginWarning):
+    if issubclass(category, PluginWarning | StateWarning):
         click.echo(f"Warning: {printable(str(message))}", err=True)
     else:
         _show_warning(message, category, *place, **more)

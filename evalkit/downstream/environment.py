@@ -90,6 +90,7 @@ def ultralytics() -> ModuleType:
     # read the variables above when they are imported
     import matplotlib as mpl
     import ultralytics as package  # an extra
+    from ultralytics.data import dataset
 
     utils = package.utils
 
@@ -98,10 +99,21 @@ def ultralytics() -> ModuleType:
         if not (utils.USER_CONFIG_DIR / font).is_file():
             shutil.copyfile(own, utils.USER_CONFIG_DIR / font)
     utils.LOGGER.setLevel(logging.ERROR)
+    dataset.load_dataset_cache_file, dataset.save_dataset_cache_file = _no_cache, _note_version
     off = {name: False for name, value in utils.SETTINGS.items() if isinstance(value, bool) and value}
     if off:  # analytics and the loggers of other companies
         utils.SETTINGS.update(off)
     return package
+
+
+def _no_cache(path: Path) -> None:
+    """In place of ultralytics' reader of labels that it has seen before, which are a pickle beside the images."""
+    raise FileNotFoundError(f"{path} is not opened")
+
+
+def _note_version(prefix: str, path: Path, labels: dict, version: str) -> None:
+    """In place of its writer, which does this, too."""
+    labels["version"] = version
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,14 @@ from evalkit.data.images import read_image, write_png
 from evalkit.data.labels import boxes_form, read_boxes
 from evalkit.data.pairs import ImagePair
 from evalkit.downstream.detection.recipe import DetectionRecipe
+from evalkit.downstream.detection.state import STATE, StateError, is_state
+from evalkit.downstream.detection.weights import pretrained
 from evalkit.downstream.environment import calm, ultralytics
 from evalkit.downstream.splits import PARTS, Division
-from evalkit.errors import DataError, EvalkitError
+from evalkit.errors import CheckpointError, DataError, EvalkitError, StateWarning
 from evalkit.files.write import write_text
+from evalkit.methods.states import last_state, remove_state
+from evalkit.methods.tensors import read_tensors
 from evalkit.metrics.detection import Boxes, parse_yolo
 
 REVISION = 1  # of what the numbers depend on in this file
@@ -107,8 +112,9 @@ def job_key(
 def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None = None) -> None:
     """Train a detector and predict on the test part, unless that was done for the same key; go on where it stopped.
 
-    Writes into job.folder: weights/best.pt and last.pt, results.csv (ultralytics' losses and validation per epoch),
-    best.json and last.json (predictions), done.json.
+    Writes into job.folder: weights/best.safetensors and last.safetensors, results.csv (ultralytics' losses and
+    validation per epoch), best.json and last.json (predictions), done.json. A state that is damaged is passed over
+    with a StateWarning: the one before it serves, or the training starts again.
 
     Raises:
         EvalkitError: training failed; says how.
@@ -116,31 +122,66 @@ def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | No
     if finished(job):
         return
     package = ultralytics()
-    started = job.folder / "started.json"
+    started, weights = job.folder / "started.json", job.folder / "weights"
     if _read(started).get("key") != job.key:
         shutil.rmtree(job.folder, ignore_errors=True)
         write_text(started, json.dumps({"key": job.key}))
-    last = job.folder / "weights" / "last.pt"
-    options = _options(job)
     try:
+        if not _trained(job, weights):
+            _train(package, job, weights, progress)
+            write_text(started, json.dumps({"key": job.key, "trained": True}))
+            remove_state(weights / STATE)  # it served to go on
         with calm():
-            if last.is_file() and (package.YOLO(last).ckpt or {}).get("epoch", -1) >= 0:  # of a training that was cut
-                model, options = package.YOLO(last), options | {"resume": True}
-            else:
-                model = package.YOLO(job.recipe.model)
-                if job.weights is not None:
-                    from evalkit.downstream.detection.weights import pretrained  # PyTorch
-
-                    model.load(pretrained(model.model, job.weights))
-            if not last.is_file() or options.get("resume"):
-                _watch(model, job, progress)
-                model.train(**options)
             for which in WEIGHTS:
                 _predict(package, job, which)
     except (RuntimeError, ValueError, FileNotFoundError, AssertionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EvalkitError(f"training {job.title} failed: {first}. What was done is kept in {job.folder}.") from error
     write_text(job.folder / "done.json", json.dumps({"key": job.key, "ultralytics": package.__version__}))
+
+
+def _say(text: str) -> None:
+    warnings.warn(text, StateWarning, stacklevel=3)
+
+
+def _trained(job: TrainJob, weights: Path) -> bool:
+    """Whether the training was finished and its weights can be read."""
+    if not _read(job.folder / "started.json").get("trained"):
+        return False
+    try:
+        for which in WEIGHTS:
+            read_tensors(weights / f"{which}.safetensors")
+    except CheckpointError as error:
+        _say(f"{str(error).rstrip('.')}: the training of {job.title} starts again.")
+        return False
+    return True
+
+
+def _train(
+    package: Any, job: TrainJob, weights: Path, progress: Callable[[Iterable, int, str], Iterable] | None
+) -> None:
+    """Train, from the last state that can be used."""
+    from evalkit.downstream.detection.trainer import Trainer
+
+    state = last_state(weights / STATE, _say, is_state)
+    if state is None and (weights / "last.pt").exists():
+        _say(f"{weights} holds a training of an older version of evalkit, cut short: {job.title} starts again.")
+    if state is not None and (state["stop"] or state["epoch"] + 1 >= job.epochs):
+        return
+    with calm():
+        network = None
+        if state is None and job.weights is not None:
+            network = pretrained(package.YOLO(job.recipe.model).model, job.weights)
+        trainer = Trainer(_options(job), network, state)
+        _watch(trainer, job, progress, 0 if state is None else state["epoch"] + 1)
+        try:
+            trainer.train()
+            return
+        except StateError as error:
+            reason = str(error)
+    _say(f"the state in {weights} is not of this training ({reason}): {job.title} starts again.")
+    remove_state(weights / STATE)
+    _train(package, job, weights, progress)
 
 
 def finished(job: TrainJob) -> bool:
@@ -177,22 +218,31 @@ def _options(job: TrainJob) -> dict[str, Any]:
         "amp": False,  # its check fetches a model
         "plots": False,
         "verbose": False,
-        "pretrained": job.weights is not None,
+        "pretrained": False,  # where there are weights, the network given has them
+        "model": recipe.model,
+        "task": "detect",
+        "mode": "train",
     }
 
 
-def _watch(model: Any, job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None) -> None:
-    """A progress bar over the epochs."""
+def _watch(trainer: Any, job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None, first: int) -> None:
+    """A progress bar over the epochs that are left."""
     if progress is None:
         return
-    epochs = iter(progress(range(job.epochs + 1), job.epochs, f"train {job.title}"))
+    left = job.epochs - first
+    epochs = iter(progress(range(left + 1), left, f"train {job.title}"))
     next(epochs)
-    model.add_callback("on_fit_epoch_end", lambda _: next(epochs, None))
+    trainer.add_callback("on_fit_epoch_end", lambda _: next(epochs, None))
 
 
 def _predict(package: Any, job: TrainJob, which: str) -> None:
     """The boxes that weights find on the test part, in pixels of the image, written to <which>.json."""
-    model = package.YOLO(job.folder / "weights" / f"{which}.pt")
+    from evalkit.downstream.detection.trainer import load_network
+
+    names = yaml.safe_load(job.data.read_text(encoding="utf-8"))["names"]
+    model = package.YOLO(job.recipe.model)
+    path = job.folder / "weights" / f"{which}.safetensors"
+    model.model = load_network(job.recipe.model, [names[place] for place in sorted(names)], path)
     images = sorted((job.data.parent / "images" / "test").iterdir())
     found = {}
     for path in images:
