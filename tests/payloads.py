@@ -212,9 +212,11 @@ def safetensors_files() -> dict[str, bytes]:
 
 def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
     """Every place that reads a serialised file -> its reader, and the name that the file must have."""
+    from evalkit.downstream.detection import state as detector_states
     from evalkit.downstream.detection.weights import pretrained as detector
     from evalkit.downstream.detection.weights import read_weights
-    from evalkit.downstream.segmentation.networks import load_encoder
+    from evalkit.downstream.segmentation import history as segmenter_states
+    from evalkit.downstream.segmentation.models import load_encoder
     from evalkit.errors import EvalkitError
     from evalkit.methods.checkpoints import as_state, read_checkpoint
     from evalkit.methods.states import last_state
@@ -231,6 +233,9 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
         if read(sentences.append) is not None:
             raise AssertionError("it was taken for a state")
         raise EvalkitError(sentences[0])
+
+    def state_of(fits: Callable[[Any], bool]) -> Callable[[Path], None]:
+        return lambda path: told(lambda tell: last_state(path, tell, fits))
 
     def weights_of_a_training(path: Path) -> None:
         content = pretrained(begins, "part", path.parent, "weights")
@@ -254,8 +259,8 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
         "resume of an older version": (
             lambda path: told(lambda tell: read_resume(path.parent, recipe, "x", tell)), "resume.pt"),
         "resume": (lambda path: told(lambda tell: read_resume(path.parent, recipe, "x", tell)), "resume.safetensors"),
-        "resume of a detector or segmenter": (
-            lambda path: told(lambda tell: last_state(path, tell)), "state.safetensors"),
+        "resume of a detector": (state_of(detector_states.is_state), detector_states.STATE),
+        "resume of a segmenter": (state_of(segmenter_states.is_state), segmenter_states.STATE),
         "a detector's weights": (read_weights, "a.pt"),
         "a detector's pretrained weights": (lambda path: detector(torch.nn.Linear(1, 1), path), "a.pt"),
         "a segmenter's encoder": (encoder, "a.pth"),

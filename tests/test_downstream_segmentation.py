@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pickle
 import socket
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ import yaml
 from evalkit.data.images import read_image
 from evalkit.data.labels import read_mask
 from evalkit.data.samples.samples import write_scenes
-from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.errors import DataError, EvalkitError, StateWarning, UnknownNameError
 
 torch = pytest.importorskip("torch")
 
@@ -26,6 +28,8 @@ from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_sc
 from evalkit.downstream.segmentation.run import SegmentationResult, Variant, mean_iou_of  # noqa: E402
 from evalkit.downstream.segmentation.train import LabelledImage, Training, channel_statistics, train_segmenter  # noqa: E402
 from evalkit.downstream.segmentation.two_streams import NETWORKS, MFNet, TwoStreamResNet  # noqa: E402
+from evalkit.methods.checkpoints import read_checkpoint  # noqa: E402
+from evalkit.methods.states import read_state, to_state  # noqa: E402
 from evalkit.metrics.segmentation import segmentation_scores  # noqa: E402
 from evalkit.protocols.plan import Settings  # noqa: E402
 from evalkit.protocols.run import reproduce  # noqa: E402
@@ -107,9 +111,8 @@ def test_scores_are_those_of_the_networks_own_predictions(scenes: Path, tmp_path
     training = tiny_training(scenes, tmp_path / "out", "MFNet", iterations=3)
     trained = train_segmenter(training)
     facts = json.loads((tmp_path / "out" / "done.json").read_text())
-    file = next((tmp_path / "out").glob("best_*.pth"))
     network = MFNet(9).eval()
-    state = torch.load(file, weights_only=False)["state_dict"]  # of mmengine: holds its history, too
+    state = read_checkpoint(tmp_path / "out" / "best.safetensors")
     network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
     predictions, truths = [], []
     for one in training.scenes["test"]:
@@ -356,8 +359,8 @@ def test_a_run_is_complete_confined_and_not_repeated(tmp_path: Path) -> None:
     assert not any((tmp_path / "home").rglob("*"))
     assert set(os.listdir()) == before
     seed = next((tmp_path / "out" / "downstream" / "segmentation").rglob("seed0"))
-    names = {path.name.split("_")[0] for path in seed.iterdir()}
-    assert names == {"best", "counts.csv", "done.json", "history.json", "started.json"}
+    names = {path.name for path in seed.iterdir()}
+    assert names == {"best.safetensors", "counts.csv", "done.json", "history.json", "started.json"}
     # a second run trains nothing; another image trains its method anew
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("done.json")}
     again = reproduce("psfusion-table2", methods=methods, **arguments)
@@ -378,17 +381,45 @@ def test_a_failure_is_told_and_a_changed_training_starts_anew(scenes: Path, tmp_
     assert all((first.counts[stem] == same.counts[stem]).all() for stem in first.counts)  # the seed decides
 
 
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(to_state({**read_state(path), "optimizer": {"state": 1}}))
+
+
+DAMAGES = {
+    "none": (lambda out: None, 2, ""),
+    "half": (lambda out: halved(out / "resume.safetensors"), 1, "goes back to resume-before.safetensors"),
+    "both": (lambda out: [halved(path) for path in out.glob("resume*")], 0, "starts again"),
+    "of another training": (lambda out: zeroed(out / "resume.safetensors"), 0, "is not of this training"),
+}
+
+
 @needs_mmseg
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("network", "damage"),
+    [*(("MFNet", damage) for damage in DAMAGES), ("BiSeNetV1-R18", "none"), ("SegFormer-B0", "none")],
+)
+def test_an_interrupted_training_goes_on(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, damage: str
+) -> None:
+    """Stopped in its last validation, it ends as an undisturbed one: the same counts and weights."""
     from evalkit.downstream.segmentation.mmseg_parts import KeepCounts
 
-    training = tiny_training(scenes, tmp_path / "out", "MFNet", iterations=3)
-    keep = KeepCounts.after_val_epoch
+    whole = train_segmenter(tiny_training(scenes, tmp_path / "whole", network, iterations=3))
+    training = tiny_training(scenes, tmp_path / "out", network, iterations=3)
+    keep, seen = KeepCounts.after_val_epoch, []
 
     def stop(self: KeepCounts, runner: object, metrics: dict | None = None) -> None:
         if runner.iter == 3:  # type: ignore[attr-defined]
             raise RuntimeError("the power went out")
+        keep(self, runner, metrics)
+
+    def watched(self: KeepCounts, runner: object, metrics: dict | None = None) -> None:
+        seen.append(runner.iter)  # type: ignore[attr-defined]
         keep(self, runner, metrics)
 
     monkeypatch.setattr(KeepCounts, "after_val_epoch", stop)
@@ -396,8 +427,40 @@ def test_an_interrupted_training_goes_on(scenes: Path, tmp_path: Path, monkeypat
         train_segmenter(training)
     started = (tmp_path / "out" / "history.json").read_text()
     assert [line["iteration"] for line in json.loads(started)] == [1, 2]
-    monkeypatch.setattr(KeepCounts, "after_val_epoch", keep)
-    train_segmenter(training)
-    history = json.loads((tmp_path / "out" / "history.json").read_text())
-    assert [line["iteration"] for line in history] == [1, 2, 3]
-    assert history[:2] == json.loads(started)  # not trained again
+    monkeypatch.setattr(KeepCounts, "after_val_epoch", watched)
+    do, first, says = DAMAGES[damage]
+    do(tmp_path / "out")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", StateWarning)
+        resumed = train_segmenter(training)
+    assert says in "".join(str(one.message) for one in told if one.category is StateWarning)
+    assert seen == list(range(first + 1, 4))
+    assert (tmp_path / "out" / "history.json").read_text() == (tmp_path / "whole" / "history.json").read_text()
+    assert all((resumed.counts[stem] == whole.counts[stem]).all() for stem in whole.counts)
+    name = "best.safetensors"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list((tmp_path / "out").glob("resume*"))
+
+
+@needs_mmseg
+@pytest.mark.slow
+def test_checkpoints_of_older_versions_are_not_opened(scenes: Path, tmp_path: Path) -> None:
+    """mmengine's iter_1.pth is a pickle: the training starts again and says so."""
+    training = tiny_training(scenes, tmp_path / "out", "MFNet")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "started.json").write_text(json.dumps({"key": training.key}))
+    (tmp_path / "out" / "last_checkpoint").write_text(str(tmp_path / "out" / "iter_1.pth"))
+    (tmp_path / "out" / "iter_1.pth").write_bytes(pickle.dumps(Touch(tmp_path / "opened")))
+    with pytest.warns(StateWarning, match="older version"):
+        train_segmenter(training)
+    assert not (tmp_path / "opened").exists()
+
+
+class Touch:
+    """A pickle that leaves a file behind when it is opened."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.proof,)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,10 @@ from evalkit.data.images import read_image, write_png
 from evalkit.data.labels import boxes_form, read_boxes
 from evalkit.data.pairs import ImagePair
 from evalkit.downstream.detection.recipe import DetectionRecipe
-from evalkit.downstream.detection.state import STATE, StateError, is_state
-from evalkit.downstream.detection.weights import pretrained
 from evalkit.downstream.environment import calm, ultralytics
 from evalkit.downstream.splits import PARTS, Division
-from evalkit.errors import CheckpointError, DataError, EvalkitError, StateWarning
+from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_text
-from evalkit.methods.states import last_state, remove_state
-from evalkit.methods.tensors import read_tensors
 from evalkit.metrics.detection import Boxes, parse_yolo
 
 REVISION = 1  # of what the numbers depend on in this file
@@ -122,66 +118,25 @@ def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | No
     if finished(job):
         return
     package = ultralytics()
+    from evalkit.downstream.detection import trainer  # of the package, which is set up now
+
     started, weights = job.folder / "started.json", job.folder / "weights"
     if _read(started).get("key") != job.key:
         shutil.rmtree(job.folder, ignore_errors=True)
         write_text(started, json.dumps({"key": job.key}))
     try:
-        if not _trained(job, weights):
-            _train(package, job, weights, progress)
+        if not (_read(started).get("trained") and trainer.readable(weights, job.title)):
+            trainer.train_network(_options(job), weights, job.weights, job.title, partial(_watch, job, progress))
             write_text(started, json.dumps({"key": job.key, "trained": True}))
-            remove_state(weights / STATE)  # it served to go on
+            trainer.forget_state(weights)  # it served to go on
         with calm():
             for which in WEIGHTS:
-                _predict(package, job, which)
+                path = weights / f"{which}.safetensors"
+                _predict(job, which, trainer.detector(job.recipe.model, _names(job.data), path))
     except (RuntimeError, ValueError, FileNotFoundError, AssertionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EvalkitError(f"training {job.title} failed: {first}. What was done is kept in {job.folder}.") from error
     write_text(job.folder / "done.json", json.dumps({"key": job.key, "ultralytics": package.__version__}))
-
-
-def _say(text: str) -> None:
-    warnings.warn(text, StateWarning, stacklevel=3)
-
-
-def _trained(job: TrainJob, weights: Path) -> bool:
-    """Whether the training was finished and its weights can be read."""
-    if not _read(job.folder / "started.json").get("trained"):
-        return False
-    try:
-        for which in WEIGHTS:
-            read_tensors(weights / f"{which}.safetensors")
-    except CheckpointError as error:
-        _say(f"{str(error).rstrip('.')}: the training of {job.title} starts again.")
-        return False
-    return True
-
-
-def _train(
-    package: Any, job: TrainJob, weights: Path, progress: Callable[[Iterable, int, str], Iterable] | None
-) -> None:
-    """Train, from the last state that can be used."""
-    from evalkit.downstream.detection.trainer import Trainer
-
-    state = last_state(weights / STATE, _say, is_state)
-    if state is None and (weights / "last.pt").exists():
-        _say(f"{weights} holds a training of an older version of evalkit, cut short: {job.title} starts again.")
-    if state is not None and (state["stop"] or state["epoch"] + 1 >= job.epochs):
-        return
-    with calm():
-        network = None
-        if state is None and job.weights is not None:
-            network = pretrained(package.YOLO(job.recipe.model).model, job.weights)
-        trainer = Trainer(_options(job), network, state)
-        _watch(trainer, job, progress, 0 if state is None else state["epoch"] + 1)
-        try:
-            trainer.train()
-            return
-        except StateError as error:
-            reason = str(error)
-    _say(f"the state in {weights} is not of this training ({reason}): {job.title} starts again.")
-    remove_state(weights / STATE)
-    _train(package, job, weights, progress)
 
 
 def finished(job: TrainJob) -> bool:
@@ -225,7 +180,7 @@ def _options(job: TrainJob) -> dict[str, Any]:
     }
 
 
-def _watch(trainer: Any, job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None, first: int) -> None:
+def _watch(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None, trainer: Any, first: int) -> None:
     """A progress bar over the epochs that are left."""
     if progress is None:
         return
@@ -235,14 +190,13 @@ def _watch(trainer: Any, job: TrainJob, progress: Callable[[Iterable, int, str],
     trainer.add_callback("on_fit_epoch_end", lambda _: next(epochs, None))
 
 
-def _predict(package: Any, job: TrainJob, which: str) -> None:
-    """The boxes that weights find on the test part, in pixels of the image, written to <which>.json."""
-    from evalkit.downstream.detection.trainer import load_network
+def _names(data: Path) -> list[str]:
+    names = yaml.safe_load(data.read_text(encoding="utf-8"))["names"]
+    return [names[place] for place in sorted(names)]
 
-    names = yaml.safe_load(job.data.read_text(encoding="utf-8"))["names"]
-    model = package.YOLO(job.recipe.model)
-    path = job.folder / "weights" / f"{which}.safetensors"
-    model.model = load_network(job.recipe.model, [names[place] for place in sorted(names)], path)
+
+def _predict(job: TrainJob, which: str, model: Any) -> None:
+    """The boxes that a detector finds on the test part, in pixels of the image, written to <which>.json."""
     images = sorted((job.data.parent / "images" / "test").iterdir())
     found = {}
     for path in images:

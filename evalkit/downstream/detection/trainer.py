@@ -5,6 +5,8 @@ Imported only after `environment.ultralytics()` has set the package up.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,20 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
+from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
-from evalkit.downstream.detection.state import STATE, StateError, keep_epochs
+from evalkit.downstream.detection.state import STATE, StateError, is_state, keep_epochs
+from evalkit.downstream.detection.weights import pretrained
+from evalkit.downstream.environment import calm
 from evalkit.downstream.random_state import random_state, set_random_state
-from evalkit.errors import CheckpointError
+from evalkit.errors import CheckpointError, StateWarning
 from evalkit.files.write import write_bytes
-from evalkit.methods.states import save_state
+from evalkit.methods.states import last_state, remove_state, save_state
 from evalkit.methods.tensors import read_tensors
+
+FILES = BEST, LAST = ("best.safetensors", "last.safetensors")
 
 
 class Trainer(DetectionTrainer):
@@ -82,9 +89,9 @@ class Trainer(DetectionTrainer):
         state = self.ema.ema.state_dict()
         half = {name: torch.nan_to_num(v.half()) if v.is_floating_point() else v for name, v in state.items()}
         data = save({name: value.detach().cpu().contiguous().clone() for name, value in half.items()})
-        write_bytes(self.wdir / "last.safetensors", data)
+        write_bytes(self.wdir / LAST, data)
         if self.best_fitness == self.fitness:
-            write_bytes(self.wdir / "best.safetensors", data)
+            write_bytes(self.wdir / BEST, data)
         stopper = self.stopper
         waiting = {name: p.grad for name, p in self.model.named_parameters() if p.grad is not None}
         content = {
@@ -151,7 +158,63 @@ class Trainer(DetectionTrainer):
         return False
 
 
-def load_network(yaml: str, names: list[str], path: Path) -> nn.Module:
+def _say(text: str) -> None:
+    warnings.warn(text, StateWarning, stacklevel=3)
+
+
+def readable(weights: Path, title: str) -> bool:
+    """Whether the weights of a finished training can be read; where not it is said."""
+    try:
+        for name in FILES:
+            read_tensors(weights / name)
+    except CheckpointError as error:
+        _say(f"{str(error).rstrip('.')}: the training of {title} starts again.")
+        return False
+    return True
+
+
+def forget_state(weights: Path) -> None:
+    """Remove what served to go on."""
+    remove_state(weights / STATE)
+
+
+def train_network(
+    options: dict[str, Any], weights: Path, begins: Path | None, title: str, watch: Callable[[Trainer, int], None]
+) -> None:
+    """Train, from the last state that can be used.
+
+    Args:
+        options: ultralytics'.
+        weights: the folder with weights and states.
+        begins: pretrained weights; none: the network is drawn.
+        title: of the training, for what is said.
+        watch: called with the trainer and the number of epochs that are done.
+
+    Raises:
+        DataError: pretrained weights of another network. What ultralytics and PyTorch raise is passed on.
+    """
+    state = last_state(weights / STATE, _say, is_state)
+    if state is None and (weights / "last.pt").exists():
+        _say(f"{weights} holds a training of an older version of evalkit, cut short: {title} starts again.")
+    if state is not None and (state["stop"] or state["epoch"] + 1 >= options["epochs"]):
+        return
+    with calm():
+        network = None
+        if state is None and begins is not None:
+            network = pretrained(YOLO(options["model"]).model, begins)
+        trainer = Trainer(options, network, state)
+        watch(trainer, 0 if state is None else state["epoch"] + 1)
+        try:
+            trainer.train()
+            return
+        except StateError as error:
+            reason = str(error)
+    _say(f"the state in {weights} is not of this training ({reason}): {title} starts again.")
+    forget_state(weights)
+    train_network(options, weights, begins, title, watch)
+
+
+def detector(yaml: str, names: list[str], path: Path) -> YOLO:
     """A detector with the weights in a file that `Trainer` wrote.
 
     Args:
@@ -171,4 +234,6 @@ def load_network(yaml: str, names: list[str], path: Path) -> nn.Module:
         raise CheckpointError(f"the weights {path} are not of {yaml} ({first}).") from None
     network.names = dict(enumerate(names))
     network.task = "detect"
-    return network.eval()
+    model = YOLO(yaml)
+    model.model = network.eval()
+    return model

@@ -5,11 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.files.write import write_text
+
+STATE = "resume.safetensors"
+STATE_KEYS = {"iteration", "model", "optimizer", "schedulers", "history", "counts", "random"}
+
+
+class StateError(Exception):
+    """A state that is not of this training."""
+
+
+def is_state(content: Any) -> bool:
+    """Whether a file held what `KeepCounts` writes."""
+    return isinstance(content, dict) and content.keys() >= STATE_KEYS and type(content["iteration"]) is int
 
 
 def read_history(folder: Path) -> list[dict[str, float]]:

@@ -22,16 +22,27 @@ from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.segmentors.base import BaseSegmentor
 from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
 from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor
 from torch.nn import functional
 
 from evalkit.data.labels import read_mask
-from evalkit.downstream.segmentation.history import read_history, write_counts, write_history
+from evalkit.downstream.random_state import random_state, set_random_state
+from evalkit.downstream.segmentation.history import (
+    STATE,
+    StateError,
+    read_history,
+    write_counts,
+    write_history,
+)
 from evalkit.downstream.segmentation.models import Config, build, load_encoder
 from evalkit.downstream.segmentation.networks import IGNORE
 from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.downstream.segmentation.two_streams import NETWORKS
 from evalkit.errors import DataError
+from evalkit.files.read import read_text
+from evalkit.files.write import write_bytes, write_text
+from evalkit.methods.states import save_state
 from evalkit.metrics.segmentation import confusion, segmentation_scores
 
 KEPT = 256  # decoded images
@@ -78,8 +89,6 @@ def run(config: Config, model: Config, device: str, seed: int, weights: Path | N
         load_encoder(network, weights)
     runner = QuietRunner(**config, model=network, cfg=RunnerConfig({}))
     runner.train()
-    if not any(line["iteration"] == runner.max_iters for line in read_history(Path(config["work_dir"]))):
-        runner.val()  # an earlier run was stopped in its last validation
     shutil.rmtree(runner.log_dir, ignore_errors=True)
 
 
@@ -150,21 +159,62 @@ def mean_iou(matrix: NDArray[np.int64]) -> float:
 
 @HOOKS.register_module()
 class KeepCounts(Hook):
-    """After every validation: a line of the history; where the held-out score is the best so far, the test counts."""
+    """After every validation: a line of the history, and the state to go on from; where the held-out score is the best
+    so far, the test counts and the weights.
+
+    A training that goes on ends with the weights of an undisturbed one, on the same device.
+
+    Args:
+        folder: of the training.
+        state: to go on from, as an earlier validation wrote it.
+    """
 
     priority = "LOWEST"
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str, state: dict[str, Any] | None = None) -> None:
+        self.folder, self.state = Path(folder), state
+
+    def before_train(self, runner: Any) -> None:
+        """Put everything back. Raises StateError where it is of another training."""
+        if self.state is None:
+            return
+        state, loop = self.state, runner.train_loop
+        try:
+            runner.model.load_state_dict(state["model"])
+            runner.optim_wrapper.load_state_dict(state["optimizer"])
+            for scheduler, saved in zip(runner.param_schedulers, state["schedulers"], strict=True):
+                scheduler.load_state_dict(saved)
+            loop._iter = state["iteration"]
+            loop.fast_forward_on_resume = True  # the loop would do the next line after this, and draw numbers
+            loop.dataloader_iterator.skip_iter(loop._iter)
+            loop.dataloader_iterator._ensure_iterator()
+            set_random_state(state["random"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise StateError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
+        write_history(self.folder, state["history"])
+        write_text(self.folder / "counts.csv", state["counts"])
 
     def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        """Write what this validation gave."""
         assert metrics is not None
         history = [line for line in read_history(self.folder) if line["iteration"] < runner.iter]
         line = {"iteration": runner.iter, "val": metrics["mIoU/val"], "test": metrics["mIoU/test"]}
+        model = {name: value.detach().cpu().contiguous().clone() for name, value in runner.model.state_dict().items()}
         if all(line["val"] > earlier["val"] for earlier in history):
             counts = runner.val_evaluator.metrics[0].counts["test"]
             write_counts(self.folder / "counts.csv", counts)
+            write_bytes(self.folder / "best.safetensors", save(model))
         write_history(self.folder, [*history, line])
+        state = {
+            "iteration": runner.iter,
+            "model": model,
+            "optimizer": runner.optim_wrapper.state_dict(),
+            "schedulers": [scheduler.state_dict() for scheduler in runner.param_schedulers],
+            "history": [*history, line],
+            "counts": read_text(self.folder / "counts.csv"),
+            "random": random_state(),
+        }
+        save_state(self.folder / STATE, state)
 
 
 @MODELS.register_module()

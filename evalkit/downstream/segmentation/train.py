@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.downstream.environment import calm, need, set_variables
-from evalkit.downstream.segmentation.history import read_counts, read_history
+from evalkit.downstream.segmentation.history import STATE, StateError, is_state, read_counts, read_history
 from evalkit.downstream.segmentation.networks import segmenter
 from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
-from evalkit.errors import DataError, EvalkitError
+from evalkit.errors import DataError, EvalkitError, StateWarning
 from evalkit.files.write import write_text
 
 REVISION = 1  # of the code below; another one trains anew
@@ -108,8 +109,13 @@ def pipelines(schedule: SegmentationSchedule) -> tuple[list[dict], list[dict]]:
     return [*train, pack], [*test, pack]
 
 
-def runner_config(training: Training) -> dict[str, Any]:
-    """What mmengine's Runner is built from, but for the network."""
+def runner_config(training: Training, state: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What mmengine's Runner is built from, but for the network.
+
+    Args:
+        training: what is trained.
+        state: to go on from.
+    """
     schedule, classes = training.schedule, list(training.classes)
     images = len(training.scenes["train"])
     length, interval = schedule.length(images), schedule.interval(images)
@@ -147,20 +153,16 @@ def runner_config(training: Training) -> dict[str, Any]:
         "optim_wrapper": {"type": "OptimWrapper", "optimizer": schedule.optimiser, "paramwise_cfg": schedule.paramwise},
         "param_scheduler": [one | {"by_epoch": False} for one in schedulers],
         "default_hooks": {
-            "checkpoint": {
-                "type": "CheckpointHook", "interval": interval, "by_epoch": False, "max_keep_ckpts": 1,
-                "save_best": "mIoU/val", "rule": "greater",
-            },
+            "checkpoint": None,  # it writes pickles; KeepCounts keeps what is needed
             "logger": {"type": "LoggerHook", "interval": interval, "log_metric_by_epoch": False},
         },
-        "custom_hooks": [{"type": "KeepCounts", "folder": str(training.out)}],
+        "custom_hooks": [{"type": "KeepCounts", "folder": str(training.out), "state": state}],
         "visualizer": {"type": "SegLocalVisualizer", "vis_backends": [], "name": f"evalkit-{training.key}"},
         "log_processor": {"by_epoch": False},
         "log_level": "ERROR",
         "default_scope": "mmseg",
         "randomness": {"seed": training.seed},
         "experiment_name": f"evalkit-{training.key}",
-        "resume": (training.out / "last_checkpoint").is_file(),
     }  # fmt: skip
 
 
@@ -168,7 +170,8 @@ def train_segmenter(training: Training) -> TrainedSegmenter:
     """Train a network, or read what an earlier run trained from the same images in the same way.
 
     An interrupted training goes on from its last validation. Written to `training.out`: history.json (mIoU of every
-    validation), counts.csv (the confusion matrix of every test image), the chosen weights, done.json.
+    validation), counts.csv (the confusion matrix of every test image), best.safetensors, done.json. A state that is
+    damaged is passed over with a StateWarning: the one before it serves, or the training starts again.
 
     Raises:
         EvalkitError: the images cannot be used, or the training failed.
@@ -180,12 +183,19 @@ def train_segmenter(training: Training) -> TrainedSegmenter:
     if _read_json(training.out / "started.json").get("key") != training.key and training.out.exists():
         shutil.rmtree(training.out)  # of other images, or of another recipe
     write_text(training.out / "started.json", json.dumps({"key": training.key}) + "\n")
-    with calm(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):  # they print while imported and built
-        mean, std = channel_statistics(training.scenes["train"])
-        _run(training, mean, std)
-    for checkpoint in training.out.glob("iter_*.pth"):  # served to go on; the chosen weights are best_*.pth
-        checkpoint.unlink()
-    (training.out / "last_checkpoint").unlink(missing_ok=True)
+    need("segmentation")
+    from evalkit.methods.states import last_state, remove_state  # PyTorch
+
+    state = last_state(training.out / STATE, _say, is_state)
+    if state is None and (training.out / "last_checkpoint").exists():
+        _say(f"{training.out} holds a training of an older version of evalkit, cut short: it starts again.")
+    mean, std = channel_statistics(training.scenes["train"])
+    try:
+        _run(training, mean, std, state)
+    except StateError as error:
+        _say(f"the state in {training.out} is not of this training ({error}): it starts again.")
+        _run(training, mean, std, None)
+    remove_state(training.out / STATE)  # it served to go on; the chosen weights are best.safetensors
     facts = {"key": training.key, "mean": mean, "std": std, "schedule": training.schedule.model_dump(mode="json")}
     write_text(training.out / "done.json", json.dumps(facts, indent=1) + "\n")
     return _result(training.out)
@@ -196,8 +206,17 @@ def finished(training: Training) -> bool:
     return _read_json(training.out / "done.json").get("key") == training.key
 
 
-def _run(training: Training, mean: list[float], std: list[float]) -> None:
-    need("segmentation")
+def _say(text: str) -> None:
+    warnings.warn(text, StateWarning, stacklevel=3)
+
+
+def _run(training: Training, mean: list[float], std: list[float], state: dict[str, Any] | None) -> None:
+    """Train, quietly: the packages print while they are imported and built."""
+    with calm(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        _train(training, mean, std, runner_config(training, state))
+
+
+def _train(training: Training, mean: list[float], std: list[float], config: dict[str, Any]) -> None:
     from evalkit.downstream.segmentation import mmseg_parts, models  # an extra, which prints while it is imported
 
     schedule = training.schedule
@@ -206,7 +225,7 @@ def _run(training: Training, mean: list[float], std: list[float]) -> None:
         schedule.network, classes, mean, std, schedule.cut, schedule.losses, schedule.class_weights
     )
     try:
-        mmseg_parts.run(runner_config(training), model, training.device, training.seed, training.weights)
+        mmseg_parts.run(config, model, training.device, training.seed, training.weights)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise EvalkitError(f"the training of {training.schedule.network} in {training.out} failed: {first}") from error
