@@ -5,6 +5,7 @@ Run as `python payloads.py FOLDER`: prints as JSON, per place and payload, what 
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import pickle
@@ -216,7 +217,6 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
     from evalkit.downstream.detection.weights import pretrained as detector
     from evalkit.downstream.detection.weights import read_weights
     from evalkit.downstream.segmentation import history as segmenter_states
-    from evalkit.downstream.segmentation.models import load_encoder
     from evalkit.errors import EvalkitError
     from evalkit.methods.checkpoints import as_state, read_checkpoint
     from evalkit.methods.states import last_state
@@ -249,6 +249,11 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
             checkpoint(path)
 
     def encoder(path: Path) -> None:
+        if importlib.util.find_spec("mmseg") is None:  # then by the function that reads the file for it
+            checkpoint(path)
+            return
+        from evalkit.downstream.segmentation.models import load_encoder
+
         load_encoder(torch.nn.ModuleDict({"backbone": torch.nn.Linear(1, 1)}), path)
 
     return {
@@ -273,6 +278,8 @@ def main(folder: Path) -> None:
 
     from evalkit.errors import EvalkitError
 
+    if importlib.util.find_spec("mmseg"):
+        import evalkit.downstream.segmentation.models  # noqa: F401 - before anything is watched
     readers, watch, results = places(folder), Watch(), []
     programs = pickles(folder)
     forms = {"archive": archive, "legacy": legacy, "bare": bytes}

@@ -296,7 +296,7 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def walk(content: Any, limit: int = 2_000_000) -> Iterator[Any]:
+def walk(content: Any, limit: int = 500_000) -> Iterator[Any]:
     """Every value in plain containers, in order, as often as it is written out.
 
     Raises:
