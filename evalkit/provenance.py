@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,44 @@ from typing import Any
 PACKAGES = ("numpy", "opencv-python", "pillow", "scipy", "pandas", "torch")
 
 
+def provenance(device: str = "cpu") -> dict[str, Any]:
+    """Versions, commit, platform, processor and device, as a JSON-able dict.
+
+    Args:
+        device: of networks: cpu, cuda or cuda:N, whose GPU is named; or in words what is known of it.
+    """
+    return _software() | {"device": _named(device), "processor": _processor()}
+
+
 @cache
-def provenance() -> dict[str, Any]:
-    """evalkit's version and commit, Python, packages and platform, as a JSON-able dict."""
+def _software() -> dict[str, Any]:
     return {
         "evalkit": version(),
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: v for name in PACKAGES if (v := version_of(name))},
         "platform": platform.platform(),
-        "device": "cpu",
     }
+
+
+def _processor() -> dict[str, Any]:
+    """What the last digits of a number may depend on: the processor's instructions that libraries use, and threads."""
+    import cv2  # not for `evalkit --version`
+
+    found = {"machine": platform.machine(), "features": cv2.getCPUFeaturesLine(), "opencv": cv2.__version__}
+    threads = {"processors": os.cpu_count(), "opencv": cv2.getNumThreads()}
+    if torch := sys.modules.get("torch"):  # where it was used: importing it takes seconds
+        found["torch"] = torch.backends.cpu.get_cpu_capability()
+        threads["torch"] = torch.get_num_threads()
+    return found | {"threads": threads}
+
+
+def _named(device: str) -> str:
+    """The device with its GPU's name."""
+    torch = sys.modules.get("torch")
+    if device.startswith("cuda") and torch is not None and torch.cuda.is_available():
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return device
 
 
 def version() -> str:

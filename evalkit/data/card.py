@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from evalkit.errors import DataError, UnknownNameError
+from evalkit.files.names import odd_name
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.registry import Registry
 
@@ -149,6 +150,10 @@ class Card(_CardModel):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Card:
+        if odd := odd_name(self.name):
+            raise ValueError(f"name: {self.name!a} holds {odd}")
+        if not self.name or self.name.startswith(".") or "/" in self.name or "\\" in self.name:
+            raise ValueError(f"name: {self.name!a} names folders: no slashes, and no dot at its beginning")
         names = [s.name for s in self.splits]
         if len(set(names)) != len(names):
             raise ValueError("splits: a name occurs twice")

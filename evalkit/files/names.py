@@ -46,6 +46,33 @@ def odd_character(name: str) -> str:
     return ""
 
 
+def odd_name(name: str) -> str:
+    """What keeps a text from naming a method or a data set, in words: what nobody sees would tell two of them apart;
+    empty if nothing.
+    """
+    if odd := odd_character(name):
+        return odd
+    for c in name:
+        if unicodedata.category(c) == "Cf" or (unicodedata.category(c) == "Zs" and c != " "):
+            return f"the invisible character U+{ord(c):04X}"
+    return "a blank at its end" if name != name.strip() else ""
+
+
+def alike(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two names that share a folder, or look alike: by compatibility characters (NFKC) or by case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(look(name), name)
+        if first != name:
+            return first, name
+    return None
+
+
+def look(name: str) -> str:
+    """What is the same for two names that `alike` finds."""
+    return unicodedata.normalize("NFKC", file_name(unicodedata.normalize("NFKC", name)).casefold())
+
+
 def printable(text: str) -> str:
     """A text for a terminal: what could move its cursor or cannot be encoded is written out, as \\x1b."""
     return "".join(c if c in "\n\t" or not odd_character(c) else ascii(c)[1:-1] for c in text)

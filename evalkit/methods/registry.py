@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from evalkit.errors import EvalkitError
-from evalkit.files.names import LONGEST, odd_character
+from evalkit.files.names import LONGEST, odd_name
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.methods.classical import FUSERS
 from evalkit.registry import Registry
@@ -161,6 +161,8 @@ def check_name(name: str) -> str:
     """A method's name as a folder name. Raises EvalkitError where it would leave the folder it belongs to."""
     if len(name.encode(errors="replace")) > LONGEST:
         raise EvalkitError(f"{name[:40]}... cannot be a method's name: it has more than {LONGEST} bytes.")
-    if not name.strip() or "/" in name or "\\" in name or name.startswith(".") or odd_character(name):
+    if odd := odd_name(name):
+        raise EvalkitError(f"{name!a} cannot be a method's name: it holds {odd}.")
+    if not name or "/" in name or "\\" in name or name.startswith("."):
         raise EvalkitError(f"{name!a} cannot be a method's name: it names a folder, so no slashes and no leading dot.")
     return name

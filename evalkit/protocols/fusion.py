@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
+from evalkit.methods.fuse import NetworkFuser
 from evalkit.metrics.card import Definition
 from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
@@ -119,6 +120,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
     names = {column: definition.full_name for column, definition in wanted.items()}
     for row in rows:
         record = summarise(job.protocol, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
+        if settings.engine.remote and isinstance(row.fuser, NetworkFuser):
+            record.provenance["device"] = f"{row.fuser.elsewhere}, by each worker"
         if measured.get(row.method):
             record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, row.method)).hash()
         yield record

@@ -37,7 +37,7 @@ from evalkit.protocols.table.blank import add_holes, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, tasks_of
-from evalkit.records.older import check_one_protocol, set_aside_older
+from evalkit.records.older import check_folder, set_aside_older
 
 
 def reproduce(
@@ -115,7 +115,7 @@ def reproduce(
     with locked(out) as lock:
         remove_parts(out)
         set_aside_older(out)
-        check_one_protocol(out, chosen.name)
+        check_folder(out, chosen.name, uses, rows)
         if sample and needs.labels is None:  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)
         keep_protocol(chosen, out)

@@ -68,7 +68,7 @@ def summarise(
         scores=scores,
         holes=holes,
         failures=[{"image": stem, "reason": reason} for stem, reason in failures.items()],
-        provenance=made_here(),
+        provenance=made_here(getattr(row.fuser, "device", "cpu")),
         started=started,
         finished=now(),
     )

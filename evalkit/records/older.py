@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from evalkit.errors import OutputError
+from evalkit.files.names import alike, look
 from evalkit.records.record import SCHEMA_VERSION
 
 PARTS = ("records", "scores")
@@ -53,22 +55,37 @@ def set_aside_older(out: Path) -> Path | None:
     return target
 
 
-def check_one_protocol(out: Path, name: str) -> None:
-    """Make sure that a run's folder holds no other protocol's records: its table would replace theirs.
+def check_folder(out: Path, protocol: str, datasets: Iterable[str], methods: Iterable[str]) -> None:
+    """Make sure that no two methods or data sets, of a run and of those before it in its folder, share files there, and
+    that all are of one protocol: its table would replace the other's.
 
     Raises:
-        OutputError: it does.
+        OutputError: they do, or are not.
     """
+    pairs = dict.fromkeys((dataset, method) for dataset in datasets for method in methods)
     for path in sorted((out / "records").glob("*.json")):
         try:
-            other = json.loads(path.read_bytes())["protocol"]["name"]
+            record = json.loads(path.read_bytes())
+            other, dataset, method = (record[part]["name"] for part in ("protocol", "dataset", "method"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # damaged: the run replaces it
-        if other != name:
+        if other != protocol:
             raise OutputError(
-                f"{out} holds the records of {other}, and its table would be replaced by that of {name}. "
+                f"{out} holds the records of {other}, and its table would be replaced by that of {protocol}. "
                 "Choose another --out."
             )
+        pairs[str(dataset), str(method)] = None
+    for names in zip(*pairs, strict=True) if pairs else ():
+        if two := alike(names):
+            raise OutputError(
+                f"{two[0]!a} and {two[1]!a} would share files in {out}: they differ in what folders cannot show. "
+                "Rename one of them, or choose another --out."
+            )
+    files: dict[str, str] = {}
+    for dataset, method in pairs:
+        name = files.setdefault(f"{look(dataset)}__{look(method)}", f"{dataset} and {method}")
+        if name != f"{dataset} and {method}":
+            raise OutputError(f"{name}, and {dataset} and {method}, would share a record in {out}. Rename one of them.")
 
 
 def _version(path: Path) -> int | None:

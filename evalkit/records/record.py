@@ -19,10 +19,10 @@ SCHEMA_VERSION = 1
 _TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash")
 
 
-def made_here() -> dict[str, Any]:
-    """Where a record's numbers come from: versions, commit, machine, and the plug-ins that were loaded."""
+def made_here(device: str = "cpu") -> dict[str, Any]:
+    """Where a record's numbers come from: versions, commit, machine, device, and the plug-ins that were loaded."""
     loaded = plugins()
-    return provenance() | ({"plugins": loaded} if loaded else {})
+    return provenance(device) | ({"plugins": loaded} if loaded else {})
 
 
 class Record(BaseModel):

@@ -202,7 +202,7 @@ class DetectionRun:
             scores=scores,
             holes=holes,
             failures=[],
-            provenance=made_here(),
+            provenance=made_here(self.device),
             seeds={f"detector {i}": seed for i, seed in enumerate(self.recipe.seeds)}
             | {"lists": self.recipe.split_seed},
             started=started,

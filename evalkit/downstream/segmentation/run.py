@@ -199,7 +199,7 @@ class SegmentationRun:
             scores=scores,
             holes=holes,
             failures=[],
-            provenance=made_here(),
+            provenance=made_here(self.device),
             seeds={f"segmenter {seed}": seed for seed in range(self.schedule.seeds)},
             started=started,
             finished=now(),
