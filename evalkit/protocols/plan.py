@@ -14,7 +14,7 @@ from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, spelled
-from evalkit.files.names import alike, file_name
+from evalkit.files.names import file_name, look
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import check_name, method_card, method_cards
@@ -181,7 +181,7 @@ def plan_methods(
         except UnknownNameError:
             if outputs is None or not (outputs / check_name(name)).is_dir():
                 raise
-            if like := alike([*own.values(), *method_cards(), name]):
+            if like := [known for known in (*own, *method_cards()) if look(known) == look(name)]:
                 raise EvalkitError(f"{name!a} looks like {like[0]}, but is another name. Rename its folder.") from None
             methods.append(name)
     if not methods:

@@ -10,12 +10,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from inject.faults import Outcome, fault
-
 from evalkit.files.folder import replace_folder
 from evalkit.leaderboards.site import build as module
 from evalkit.leaderboards.site.build import MANIFEST, build
 from evalkit.leaderboards.site.entries import shipped_entries
+from inject.faults import Outcome, fault
 
 RECORDS = 6  # of the shipped ones; the new site has them, the old one has fewer
 WRITING = os.O_WRONLY | os.O_RDWR
