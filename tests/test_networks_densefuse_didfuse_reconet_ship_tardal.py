@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from conftest import two_threads  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from tensors import noise  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import evalkit  # noqa: E402
@@ -70,10 +71,6 @@ def trained(shared: Path, name: str):
     network = METHODS[name].build()
     load_strictly(network, METHODS[name].convert(*contents(*weight_files(shared, name))), name)
     return network.eval()
-
-
-def noise(*shape: int, seed: int = 0):
-    return torch.from_numpy(np.random.default_rng(seed).random(shape, np.float32))
 
 
 def fuse(network, name: str, infrared: np.ndarray, visible: np.ndarray) -> np.ndarray:

@@ -1,8 +1,7 @@
-"""S4Fusion: its selective scan, its structure against the specification, ablations, loss terms."""
+"""S4Fusion: its structure against the specification, weights, ablations."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,8 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from conftest import SHARED, two_threads  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from tensors import noise  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -29,12 +27,12 @@ from evalkit.training.papers import s4fusion as losses  # noqa: E402
 from evalkit.training.papers.s4fusion import ABLATIONS  # noqa: E402
 
 METHOD = METHODS["S4Fusion"]
+
+
 TINY = Options(widths=(8, 16, 32), cmsa_blocks=2, states=3, cmsa_states=4)
+
+
 PARAMETERS, ACTIVE = 3_562_981, 3_410_893
-
-
-def noise(*shape: int, seed: int = 0, dtype=torch.float32):
-    return torch.from_numpy(np.random.default_rng(seed).random(shape)).to(dtype)
 
 
 def untrained(options: Options = TINY, seed: int = 0) -> S4Fusion:
@@ -68,194 +66,6 @@ def naive_scan(u, dt, A, B, C, D=None, dt_bias=None):
         y.append((C[..., t] * h).sum(-1))
     scanned = torch.stack(y, dim=-1)
     return scanned if D is None else scanned + D[:, None] * u
-
-
-def scan_inputs(length=57, batch=2, channels=8, groups=2, states=5, seed=0, dtype=torch.float64, skip=True):
-    """Steps after softplus from 1e-3 to 10, decays from e^-2 to e^3."""
-    rng = np.random.default_rng(seed)
-
-    def normal(*shape):
-        return torch.from_numpy(rng.normal(size=shape)).to(dtype)
-
-    step = 10 ** rng.uniform(-3, 1, (batch, channels, length))
-    dt = torch.from_numpy(step + np.log(-np.expm1(-step))).to(dtype)
-    bias = normal(channels)
-    A = -torch.from_numpy(np.exp(rng.uniform(-2, 3, (channels, states)))).to(dtype)
-    B, C = normal(batch, groups, states, length), normal(batch, groups, states, length)
-    return [
-        normal(batch, channels, length),
-        dt - bias[:, None],
-        A,
-        B,
-        C,
-        *([normal(channels), bias] if skip else [None, bias]),
-    ]
-
-
-@pytest.fixture(params=[1, 4], ids=["sequential", "chunked"])
-def chunks(request, monkeypatch):
-    """Both ways through a segment, in segments of 13 times, whatever the device."""
-    monkeypatch.setattr(selective_scan, "_chunks", lambda values: min(request.param, len(values)))
-    monkeypatch.setattr(selective_scan, "_segments", lambda u, A: [slice(i, i + 13) for i in range(0, len(u), 13)])
-    return request.param
-
-
-def assert_same_scan(inputs, value_tolerance, gradient_tolerance):
-    results = []
-    for scan in (naive_scan, selective_scan.selective_scan):
-        leaves = [None if x is None else x.clone().requires_grad_() for x in inputs]
-        y = scan(*leaves)
-        weight = noise(*y.shape, dtype=y.dtype) - 0.5
-        gradients = torch.autograd.grad((y * weight).sum(), [x for x in leaves if x is not None])
-        results.append([y.detach(), *gradients])
-    for i, (expected, found) in enumerate(zip(*results, strict=True)):
-        scale = max(1.0, float(expected.abs().max()))
-        assert (found - expected).abs().max() <= (gradient_tolerance if i else value_tolerance) * scale
-
-
-@pytest.mark.parametrize("length", [1, 2, 12, 13, 14, 26, 57])
-@pytest.mark.parametrize("skip", [True, False])
-@pytest.mark.usefixtures("chunks")
-def test_scan_is_the_loop_in_double_precision(length, skip):
-    assert_same_scan(scan_inputs(length, skip=skip), 1e-10, 1e-10)
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.usefixtures("chunks")
-def test_scan_is_the_loop_in_single_precision(seed):
-    assert_same_scan(scan_inputs(seed=seed, dtype=torch.float32), 1e-5, 1e-4)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    length=st.integers(1, 40),
-    batch=st.integers(1, 3),
-    groups=st.integers(1, 4),
-    each=st.integers(1, 3),
-    states=st.integers(1, 6),
-    seed=st.integers(0, 1000),
-)
-def test_scan_is_the_loop_for_any_shape(length, batch, groups, each, states, seed):
-    assert_same_scan(scan_inputs(length, batch, groups * each, groups, states, seed), 1e-10, 1e-10)
-
-
-def test_scan_of_a_long_sequence_across_segments():
-    inputs = scan_inputs(length=3000, batch=1, channels=32, groups=4, states=6, dtype=torch.float32)
-    assert len(selective_scan._segments(inputs[0].permute(2, 0, 1), inputs[2])) > 1
-    assert_same_scan(inputs, 1e-5, 1e-4)
-
-
-def test_scan_of_steps_so_large_that_products_underflow():
-    u, dt, A, B, C, D, bias = scan_inputs(length=300, dtype=torch.float32)
-    inputs = [u, dt + 1e4, A * 100, B, C, D, bias]
-    assert torch.isfinite(selective_scan.selective_scan(*inputs)).all()
-    inputs[1] = dt - 1e4  # steps of 0: nothing enters
-    torch.testing.assert_close(selective_scan.selective_scan(*inputs), D[:, None] * u)
-
-
-@pytest.mark.usefixtures("chunks")
-def test_scan_gradients_by_finite_differences():
-    inputs = [x.requires_grad_() for x in scan_inputs(length=15, batch=1, channels=2, groups=1, states=2)]
-    with torch.no_grad():
-        inputs[2].clamp_(min=-3)
-    assert torch.autograd.gradcheck(selective_scan.selective_scan, inputs)
-
-
-@pytest.mark.usefixtures("chunks")
-def test_scan_does_not_look_ahead():
-    u, *rest = scan_inputs()
-    changed = u.clone()
-    changed[..., 30] += 1
-    a, b = selective_scan.selective_scan(u, *rest), selective_scan.selective_scan(changed, *rest)
-    assert torch.equal(a[..., :30], b[..., :30])
-    assert not torch.equal(a[..., 30:], b[..., 30:])
-
-
-def test_scan_computes_half_precision_in_single():
-    inputs = scan_inputs(dtype=torch.float32)
-    half = [x.bfloat16() for x in inputs]
-    y = selective_scan.selective_scan(*half)
-    assert y.dtype == torch.bfloat16
-    torch.testing.assert_close(y, selective_scan.selective_scan(*(x.float() for x in half)).bfloat16())
-
-
-def test_scan_on_the_meta_device_has_a_shape():
-    inputs = [x.to("meta") for x in scan_inputs()]
-    assert selective_scan.selective_scan(*inputs).shape == (2, 8, 57)
-
-
-def test_another_kernel_is_used_only_where_it_agrees(monkeypatch):
-    cpu = torch.device("cpu")
-    assert selective_scan._agrees(naive_scan, cpu)
-    assert not selective_scan._agrees(lambda *inputs: 1.01 * naive_scan(*inputs), cpu)
-
-    def broken(*inputs):
-        raise RuntimeError("no kernel image is available for execution on the device")
-
-    assert not selective_scan._agrees(broken, cpu)
-    with torch.inference_mode():
-        assert selective_scan._agrees(naive_scan, cpu)
-    monkeypatch.setitem(__import__("sys").modules, "mamba_ssm", None)  # not installed
-    selective_scan._vendor_kernel.cache_clear()
-    assert selective_scan._vendor_kernel(cpu) is None
-    selective_scan._vendor_kernel.cache_clear()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_scan_on_a_gpu_is_the_loop():
-    inputs = scan_inputs(length=3000, batch=1, channels=32, groups=4, states=6, dtype=torch.float32)
-    found = selective_scan.selective_scan(*(x.cuda() for x in inputs)).cpu()
-    expected = naive_scan(*inputs)
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
-
-
-# --- directions
-
-
-@pytest.mark.parametrize("size", [(5, 7), (1, 4), (6, 6)])
-def test_directions_there_and_back(size):
-    h, w = size
-    x, y = noise(2, 3, h, w), noise(2, 3, h, w, seed=1)
-    sequences = state_space.to_sequences(x)
-    assert sequences.shape == (2, 4, 3, h * w)
-    assert torch.equal(sequences[:, 0], x.flatten(2))
-    assert torch.equal(sequences[:, 1], x.transpose(2, 3).flatten(2))
-    assert torch.equal(sequences[:, 2:], sequences[:, :2].flip(-1))
-    assert torch.equal(state_space.from_sequences(sequences, h, w), 4 * x)
-    for k in range(4):  # each direction by itself
-        alone = torch.zeros_like(sequences)
-        alone[:, k] = sequences[:, k]
-        assert torch.equal(state_space.from_sequences(alone, h, w), x)
-    other = state_space.to_sequences(y)
-    both = state_space.interleave(sequences, other)
-    assert torch.equal(both[..., ::2], sequences)
-    assert torch.equal(both[..., 1::2], other)
-    first, second = state_space.recover(both)
-    assert torch.equal(first, sequences)
-    assert torch.equal(second, other)
-    # infrared first in every direction: not the forward sequence reversed
-    assert not torch.equal(both[:, 2], both[:, 0].flip(-1))
-
-
-def test_without_b_and_c_a_scan_is_the_skip():
-    torch.manual_seed(0)
-    scan = state_space.DirectionalScan(6, 3, 1)
-    nn.init.normal_(scan.D)
-    sequences = noise(2, 4, 6, 20)
-    nothing = torch.zeros(2, 4, 3, 20)
-    y = scan(sequences, noise(2, 4, 6, 20, seed=1), nothing, nothing)
-    torch.testing.assert_close(y, scan.D.view(4, 6, 1) * sequences)
-
-
-def test_initial_steps_and_decays():
-    torch.manual_seed(0)
-    scan = state_space.DirectionalScan(72, 12, 3)
-    step = functional.softplus(scan.dt_bias)
-    assert 1e-3 * 0.999 < step.min() < 2e-3
-    assert 5e-2 < step.max() < 1e-1 * 1.001
-    torch.testing.assert_close(scan.A_log.exp(), torch.arange(1.0, 13).repeat(288, 1))
-    assert torch.equal(scan.D, torch.ones(288))
-    assert scan.dt_weight.abs().max() <= 3**-0.5
 
 
 # --- structure
@@ -774,133 +584,3 @@ def test_what_comes_from_the_other_image(block):
     with torch.inference_mode():
         before, after = block(x, y), block(x, noise(1, 4, 6, 16, seed=2))
     assert not torch.equal(before[0], after[0])  # each asks the other
-
-
-# --- loss terms
-
-
-class ToyResNet(nn.Module):
-    """The parts of a ResNet in their order, with next to nothing in them."""
-
-    def __init__(self, classes: int = 7) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 4, 3, stride=2, padding=1)
-        self.bn1 = nn.BatchNorm2d(4)
-        self.relu = nn.ReLU()
-        self.maxpool = nn.MaxPool2d(2)
-        self.layer1, self.layer2, self.layer3, self.layer4 = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(4))
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(4, classes)
-
-
-def sobel_by_hand(image: np.ndarray) -> np.ndarray:
-    p = np.pad(image, 1)
-    h, w = image.shape
-    out = np.zeros((h, w))
-    for i in range(h):
-        for j in range(w):
-            q = p[i : i + 3, j : j + 3]
-            across = q[0, 0] + 2 * q[1, 0] + q[2, 0] - q[0, 2] - 2 * q[1, 2] - q[2, 2]
-            down = q[0, 0] + 2 * q[0, 1] + q[0, 2] - q[2, 0] - 2 * q[2, 1] - q[2, 2]
-            out[i, j] = abs(across) + abs(down)
-    return out
-
-
-def test_perception_loss_is_the_entropy():
-    assert float(losses.perception_loss(torch.zeros(3, 1000))) == pytest.approx(math.log(1000), abs=1e-4)  # 6.9078
-    sure = torch.zeros(1, 1000)
-    sure[0, 3] = 100
-    assert abs(float(losses.perception_loss(sure))) < 1e-4
-    p = np.array([0.5, 0.3, 0.2])
-    scores = torch.tensor(np.log(np.stack((p, [1 / 3] * 3))))
-    expected = (-(p * np.log(p)).sum() + math.log(3)) / 2
-    assert float(losses.perception_loss(scores)) == pytest.approx(expected, abs=1e-7)
-
-
-def test_perception_loss_reaches_the_image_and_not_the_critic():
-    torch.manual_seed(0)
-    critic = losses.Critic(ToyResNet()).train()
-    assert not any(module.training for module in critic.modules())
-    before = {key: value.clone() for key, value in critic.state_dict().items()}
-    fused = noise(2, 1, 32, 32).requires_grad_()
-    losses.perception_loss(critic(fused)).backward()
-    assert fused.grad.any()
-    assert all(p.grad is None for p in critic.parameters())
-    assert all(torch.equal(value, before[key]) for key, value in critic.state_dict().items())
-
-
-def test_critic_sees_three_normalised_channels():
-    torch.manual_seed(0)
-    resnet = ToyResNet().eval()
-    image = noise(2, 1, 32, 32)
-    seen = {}
-    resnet.conv1.register_forward_pre_hook(lambda _, args: seen.update(x=args[0]))
-    losses.Critic(resnet).features(image)
-    torch.testing.assert_close(seen["x"][:, 2:], (image - 0.406) / 0.225)
-    features = losses.Critic(resnet, normalised=False).features(image)
-    assert torch.equal(seen["x"], image.repeat(1, 3, 1, 1))
-    assert [tuple(f.shape) for f in features] == [(2, 4, 8, 8)] * 4
-
-
-def test_information_and_weights():
-    maps = [noise(2, 3, 5, 6), noise(2, 4, 3, 3, seed=1)]
-    expected = [np.mean([np.mean([sobel_by_hand(c) ** 2 for c in m[i].numpy()]) for m in maps]) for i in range(2)]
-    found = losses.information(maps)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
-    a, b = torch.tensor([3.0, 1.0], requires_grad=True), torch.tensor([1.0, 1.0])
-    first, second = losses.information_weights(a, b, 2.0)
-    torch.testing.assert_close(first, torch.tensor([1 / (1 + math.exp(-1)), 0.5]))
-    torch.testing.assert_close(first + second, torch.ones(2))
-    assert not first.requires_grad
-    assert losses.information_scale(a, b).item() == 1.0
-    torch.testing.assert_close(losses.information_weights(a, b, 1e9)[0], torch.full((2,), 0.5))
-
-
-def test_intensity_loss_by_hand():
-    fused, infrared, visible = torch.full((2, 1, 2, 2), 0.5), torch.zeros(2, 1, 2, 2), torch.ones(2, 1, 2, 2) * 0.8
-    weights = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])
-    # (.25 * .5 + .75 * .3 + 1 * .5) / 2
-    assert float(losses.intensity_loss(fused, infrared, visible, weights)) == pytest.approx(0.425)
-
-
-def test_structure_loss():
-    a, b = noise(2, 1, 20, 24), noise(2, 1, 20, 24, seed=1)
-    one, none = torch.ones(2), torch.zeros(2)
-    assert float(losses.structure_loss(a, a, b, (one, none))) == pytest.approx(0, abs=1e-6)
-    # constant images: SSIM = (2 * .2 * .6 + 1e-4) / (.2² + .6² + 1e-4)
-    dark, bright = (torch.full((1, 1, 16, 16), value, dtype=torch.float64) for value in (0.2, 0.6))
-    expected = (1 - (0.24 + 1e-4) / (0.4 + 1e-4)) / 2
-    found = losses.structure_loss(dark, bright, dark, (torch.ones(1), torch.zeros(1)))
-    assert float(found) == pytest.approx(expected, abs=1e-9)
-    both = losses.structure_loss(a, b, b, (torch.tensor([0.3, 0.3]), torch.tensor([0.7, 0.7])))
-    assert float(both) == pytest.approx(float(losses.structure_loss(a, b, a, (one, none))), rel=1e-5)
-
-
-def test_gradient_loss_by_hand():
-    f, i, v = (noise(1, 1, 5, 6, seed=seed) for seed in range(3))
-    s = [sobel_by_hand(x[0, 0].numpy()) for x in (f, i, v)]
-    expected = np.abs(s[0] - np.maximum(s[1], s[2])).mean()
-    assert float(losses.joint_gradient_loss(f, i, v)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_total_loss_is_equation_5():
-    torch.manual_seed(0)
-    f, i, v = (noise(2, 1, 16, 16, seed=seed) for seed in range(3))
-    f.requires_grad_()
-    weights = torch.tensor([0.3, 0.6]), torch.tensor([0.7, 0.4])
-    scores = losses.Critic(ToyResNet())(f)
-    terms = losses.loss_terms(f, i, v, weights, scores)
-    assert set(terms) == {"perception", "intensity", "structure", "gradient"}
-    assert terms["intensity"].item() == pytest.approx(15 * losses.intensity_loss(f, i, v, weights).item())
-    assert terms["structure"].item() == pytest.approx(15 * losses.structure_loss(f, i, v, weights).item())
-    assert terms["gradient"].item() == pytest.approx(15 * losses.joint_gradient_loss(f, i, v).item())
-    total = losses.loss(f, i, v, weights, scores)
-    assert total.item() == pytest.approx(sum(term.item() for term in terms.values()))
-    for name, term in terms.items():
-        (gradient,) = torch.autograd.grad(term, f, retain_graph=True)
-        assert gradient.any(), name
-        assert torch.isfinite(gradient).all()
-    without = losses.loss_terms(f, i, v, weights, options=losses.LossOptions(perception=0))
-    assert set(without) == {"intensity", "structure", "gradient"}
-    with pytest.raises(ValueError, match="scores"):
-        losses.loss_terms(f, i, v, weights)

@@ -1,4 +1,4 @@
-"""SMR-Net: bit planes, deformable convolution, both networks, their ablations, the losses."""
+"""SMR-Net: both networks and their ablations."""
 
 from __future__ import annotations
 
@@ -12,15 +12,13 @@ from conftest import textured, two_threads
 
 torch = pytest.importorskip("torch")
 
-from torch.nn import functional  # noqa: E402
+from tensors import noise, normal, pair  # noqa: E402
 
 from evalkit.data.images import merge_colour  # noqa: E402
 from evalkit.methods.checkpoints import load_strictly  # noqa: E402
 from evalkit.methods.complexity import complexity  # noqa: E402
-from evalkit.methods.layers.bitplanes import bit_planes, min_max  # noqa: E402
-from evalkit.methods.layers.deform import DeformableConv2d, deform_conv2d  # noqa: E402
 from evalkit.methods.layers.luminance import luminance, with_luminance  # noqa: E402
-from evalkit.methods.layers.msgd import MSGD, SaliencyMaps  # noqa: E402
+from evalkit.methods.layers.msgd import MSGD  # noqa: E402
 from evalkit.methods.layers.resnet import RESNET18, ResNetEncoder, imagenet_state  # noqa: E402
 from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
 from evalkit.methods.networks.smrnet import (  # noqa: E402
@@ -36,24 +34,17 @@ from evalkit.methods.networks.smrnet_saliency import BPS, BitPlaneSlicing, Defor
 from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.training.papers import smrnet as losses  # noqa: E402
 from evalkit.training.papers.smrnet import ABLATIONS  # noqa: E402
-from evalkit.training.terms import structure_weight, weighted_bce, weighted_iou  # noqa: E402
 
 METHOD = METHODS["SMR-Net"]
+
+
 IRFS_PARAMETERS = 39_947_869  # FGCCNet 39,706,168 + FSFNet 241,701
+
+
 SMALL = {"blocks": (1, 1, 1, 1), "width": 8, "heads": 8, "channels": 8}
+
+
 DEAD = ("decoder.heads.0.", ".to_map.bias")  # read by nothing; subtracted by the normalisation
-
-
-def noise(*shape: int, seed: int = 0, dtype=torch.float32):
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def normal(*shape: int, seed: int = 0, dtype=torch.float32):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def pair(*size: int, batch: int = 1):
-    return noise(batch, 1, *size), noise(batch, 1, *size, seed=1)
 
 
 def pci(seed: int = 0, **options) -> PCI:
@@ -75,152 +66,6 @@ def fusion_loss(fused, infrared, visible):
 
 def images(batch: int = 1, size: int = 64, dtype=torch.float64):
     return [noise(batch, 3, size, size, seed=seed, dtype=dtype) for seed in range(3)]
-
-
-# --- bit planes (acceptance 2, 3, 4)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("ste_slope", ["unit", "saw", "none"])
-def test_bit_planes_recombine_exactly(dtype, ste_slope):
-    values = noise(1, 1, 1000, 1000, dtype=dtype)
-    planes = bit_planes(values, ste_slope=ste_slope)
-    assert set(planes.unique().tolist()) == {0, 1}
-    weights = torch.tensor([0.5, 0.25, 0.125, 0.0625], dtype=dtype)
-    assert torch.equal((planes * weights[:, None, None]).sum(dim=1, keepdim=True), torch.floor(16 * values) / 16)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    ("value", "bits"),
-    [(0, [0, 0, 0, 0]), (1, [1, 1, 1, 1]), (0.5, [1, 0, 0, 0]), (0.25, [0, 1, 0, 0]), (0.6875, [1, 0, 1, 1])],
-)
-def test_bits_of_single_values(dtype, value, bits):
-    assert bit_planes(torch.full((1, 1, 1, 1), value, dtype=dtype)).flatten().tolist() == bits
-
-
-def test_the_formula_alone_loses_the_brightest_pixel():
-    one = torch.ones(())
-    assert [float(torch.floor(torch.remainder(one, 2.0 ** (1 - n)) * 2.0**n)) for n in (1, 2, 3, 4)] == [0, 0, 0, 0]
-    assert bit_planes(one.view(1, 1, 1, 1)).sum() == 4
-
-
-def test_planes_come_in_the_order_asked_for():
-    values = noise(2, 1, 5, 7)
-    everything = bit_planes(values)
-    assert torch.equal(bit_planes(values, (4,)), everything[:, 3:])
-    assert torch.equal(bit_planes(values, (3, 1)), everything[:, [2, 0]])
-
-
-def test_normalisation_is_per_sample():
-    x = torch.tensor([[0.0, 1.0, 2.0], [10.0, 20.0, 50.0]]).view(2, 1, 1, 3)
-    torch.testing.assert_close(min_max(x).view(2, 3), torch.tensor([[0, 0.5, 1], [0, 0.25, 1]]))
-
-
-def test_a_constant_map_gives_zeros_and_no_gradient():
-    x = torch.full((2, 1, 4, 4), 3.7, requires_grad=True)
-    normalised = min_max(x)
-    planes = bit_planes(normalised)
-    assert (planes == 0).all()
-    (planes * normal(2, 4, 4, 4)).sum().backward()
-    assert (x.grad == 0).all()
-
-
-def test_slopes_of_the_straight_through_gradient():
-    for ste_slope, expected in (("unit", 4), ("saw", 1 + 2 + 4 + 8)):
-        values = noise(1, 1, 6, 6).requires_grad_()
-        bit_planes(values, ste_slope=ste_slope).sum().backward()
-        assert (values.grad == expected).all()
-    values = noise(1, 1, 6, 6).requires_grad_()
-    assert not bit_planes(values, ste_slope="none").requires_grad
-
-
-@pytest.mark.parametrize("planes", [(4,), (1, 2, 3, 4)])
-def test_gradient_reaches_the_fused_features_only_with_the_estimator(planes):
-    for ste_slope, flows in (("none", False), ("unit", True), ("saw", True)):
-        torch.manual_seed(0)
-        slicing, enhancement = BitPlaneSlicing(8, planes, ste_slope), DeformableEnhancement(8)
-        features = normal(2, 8, 9, 11).requires_grad_()
-        enhancement(slicing(features)).sum().backward()
-        for gradient in (features.grad, slicing.to_map.weight.grad):
-            if flows:
-                assert torch.isfinite(gradient).all()
-                assert gradient.abs().max() > 0
-            else:
-                assert gradient is None or (gradient == 0).all()
-        assert slicing.from_planes.weight.grad.abs().max() > 0
-
-
-# --- deformable convolution (acceptance 5)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-13)])
-@pytest.mark.parametrize("size", [(88, 88), (11, 13), (1, 7), (1, 1), (2, 3)])
-@pytest.mark.parametrize(("padding", "dilation"), [(1, 1), (2, 2), (2, 1)])
-def test_without_offsets_it_is_an_ordinary_convolution(dtype, tolerance, size, padding, dilation):
-    torch.manual_seed(0)
-    conv, x = torch.nn.Conv2d(16, 6, 3, padding=padding, dilation=dilation).to(dtype), normal(2, 16, *size, dtype=dtype)
-    expected = conv(x)
-    offset = torch.zeros(2, 18, *expected.shape[2:], dtype=dtype)
-    found = deform_conv2d(x, offset, conv.weight, conv.bias, padding, dilation)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
-
-
-def test_whole_offsets_shift_the_input():
-    x, weight = normal(1, 3, 9, 10, dtype=torch.float64), normal(2, 3, 3, 3, seed=1, dtype=torch.float64)
-    offset = torch.zeros(1, 18, 9, 10, dtype=torch.float64)
-    offset[:, 0::2], offset[:, 1::2] = 2, -1  # two rows down, one column left
-    shifted = functional.pad(x, (1, 0, 0, 2))[:, :, 2:, :-1]
-    found = deform_conv2d(x, offset, weight, padding=1)
-    expected = functional.conv2d(shifted, weight, padding=1)
-    # where the shifted copy has lost what lies beyond its own border, the two differ
-    torch.testing.assert_close(found[:, :, 1:, :-1], expected[:, :, 1:, :-1], rtol=0, atol=1e-12)
-
-
-def test_one_tap_reads_bilinearly():
-    x = torch.arange(20, dtype=torch.float64).view(1, 1, 4, 5)
-    offset = torch.tensor([0.25, 0.5], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 4, 5)
-    found = deform_conv2d(x, offset, torch.ones(1, 1, 1, 1, dtype=torch.float64))
-    inside = x + 0.25 * 5 + 0.5
-    torch.testing.assert_close(found[..., :3, :4], inside[..., :3, :4], rtol=0, atol=1e-12)
-    assert found[0, 0, 3, 4] == pytest.approx(19 * 0.75 * 0.5)  # the rest of the corner lies in the zeros outside
-
-
-def test_taps_are_row_major_and_vertical_comes_first():
-    x, weight = torch.zeros(1, 1, 5, 5), torch.zeros(1, 1, 3, 3)
-    x[0, 0, 3, 2] = 1
-    weight[0, 0, 0, 2] = 1  # tap 2 reads one up, one right of the place
-    offset = torch.zeros(1, 18, 5, 5)
-    offset[0, 4, 2, 2], offset[0, 5, 2, 2] = 2, -1  # so from (1, 3) to (3, 2)
-    assert deform_conv2d(x, offset, weight, padding=1)[0, 0, 2, 2] == pytest.approx(1, abs=1e-5)
-
-
-def test_gradients_of_the_deformable_convolution():
-    double = {"dtype": torch.float64}
-    x, offset = normal(1, 2, 5, 5, **double), 0.3 + 0.2 * noise(1, 18, 5, 5, seed=1, **double)
-    inputs = [
-        t.requires_grad_() for t in (x, offset, normal(2, 2, 3, 3, seed=2, **double), normal(2, seed=3, **double))
-    ]
-    assert torch.autograd.gradcheck(lambda *t: deform_conv2d(*t, padding=1), inputs)
-
-
-def test_the_layer_starts_as_an_ordinary_convolution():
-    torch.manual_seed(0)
-    layer, x = DeformableConv2d(4, 6), normal(2, 4, 8, 9)
-    torch.testing.assert_close(layer(x), layer.conv(x), rtol=0, atol=1e-5)
-    layer(x).square().sum().backward()
-    assert layer.offset.weight.grad.abs().max() > 0
-
-
-def test_against_torchvision():
-    try:
-        from torchvision.ops import deform_conv2d as reference
-    except Exception:  # not installed, or its operators do not load beside this PyTorch
-        pytest.skip("needs torchvision with its operators")
-    x, weight, bias = normal(2, 4, 9, 8), normal(5, 4, 3, 3, seed=1), normal(5, seed=2)
-    offset = 3 * normal(2, 18, 9, 8, seed=3)
-    found = deform_conv2d(x, offset, weight, bias, 1)
-    torch.testing.assert_close(found, reference(x, offset, weight, bias, padding=1), rtol=0, atol=1e-5)
 
 
 # --- fusion network (acceptance 1)
@@ -576,7 +421,7 @@ def test_a_few_steps_lower_both_losses():
     for _ in range(12):
         out = network(infrared, visible)
         sod = losses.detection_loss(out.saliency, target)
-        history.append((losses.intensity_loss(out.fused, infrared, y).item(), sod.item()))
+        history.append((fusion_loss(out.fused, infrared, y).item(), sod.item()))
         fusion.zero_grad()
         detection.zero_grad()
         (fusion_loss(out.fused, infrared, y) + sod).backward()
@@ -589,6 +434,8 @@ def test_a_few_steps_lower_both_losses():
 # --- ablations (Tables 3 and 4)
 
 PLANES = {"bit 1": (1,), "bit 2": (2,), "bit 3": (3,), "bit 4": (4,), "bits 1-2": (1, 2), "bits 1-3": (1, 2, 3)}
+
+
 PLANES["bits 1-4"] = (1, 2, 3, 4)
 
 
@@ -657,92 +504,6 @@ def test_slicing_follows_equations_9_to_12():
     bits = np.concatenate([(sixteenths >> shift) & 1 for shift in (3, 2, 1, 0)], axis=1)
     expected = block.from_planes(torch.from_numpy(bits.astype(np.float32)))
     torch.testing.assert_close(block(fused), expected)
-
-
-# --- losses
-
-
-def test_intensity_and_texture_by_hand():
-    fused = torch.tensor([[0.5, 0.5], [0.0, 1.0]]).view(1, 1, 2, 2)
-    infrared = torch.tensor([[0.0, 1.0], [0.0, 0.0]]).view(1, 1, 2, 2)
-    visible = torch.tensor([[0.25, 0.0], [0.5, 1.0]]).view(1, 1, 2, 2)
-    assert losses.intensity_loss(fused, infrared, visible) == pytest.approx((0.25 + 0.5 + 0.5 + 0) / 4)
-    step = torch.zeros(1, 1, 5, 6)
-    step[..., 3:] = 1
-    flat = torch.zeros(1, 1, 5, 6)
-    assert losses.joint_gradient_loss(step, step, flat) == 0
-    assert losses.joint_gradient_loss(step, flat, step) == 0
-    # interior rows: 4 at both columns of the step; the last column and the first and last rows see the zeros outside
-    columns = [[0, 0, 3, 3, 0, 3], [0, 0, 4, 4, 0, 4]]
-    vertical = [[0, 0, 1, 3, 4, 3], [0] * 6]
-    total = 2 * (sum(columns[0]) + sum(vertical[0])) + 3 * sum(columns[1])
-    assert losses.joint_gradient_loss(flat, step, flat) == pytest.approx(total / 30)
-
-
-def test_structure_weight_by_hand():
-    target = torch.zeros(1, 1, 4, 4)
-    target[0, 0, 1, 1] = 1
-    weight = structure_weight(target, size=3)
-    assert weight[0, 0, 1, 1] == pytest.approx(1 + 5 * 8 / 9)
-    assert weight[0, 0, 0, 0] == pytest.approx(1 + 5 / 9)
-    assert weight[0, 0, 3, 3] == 1
-    assert structure_weight(torch.ones(1, 1, 99, 99))[0, 0, 49, 49] == pytest.approx(1, abs=1e-5)
-
-
-def test_weighted_terms_by_hand():
-    logits = torch.tensor([0.0, 2.0, -1.0, 0.5]).view(1, 1, 2, 2)
-    target = torch.tensor([1.0, 1.0, 0.0, 0.0]).view(1, 1, 2, 2)
-    weight = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 1, 2, 2)
-    p, g, w = (v.flatten().double().numpy() for v in (torch.sigmoid(logits), target, weight))
-    entropy = -(g * np.log(p) + (1 - g) * np.log(1 - p))
-    assert weighted_bce(logits, target, weight) == pytest.approx((w * entropy).sum() / 10, rel=1e-5)
-    both = (w * p * g).sum()
-    iou = 1 - (both + 1) / ((w * (p + g)).sum() - both + 1)
-    assert weighted_iou(logits, target, weight) == pytest.approx(iou, rel=1e-5)
-    two = [torch.cat((v, v.flip(-1))) for v in (logits, target, weight)]
-    assert weighted_iou(*two) == pytest.approx(iou, rel=1e-5)  # the mean over images, not of all pixels together
-    assert weighted_iou(torch.full_like(logits, 40) * (2 * target - 1), target, weight) == pytest.approx(0, abs=1e-6)
-
-
-def test_weights_matter_for_a_small_object():
-    target = torch.zeros(1, 1, 64, 64)
-    target[..., 28:34, 28:34] = 1
-    logits = torch.full_like(target, -3.0)
-    plain = functional.binary_cross_entropy_with_logits(logits, target)
-    weighted = weighted_bce(logits, target, structure_weight(target))
-    assert weighted > 1.5 * plain
-    torch.testing.assert_close(weighted_bce(logits, target, torch.ones_like(target)), plain)
-
-
-def test_detection_loss_sums_five_maps():
-    target = (noise(2, 1, 64, 64) > 0.7).float()
-    full = [normal(2, 1, 64, 64, seed=seed) for seed in range(3)]
-    coarse = normal(6, 1, 2, 2, seed=4)
-    saliency = SaliencyMaps(coarse, *full, sum(full))
-    small_target = target.view(2, 1, 2, 32, 2, 32).mean(dim=(3, 5)).repeat(3, 1, 1, 1)
-    expected = losses.saliency_loss(coarse, small_target)
-    expected = expected + sum(losses.saliency_loss(logits, target) for logits in (*full, sum(full)))
-    torch.testing.assert_close(losses.detection_loss(saliency, target), expected)
-    weight = structure_weight(target)
-    both = weighted_bce(full[0], target, weight) + weighted_iou(full[0], target, weight)
-    torch.testing.assert_close(losses.saliency_loss(full[0], target), both)
-
-
-def test_gradients_of_the_losses():
-    infrared, visible = pair(12, 10, batch=2)
-    target = (noise(2, 1, 12, 10, seed=3) > 0.5).float()
-    weight = structure_weight(target)
-    terms = {
-        "intensity": lambda x: losses.intensity_loss(x, infrared, visible),
-        "texture": lambda x: losses.joint_gradient_loss(x, infrared, visible),
-        "bce": lambda x: weighted_bce(x, target, weight),
-        "iou": lambda x: weighted_iou(x, target, weight),
-    }
-    for name, term in terms.items():
-        x = noise(2, 1, 12, 10, seed=5).requires_grad_()
-        term(x).backward()
-        assert torch.isfinite(x.grad).all(), name
-        assert (x.grad != 0).float().mean() > 0.5, name
 
 
 def test_a_copy_computes_the_same():

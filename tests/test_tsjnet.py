@@ -1,17 +1,15 @@
-"""TSJNet, the blocks it is made of, deformable convolution, and its losses.
+"""TSJNet, the blocks it is made of and deformable convolution.
 
 The network is compared with a second, literal implementation that reads random weights under the names of the published
-code; neighbourhood attention with loops over the queries.
+code.
 """
 
 from __future__ import annotations
 
 import ast
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -19,47 +17,36 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import tensors  # noqa: E402
 from conftest import two_threads  # noqa: E402
+from tensors import noise, pair  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from evalkit.data.images import to_gray  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, load_strictly  # noqa: E402
 from evalkit.methods.complexity import complexity  # noqa: E402
-from evalkit.methods.layers import neighbourhood  # noqa: E402
 from evalkit.methods.layers.deform import DeformableConv2d, deform_conv2d  # noqa: E402
 from evalkit.methods.layers.nat import DropPath, NeighbourhoodTransformer  # noqa: E402
-from evalkit.methods.layers.neighbourhood import (  # noqa: E402
-    NeighbourhoodAttention,
-    bias_places,
-    neighbourhood_attention,
-    window_starts,
-)
 from evalkit.methods.layers.resnest import Bottleneck, SplitAttention  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.tsjnet import METHODS, SMALL, DetailSalience, Outputs, Sizes, TSJNet, padded  # noqa: E402
+from evalkit.methods.networks.tsjnet import METHODS, SMALL, DetailSalience, Sizes, TSJNet, padded  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.training.papers import tsjnet as losses  # noqa: E402
 from evalkit.training.papers.tsjnet import ABLATIONS, Ablation  # noqa: E402
-from evalkit.training.terms import check_labels, freeze, structural_similarity  # noqa: E402
+
+normal = partial(tensors.normal, dtype=torch.float64)
 
 KEYS = Path(__file__).resolve().parents[2] / "shared" / "specs" / "keys_tsjnet.txt"
+
+
 PARTS = ("DIDF_Encoder", "DIDF_Decoder", "BaseFuseLayer", "DetailFuseLayer")
+
+
 KERNEL = 7
+
+
 TINY = Sizes(stem=(8, 8, 16), planes=8, width=16, depths=(1, 1), heads=1)
-SIZES = [(7, 7), (8, 8), (9, 13)]
-
-
-def noise(*shape: int, seed: int = 0, dtype=torch.float32):
-    return torch.from_numpy(np.random.default_rng(seed).random(shape)).to(dtype)
-
-
-def normal(*shape: int, seed: int = 0, dtype=torch.float64):
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape)).to(dtype)
-
-
-def pair(*size: int, batch: int = 1):
-    return noise(batch, 1, *size), noise(batch, 1, *size, seed=1)
 
 
 def small(seed: int = 0, **options):
@@ -74,184 +61,6 @@ def brute_start(i: int, length: int, kernel: int = KERNEL) -> int:
     """The compiled operators' rule for the first neighbour."""
     r = kernel // 2
     return max(i - r, 0) + (length - i - r - 1 if i + r >= length else 0)
-
-
-def brute_bias_start(i: int, length: int, kernel: int = KERNEL) -> int:
-    """The compiled operators' rule for the bias of the first neighbour."""
-    r = kernel // 2
-    return r + (r - i if i < r else 0) + (length - i - 1 - r if i + r >= length else 0)
-
-
-def brute_attention(q, k, v, bias=None, kernel: int = KERNEL):
-    n, heads, height, width, depth = q.shape
-    rows = []
-    for b in range(n):
-        for h in range(heads):
-            for i in range(height):
-                for j in range(width):
-                    y, x = brute_start(i, height, kernel), brute_start(j, width, kernel)
-                    window = k[b, h, y : y + kernel, x : x + kernel]
-                    scores = (window * q[b, h, i, j]).sum(-1) / depth**0.5
-                    if bias is not None:
-                        y_, x_ = brute_bias_start(i, height, kernel), brute_bias_start(j, width, kernel)
-                        scores = scores + bias[h, y_ : y_ + kernel, x_ : x_ + kernel]
-                    weights = scores.flatten().softmax(0).reshape(kernel, kernel, 1)
-                    assert weights.numel() == kernel * kernel
-                    rows.append((weights * v[b, h, y : y + kernel, x : x + kernel]).sum((0, 1)))
-    return torch.stack(rows).reshape(q.shape)
-
-
-def qkv(height: int, width: int, heads: int = 2, depth: int = 3, batch: int = 1):
-    return [normal(batch, heads, height, width, depth, seed=s).requires_grad_() for s in range(3)]
-
-
-@pytest.mark.parametrize("biased", [False, True])
-@pytest.mark.parametrize("size", SIZES)
-def test_neighbourhood_attention_is_the_loop_over_queries(size, biased):
-    inputs = qkv(*size)
-    bias = normal(2, 13, 13, seed=9).requires_grad_() if biased else None
-    leaves = [*inputs, bias] if biased else inputs
-    weights = normal(1, 2, *size, 3, seed=5)
-    results = []
-    for attention in (brute_attention(*inputs, bias), neighbourhood_attention(*inputs, KERNEL, bias)):
-        results.append([attention, *torch.autograd.grad((attention * weights).sum(), leaves)])
-    for expected, found in zip(*results, strict=True):
-        assert torch.allclose(found, expected, rtol=0, atol=1e-10)
-
-
-def test_neighbourhood_attention_of_other_kernels_and_batches():
-    inputs = qkv(5, 6, batch=2)
-    bias = normal(2, 5, 5, seed=4)
-    found = neighbourhood_attention(*inputs, 3, bias)
-    assert torch.allclose(found, brute_attention(*inputs, bias, kernel=3), rtol=0, atol=1e-10)
-    for kernel in (4, 7):
-        with pytest.raises(ValueError, match="5x6"):
-            neighbourhood_attention(*inputs, kernel)
-
-
-def test_windows_are_shifted_at_the_border():
-    for length in range(7, 16):
-        assert window_starts(length, 7).tolist() == [brute_start(i, length) for i in range(length)]
-        places = bias_places(length, 7)
-        assert places.shape == (length, 7)
-        assert places[:, 0].tolist() == [brute_bias_start(i, length) for i in range(length)]
-    places = bias_places(12, 7)
-    assert places[0].tolist() == list(range(6, 13))
-    assert places[-1].tolist() == list(range(7))
-    assert places[5].tolist() == list(range(3, 10))
-
-
-def test_on_a_map_of_the_window_neighbourhood_attention_is_full_attention():
-    q, k, v = qkv(7, 7)
-    full = functional.scaled_dot_product_attention(*(x.flatten(2, 3) for x in (q, k, v))).reshape(q.shape)
-    assert torch.allclose(neighbourhood_attention(q, k, v, 7), full, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("size", [(8, 8), (9, 13)])
-def test_neighbourhood_attention_is_masked_full_attention(size):
-    q, k, v = qkv(*size)
-    allowed = [torch.zeros(length, length, dtype=torch.bool) for length in size]
-    for mask in allowed:
-        for i in range(len(mask)):
-            start = brute_start(i, len(mask))
-            mask[i, start : start + 7] = True
-    both = allowed[0][:, None, :, None] & allowed[1][None, :, None, :]
-    count = size[0] * size[1]
-    assert (both.reshape(count, count).sum(1) == 49).all()
-    full = functional.scaled_dot_product_attention(
-        *(x.flatten(2, 3) for x in (q, k, v)), attn_mask=both.reshape(count, count)
-    )
-    assert torch.allclose(neighbourhood_attention(q, k, v, 7), full.reshape(q.shape), rtol=0, atol=1e-12)
-
-
-def test_inside_neighbourhood_attention_moves_with_the_image():
-    layer = NeighbourhoodAttention(8, 2).double()
-    x = normal(1, 16, 16, 8)
-    moved = torch.roll(x, (1, 2), dims=(1, 2))
-    inside = layer(x)[:, 4:10, 4:10]
-    assert torch.allclose(layer(moved)[:, 5:11, 6:12], inside, rtol=0, atol=1e-12)
-    assert not torch.allclose(layer(moved)[:, 1:7, 2:8], layer(x)[:, :6, :6])  # shifted windows at the border
-
-
-def test_small_maps_are_padded_with_zeros_before_the_linear_map_or_refused():
-    layer = NeighbourhoodAttention(8, 2, pad_small=True).double()
-    x = normal(2, 4, 9, 8)
-    assert torch.equal(layer(x), layer(torch.cat((x, torch.zeros(2, 3, 9, 8)), 1))[:, :4])
-    layer.pad_small = False
-    with pytest.raises(ValueError, match="4x9"):
-        layer(x)
-    large = normal(1, 7, 8, 8)
-    before = layer(large)
-    layer.pad_small = True
-    assert torch.equal(layer(large), before)
-
-
-def test_the_bias_of_the_keys_has_no_effect():
-    layer = NeighbourhoodAttention(8, 2).double()
-    x = normal(1, 8, 7, 8)
-    before = layer(x)
-    with torch.no_grad():
-        layer.qkv.bias[8:16] += 3
-    assert torch.allclose(layer(x), before, rtol=0, atol=1e-12)
-
-
-@pytest.fixture
-def vendor(monkeypatch):
-    """A stand-in for the vendor's package, whose bias can be made wrong."""
-
-    def clear():
-        neighbourhood._vendor.cache_clear()
-        neighbourhood._vendor_agrees.cache_clear()
-
-    package, operators = ModuleType("natten"), ModuleType("natten.functional")
-    operators.calls, operators.wrong = 0, False
-
-    def scores(query, key, bias, kernel, dilation):
-        operators.calls += 1
-        pixel = neighbourhood._pixel_bias(bias.flip(1) if operators.wrong else bias, *query.shape[2:4], kernel)
-        return (query[..., None, :] @ neighbourhood._neighbours(key, kernel) + pixel).squeeze(-2)
-
-    operators.natten2dqkrpb = scores
-    operators.natten2dav = lambda weights, value, kernel, dilation: (
-        weights[..., None, :] @ neighbourhood._neighbours(value, kernel).mT
-    ).squeeze(-2)
-    package.functional = operators
-    monkeypatch.setitem(sys.modules, "natten", package)
-    monkeypatch.setitem(sys.modules, "natten.functional", operators)
-    clear()
-    yield operators
-    clear()
-
-
-def test_the_vendors_operators_are_used_where_they_agree(vendor):
-    inputs, bias = qkv(8, 9), normal(2, 13, 13, seed=3)
-    expected = neighbourhood._plain_attention(*inputs, 7, bias)
-    for case in (bias, None):
-        before = vendor.calls
-        found = neighbourhood_attention(*inputs, 7, case)
-        assert vendor.calls == before + 2  # once to compare, once for this
-        if case is bias:
-            assert torch.allclose(found, expected, rtol=0, atol=1e-12)
-    neighbourhood_attention(*(x.to("meta") for x in inputs), 7)
-    assert vendor.calls == 4
-
-
-def test_the_vendors_operators_are_not_used_where_they_differ(vendor):
-    inputs, bias = qkv(8, 9), normal(2, 13, 13, seed=3)
-    vendor.wrong = True
-    for _ in range(2):
-        assert torch.equal(neighbourhood_attention(*inputs, 7, bias), neighbourhood._plain_attention(*inputs, 7, bias))
-    assert vendor.calls == 1
-
-
-@pytest.mark.parametrize("damage", ["raises", "lacks"])
-def test_the_vendors_operators_may_be_of_another_release(vendor, damage):
-    if damage == "lacks":
-        del vendor.natten2dav
-    else:
-        vendor.natten2dav = lambda *_, is_causal: None
-    inputs = qkv(8, 9)
-    assert torch.equal(neighbourhood_attention(*inputs, 7), neighbourhood._plain_attention(*inputs, 7, None))
 
 
 # the other blocks
@@ -668,183 +477,6 @@ def test_total_loss_leaves_out_what_the_ablation_says():
     assert totals == {
         "w/o DSM": 111, "w/o L_Det": 101, "w/o L_Seg": 11, "w/o L_Det, L_Seg": 1,
     }  # fmt: skip
-
-
-# losses
-
-
-def test_diversity_of_known_maps():
-    one_hot = torch.zeros(2, 8, 3, 4)
-    one_hot[:, 2] = 1
-    cases = {"one-hot": (one_hot, 1 / 8), "zero": (torch.zeros(1, 8, 2, 2), 1), "one": (torch.ones(1, 8, 2, 2), 1)}
-    for maps, expected in cases.values():
-        assert losses.diversity_loss(maps).item() == pytest.approx(expected)
-    assert losses.diversity_loss(torch.zeros(1, 8, 2, 2), printed_sign=True).item() == -1  # what makes it a bad loss
-    mixed = torch.tensor([[[[0.5, 0.2]], [[0.1, 0.8]]]])
-    assert losses.diversity_loss(mixed).item() == pytest.approx((0.5 + 0.2) / 2 + 1.6 / 4)
-    assert losses.diversity_loss(mixed, printed_sign=True).item() == pytest.approx(-(0.5 + 0.2) / 2 + 1.6 / 4)
-
-
-def test_intensity_gradient_and_reconstruction_by_hand():
-    fused, infrared, visible = (torch.full((1, 1, 6, 6), v) for v in (0.5, 0.7, 0.2))
-    assert losses.intensity_loss(fused, infrared, visible).item() == pytest.approx(0.2)
-    assert losses.reconstruction_loss(fused, visible).item() == pytest.approx(0.09)
-    edge, flat = torch.zeros(1, 1, 5, 6), torch.zeros(1, 1, 5, 6)
-    edge[..., 2, 3] = 1  # |Sobel| of a dot: four neighbours with 2, four corners with 1 + 1
-    assert losses.joint_gradient_loss(flat, edge, flat).item() == pytest.approx(16 / 30)
-    assert losses.joint_gradient_loss(edge, edge, flat).item() == 0
-    assert losses.gradient_shares(edge, flat).item() == pytest.approx(1, abs=1e-6)
-    assert losses.gradient_shares(flat, flat).item() == pytest.approx(0.5)
-    assert losses.gradient_shares(edge, 3 * edge).item() == pytest.approx(0.25)
-
-
-def test_ssim_loss():
-    infrared, visible = pair(20, 24)
-    assert losses.ssim_loss(infrared, infrared, infrared).item() == pytest.approx(0, abs=1e-6)
-    between = structural_similarity(infrared, visible)
-    assert losses.ssim_loss(infrared, infrared, visible).item() == pytest.approx((1 - between.item()) / 2, abs=1e-6)
-    assert losses.ssim_loss(infrared, infrared, visible, 0.9).item() == pytest.approx(
-        0.1 * (1 - between.item()), abs=1e-6
-    )
-
-
-@pytest.mark.parametrize("preset", losses.PRESETS)
-def test_fusion_terms_follow_the_preset(preset):
-    infrared, visible = pair(20, 24)
-    outputs = Outputs(*(noise(1, 1, 20, 24, seed=s) for s in (2, 3, 4)), noise(1, 8, 20, 24, seed=5))
-    terms = losses.fusion_terms(outputs, infrared, visible, losses.PRESETS[preset])
-    plain = {
-        "diversity": 0.1 * losses.diversity_loss(outputs.attention),
-        "infrared": {"paper": 6, "code": 1}[preset] * (infrared - outputs.infrared).square().mean(),
-        "visible": {"paper": 1, "code": 6}[preset] * (visible - outputs.visible).square().mean(),
-    }
-    if preset == "paper":
-        plain["ssim"] = losses.ssim_loss(outputs.fused, infrared, visible)
-    else:
-        share = losses.gradient_shares(infrared, visible)
-        plain["ssim"] = 10 * losses.ssim_loss(outputs.fused, infrared, visible, share)
-        plain["intensity"] = 20 * losses.intensity_loss(outputs.fused, infrared, visible)
-        plain["gradient"] = 20 * losses.joint_gradient_loss(outputs.fused, infrared, visible)
-    assert {k: v.item() for k, v in terms.items()} == pytest.approx({k: v.item() for k, v in plain.items()})
-
-
-@pytest.mark.parametrize("name", ["intensity", "gradient", "ssim", "diversity", "infrared", "visible"])
-def test_every_fusion_term_reaches_its_own_output(name):
-    infrared, visible = pair(20, 24)
-    leaves = [noise(1, c, 20, 24, seed=s).requires_grad_() for s, c in enumerate((1, 1, 1, 8), 2)]
-    term = losses.fusion_terms(Outputs(*leaves), infrared, visible, losses.PRESETS["code"])[name]
-    grads = torch.autograd.grad(term, leaves, allow_unused=True)
-    reached = {field for field, g in zip(Outputs._fields, grads, strict=True) if g is not None and g.any()}
-    assert reached == {{"diversity": "attention", "infrared": "infrared", "visible": "visible"}.get(name, "fused")}
-
-
-def test_box_loss_counts_objects_only():
-    predicted = torch.tensor([[1.0, 2, 3, 4], [5, 5, 5, 5], [0, 0, 0, 0]], requires_grad=True)
-    target = torch.tensor([[1.0, 0, 3, 5], [0, 0, 0, 0], [1, 1, 1, 1]])
-    loss = losses.box_loss(torch.tensor([2, 0, 1]), predicted, target)
-    assert loss.item() == pytest.approx((3 + 4) / 3)
-    loss.backward()
-    assert torch.equal(predicted.grad.abs() > 0, torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]]).bool())
-    assert losses.box_loss(torch.zeros(3), predicted, target).item() == 0
-    assert losses.box_loss(torch.zeros(0), predicted[:0], target[:0]).item() == 0
-
-
-class Critic(nn.Module):
-    """A tiny detector or segmenter with normalisation."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, channels, 1))
-
-    def forward(self, image):
-        return self.layers(image)
-
-
-def test_detection_reaches_the_fused_image_only():
-    critic = freeze(Critic(4).train())
-    images = [noise(2, 1, 8, 8, seed=s) for s in range(2)]
-    fused = noise(2, 1, 8, 8, seed=3).requires_grad_()
-
-    def found(image):
-        boxes = critic(image).mean((2, 3))
-        regression = losses.box_loss(torch.ones(2), boxes, torch.zeros(2, 4))
-        parts = {"loss_box_reg": regression, "loss_objectness": boxes.square().mean()}
-        return parts | {"loss_rpn_box_reg": boxes.abs().mean(), "loss_classifier": boxes.sum() * 1e6}
-
-    kinds = [found(image) for image in (*images, fused)]
-    sums = [losses.detector_loss(parts) for parts in kinds]
-    assert sums[0].item() == pytest.approx(sum(v.item() for k, v in kinds[0].items() if k != "loss_classifier"))
-    assert losses.detector_loss(kinds[0], ("loss_box_reg",)).item() == kinds[0]["loss_box_reg"].item()
-    assert not sums[0].requires_grad  # those of the sources are constants to the fusion network
-    assert not sums[1].requires_grad
-    total = losses.detection_loss(*sums)
-    assert total.item() == pytest.approx(sum(s.item() for s in sums))
-    total.backward()
-    assert fused.grad.abs().sum() > 0
-
-
-def test_segmentation_loss():
-    logits = torch.zeros(1, 9, 2, 2, requires_grad=True)
-    labels = torch.tensor([[[0, 8], [3, 1]]])
-    loss = losses.segmentation_loss(logits, labels)
-    assert loss.item() == pytest.approx(np.log(9))
-    loss.backward()
-    assert logits.grad[0, 8, 0, 1].item() == pytest.approx((1 / 9 - 1) / 4)
-    by_hand = normal(2, 3, 4, 5)
-    classes = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (2, 4, 5)))
-    picked = by_hand.softmax(1).gather(1, classes[:, None]).log()
-    assert losses.segmentation_loss(by_hand, classes).item() == pytest.approx(-picked.mean().item())
-    with pytest.raises(ValueError, match="integers"):
-        losses.segmentation_loss(logits, labels / 255)
-
-
-def test_labels_read_as_an_image_are_refused():
-    labels = torch.tensor([[[0, 8], [3, 1]]])
-    check_labels(labels, 9)
-    for wrong, message in (
-        (labels / 255, "integers"),
-        ((labels / 255).long(), "whole batch"),
-        (labels, r"0\.\.7"),
-        (labels - 1, "-1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            check_labels(wrong, 8 if message == r"0\.\.7" else 9)
-
-
-def test_frozen_critics_stay_as_they_are():
-    torch.manual_seed(0)
-    network, critic = TSJNet(TINY).train(), Critic(9).train()
-    freeze(critic)
-    assert critic.training  # a detector gives its losses in this mode only
-    assert not critic.layers[1].training
-    before = {k: v.clone() for k, v in critic.state_dict().items()}
-    weights = {k: v.clone() for k, v in network.state_dict().items()}
-    optimiser = torch.optim.Adam([*network.parameters(), *critic.parameters()], 1e-3, weight_decay=0.01)
-    infrared, visible = pair(56, 56, batch=2)
-    outputs = network.outputs(infrared, visible)
-    labels = torch.randint(0, 9, (2, 56, 56))
-    fusion = torch.stack(list(losses.fusion_terms(outputs, infrared, visible, losses.PRESETS["code"]).values())).sum()
-    losses.total_loss(fusion, None, losses.segmentation_loss(critic(outputs.fused), labels)).backward()
-    optimiser.step()
-    assert all(torch.equal(before[k], v) for k, v in critic.state_dict().items())
-    assert not torch.equal(weights["encoder.embed.weight"], network.state_dict()["encoder.embed.weight"])
-
-
-def test_a_few_steps_lower_the_fusion_loss():
-    torch.manual_seed(0)
-    network = TSJNet(TINY).train()
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
-    infrared, visible = pair(56, 56, batch=2)
-    values = []
-    for _ in range(5):
-        terms = losses.fusion_terms(network.outputs(infrared, visible), infrared, visible, losses.PRESETS["code"])
-        total = torch.stack(list(terms.values())).sum()
-        optimiser.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1)
-        optimiser.step()
-        values.append(total.item())
-    assert values[-1] < 0.95 * values[0]
 
 
 # pixels
