@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from conftest import finished_run
 import evalkit
 from evalkit.data.images import read_image, write_png
 from evalkit.protocols.schema import protocol
-from evalkit.records.per_image import score_key
+from evalkit.records.per_image import row_digest, score_key
+from evalkit.records.record import load
 
 SCENE = "03"
 ROLES = {"infrared": "data/TNO/ir", "visible": "data/TNO/vi", "fused": "outputs/CDDFuse/TNO"}
@@ -69,6 +71,8 @@ def test_each_of_the_three_images_matters_for_its_scores(root: Path, role: str) 
     assert (new["dataset"]["content_hash"] != old["dataset"]["content_hash"]) == (role != "fused")
     assert (new["method"]["fused_hash"] != old["method"]["fused_hash"]) == (role == "fused")
     assert new["scores"] != old["scores"]
+    for name, mean in new["scores"].items():
+        assert mean == math.fsum(float(row[name]) for row in after.values()) / len(after)
 
 
 @pytest.mark.parametrize("role", ["infrared", "visible"])
@@ -122,3 +126,18 @@ def test_the_metrics_of_a_column_matter_for_its_key(root: Path, monkeypatch: pyt
 def test_a_map_and_its_mask_both_matter() -> None:
     keys = {score_key(mask, saliency_map) for mask in "ab" for saliency_map in "ab"}
     assert len(keys) == 4
+
+
+def test_the_digest_of_a_row_is_of_every_cell_and_every_column() -> None:
+    header, cells = ["image", "key", "EN", "SD"], ["1", "k", "7.0", "40.0"]
+    others = [row_digest([*header[:i], "x", *header[i + 1 :]], cells) for i in range(len(header))]
+    others += [row_digest(header, [*cells[:i], "x", *cells[i + 1 :]]) for i in range(len(cells))]
+    assert len({row_digest(header, cells), *others}) == 9
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # of the values that are put there
+def test_the_hash_of_a_record_is_of_every_field_but_itself(finished: Path) -> None:
+    record = load(finished / "run" / "records" / "TNO__CDDFuse.json")
+    for name in type(record).model_fields:
+        changed = record.model_copy(update={name: "changed"})
+        assert (changed.hash() == record.hash()) == (name == "record_hash"), name

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from evalkit.errors import DataError
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.table.cells import Cell, Column, TableContent, agreement
 from evalkit.protocols.table.per_image import agree, published_per_image
-from evalkit.protocols.table.published import decimals_of
+from evalkit.protocols.table.published import decimals_of, read_rows
+from evalkit.records.per_image import ImageRow, PerImage
 from evalkit.records.store import ScoreFile
 
 
@@ -68,3 +70,17 @@ def test_values_published_per_image_agree_within_half_a_percent(tmp_path):
     assert (result.published, result.measured, result.near) == (3, 3, 1)
     assert result.worst == pytest.approx(0.025)
     assert result.worst_at == "A, 3"
+
+
+def test_no_mean_is_taken_over_a_missing_value():
+    rows = {"1": ImageRow("k", {"EN": 7.0}, {}), "2": ImageRow("k", {"EN": 6.0}, {})}
+    assert PerImage(("EN",), rows).mean("EN") == 6.5
+    assert PerImage(("EN",), rows | {"3": ImageRow("k", {"EN": None}, {"EN": "why"})}).mean("EN") is None
+    assert PerImage(("EN",), {}).mean("EN") is None
+
+
+def test_one_cell_has_one_printed_number():
+    text = "dataset,method,metric,printed\nTNO,A,EN,7.1\nTNO,B,EN,7.2\n"
+    assert [row.printed for row in read_rows(text, "x.csv")] == ["7.1", "7.2"]
+    with pytest.raises(DataError, match="line 4"):
+        read_rows(text + "TNO,A,EN,7.1\n", "x.csv")
