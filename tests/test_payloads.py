@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_nothing_is_done(matrix: dict) -> None:
     """No program, no import, no connection, no file."""
     acts = [one for one in matrix["results"] if one["did"]]
     assert not acts, acts[:10]
+
+
+def test_there_is_no_other_reader() -> None:
+    """No loader of another package is called anywhere: those of PyTorch, safetensors, pickle, joblib and NumPy."""
+    loaders = r"\b(torch\.load|(c?pickle|dill|joblib|marshal|shelve)\.(load|loads|open)|load_checkpoint|safe_open"
+    loaders += r"|load_file|Unpickler|torch\.jit\.load|torch\.hub|load_url|allow_pickle=True)\b"
+    texts = {path: path.read_text(encoding="utf-8") for path in (PROGRAM.parents[1] / "evalkit").rglob("*.py")}
+    assert len(texts) > 200
+    assert {str(path): found[0] for path, text in texts.items() if (found := re.findall(loaders, text))} == {}
+    plain = [call for text in texts.values() for call in re.findall(r"\bnp\.load\([^)]*\)", text)]
+    assert all("allow_pickle=False" in call for call in plain), plain
 
 
 def test_memory_and_time_are_bounded(matrix: dict) -> None:

@@ -75,7 +75,7 @@ def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str,
     """The rows of one size; runs alone in its process."""
     cv2.setNumThreads(1)
     keep_freed_memory()  # as every worker does
-    images = dict(np.load(file))
+    images = dict(np.load(file, allow_pickle=False))
 
     def run(wanted: dict[str, Definition]) -> tuple[float, float]:
         first, further = [], []
