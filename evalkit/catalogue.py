@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from evalkit.data.card import load_card, load_cards
 from evalkit.data.images import merge_colour, to_gray
 from evalkit.data.samples.samples import make_scene
+from evalkit.downstream.detection.recipe import DETECTORS
+from evalkit.downstream.segmentation.networks import SEGMENTERS
 from evalkit.errors import UnknownNameError
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.fuse import missing_for
@@ -17,6 +19,9 @@ from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.metrics.evaluate import evaluate
 from evalkit.metrics.registry import card, convention, full_names_of
 from evalkit.protocols.schema import protocol, protocols, rows_of
+from evalkit.protocols.tasks import TASKS
+from evalkit.registry import origin_of, plugins
+from evalkit.training.find_recipe import recipes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,8 +88,6 @@ def dataset_entries() -> list[Entry]:
 
 
 def convention_entries() -> list[Entry]:
-    from evalkit.metrics.card import CONVENTIONS
-
     return [
         {"name": c.name, "title": c.title, "used by": c.used_by, "metrics": " ".join(c.definitions)}
         for c in CONVENTIONS.values()
@@ -92,8 +95,6 @@ def convention_entries() -> list[Entry]:
 
 
 def recipe_entries() -> list[Entry]:
-    from evalkit.training.find_recipe import recipes
-
     return [
         {"name": name, "method": recipe.method, "recipe": recipe.name, "source": recipe.source}
         for name, recipe in recipes().items()
@@ -101,8 +102,6 @@ def recipe_entries() -> list[Entry]:
 
 
 def segmenter_entries() -> list[Entry]:
-    from evalkit.downstream.segmentation.networks import SEGMENTERS
-
     return [
         {"name": name, "images": network.streams, "weights": network.weights, "configuration": network.config}
         for name, network in SEGMENTERS.items()
@@ -110,14 +109,10 @@ def segmenter_entries() -> list[Entry]:
 
 
 def detector_entries() -> list[Entry]:
-    from evalkit.downstream.detection.recipe import DETECTORS
-
     return [{"name": name, "architecture": model} for name, model in DETECTORS.items()]
 
 
 def task_entries() -> list[Entry]:
-    from evalkit.protocols.tasks import TASKS
-
     return [
         {"name": name, "title": task.title, "labels": task.needs.labels or "", "extra": task.needs.extra}
         for name, task in TASKS.items()
@@ -125,8 +120,6 @@ def task_entries() -> list[Entry]:
 
 
 def plugin_entries() -> list[Entry]:
-    from evalkit.registry import plugins
-
     return [dict(plugin) for plugin in plugins()]
 
 
@@ -162,8 +155,6 @@ def entries_of(kind: str, checkpoints: Path | None = None) -> list[Entry]:
         kind: of ENTRIES.
         checkpoints: folder of weights, which decides what methods can run.
     """
-    from evalkit.registry import origin_of
-
     entries = method_entries(checkpoints) if kind == "methods" else ENTRIES[kind]()
     if kind in KINDS:
         entries = [entry | {"from": str(origin_of(KINDS[kind], entry["name"]))} for entry in entries]
@@ -271,6 +262,6 @@ def _example(metric: str) -> dict[str, str]:
     scores = evaluate(fused, scene.infrared, scene.visible, full_names_of([metric]), "textbook")
     names = [name.partition("[")[2].rstrip("]") for name in full_names_of([metric])]
     return {
-        convention: scores.holes.get(column, f"{value:.4f}")
+        convention: scores.missing.get(column, f"{value:.4f}")
         for convention, (column, value) in zip(names, scores.items(), strict=True)
     }

@@ -117,14 +117,14 @@ def scores(place: Path) -> Reader:
 
     data = (_run(place) / "scores" / "samples" / "average.csv").read_bytes()
     metrics = data.decode().splitlines()[0].split(",")[2:-1]
-    holes = data.replace(b',"', b",", 1).splitlines()[0] + b"\nx,k," + b"," * len(metrics)
-    holes += b'"' + json.dumps(dict.fromkeys(metrics, "flat")).replace('"', '""').encode() + b'"\n'
+    missing = data.replace(b',"', b",", 1).splitlines()[0] + b"\nx,k," + b"," * len(metrics)
+    missing += b'"' + json.dumps(dict.fromkeys(metrics, "flat")).replace('"', '""').encode() + b'"\n'
     calls: list[Callable[[Path], Any]] = [
         lambda path: read_per_image(path).hash(),
         lambda path: read_scores(path, "smfnet"),
         lambda path: ScoreFile(path, metrics).read({"scene01": "k", "x": "k"}),
     ]
-    return Reader([("a.csv", data), ("b.csv", holes)], [inputs.flipped, inputs.csv_values], calls)
+    return Reader([("a.csv", data), ("b.csv", missing)], [inputs.flipped, inputs.csv_values], calls)
 
 
 def tables(place: Path) -> Reader:

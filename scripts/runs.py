@@ -18,7 +18,7 @@ def start(arguments: list[str], **options: object) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> None:
-    """Wait for the end; a failure ends this program with what the run said (holes, exit code 3, are none)."""
+    """Wait for the end; a failure ends this program with what the run said (missing values, exit code 3, are none)."""
     _, error = process.communicate()
     if process.returncode not in (0, 3):
         sys.exit(f"evalkit ended with {process.returncode}: {error}")

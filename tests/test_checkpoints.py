@@ -107,7 +107,7 @@ def test_what_is_no_state_dict(tmp_path):
         as_state({"weight": torch.zeros(1)}, tmp_path, "params")
 
 
-def test_weights_of_another_network_are_a_hole_with_the_reason(shared, tmp_path):
+def test_weights_of_another_network_are_a_missing_value_with_the_reason(shared, tmp_path):
     root = make_tno(tmp_path / "data", 2)
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -187,7 +187,7 @@ def test_cost_table_counts_as_the_paper_does(tmp_path, monkeypatch):
     status = {(c.method, c.metric.split()[0]): c.status for c in table.cells}
     assert status["DenseFuse", "FLOPs"] == status["DenseFuse", "Params"] == status["DIDFuse", "Params"] == "equal"
     assert status["TarDAL", "FLOPs"] == "equal"
-    assert status["MURF", "FLOPs"] == "hole"
+    assert status["MURF", "FLOPs"] == "missing"
     assert status["DenseFuse", "Time"] == "other data"
     assert "measured on" in out
     assert run("reproduce", "smfnet-table5", "--sample", "--out", tmp_path / "x")[0] == 2

@@ -57,7 +57,7 @@ def run(repository: Path, *arguments: str) -> tuple[int, str]:
 def test_the_example_of_the_docs(repository: Path) -> None:
     code, text = run(repository)
     assert code == 1
-    assert "there is no golden file" in text
+    assert "there is not a golden file" in text
     assert run(repository, "--evalkit-update")[0] == 0
     golden = repository / "tests/golden.csv"
     lines = golden.read_text().splitlines()
@@ -79,7 +79,7 @@ def test_the_example_of_the_docs(repository: Path) -> None:
     golden.write_text(lines[0] + "\n99,EN[smfnet],7.0,1e-6\n")
     assert "99 EN[smfnet]: was 7, is undefined (there is no fused image of this name)" in run(repository)[1]
     golden.write_text("a,b\n1,2\n")
-    assert "is no golden file" in run(repository)[1]
+    assert "is not a golden file" in run(repository)[1]
 
 
 def test_the_workflow_of_the_docs_runs_the_test_of_the_docs() -> None:

@@ -71,7 +71,7 @@ def test_golden_files_that_are_none(scenes, tmp_path):
     assert "'SSIM'" in error
 
 
-def test_golden_round_trip_with_holes(tmp_path):
+def test_golden_round_trip_with_missing_values(tmp_path):
     root, outputs = make_tno(tmp_path / "data", 2), make_outputs(tmp_path / "outputs", count=2)
     write_png(outputs / "CDDFuse/TNO/02.png", np.full((48, 64), 3, np.uint8))
     arguments = ["--fused", outputs / "CDDFuse/TNO", "--infrared", root / "TNO/ir", "--visible", root / "TNO/vi"]
@@ -115,7 +115,7 @@ def test_saliency_command(tmp_path):
     code, out, _ = run("evaluate-saliency", maps, "--truth", truths)
     assert code == 3
     assert "– 1: no map of this name" in out
-    assert "0." not in out  # no mean over a hole
+    assert "0." not in out  # no mean over a missing value
     assert run("evaluate-saliency", tmp_path, "--truth", truths)[0] == 2
     assert run("evaluate-saliency", maps, "--truth", tmp_path / "nowhere")[0] == 2
 

@@ -65,7 +65,7 @@ def test_a_pair_without_a_fused_image_is_named_and_leaves_no_mean(tmp_path: Path
     result = json.loads(out)
     assert code == 3
     assert result["mean"] == {"EN": None, "CC": None}
-    assert sorted({hole["image"] for hole in result["holes"]}) == ["001_night", "003_smoke"]
+    assert sorted({reason["image"] for reason in result["missing"]}) == ["001_night", "003_smoke"]
     assert "hint" not in result
     code, out, _ = run("evaluate", *where, "--metrics", "EN", "--convention", "all", "--workers", 1)
     assert code == 3
@@ -218,8 +218,8 @@ def test_labf_is_undefined_where_qabf_is(tmp_path: Path, shared: bool) -> None:
     assert "– s, Labf: Labf is 0/0: neither source has an edge" in out
     assert "– s, Qabf: Qabf is 0/0: neither source has an edge" in out
     flat, edged = np.full((32, 32), 7, np.uint8), textured(3, 32, 32)
-    assert set(evaluate(edged, flat, flat, ["Labf", "Qabf"]).holes) == {"Labf", "Qabf"}
-    assert not evaluate(flat, edged, flat, ["Labf", "Qabf"]).holes
+    assert set(evaluate(edged, flat, flat, ["Labf", "Qabf"]).missing) == {"Labf", "Qabf"}
+    assert not evaluate(flat, edged, flat, ["Labf", "Qabf"]).missing
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "twin"])
@@ -325,7 +325,7 @@ def test_every_metric_of_every_convention_takes_extreme_images() -> None:
     ):
         scores = evaluate(fused, infrared, visible, all_full_names())
         for name, value in scores.items():
-            assert (name in scores.holes) == bool(np.isnan(value))
+            assert (name in scores.missing) == bool(np.isnan(value))
             assert not np.isinf(value)
 
 

@@ -106,7 +106,7 @@ def compare():
                 measured[key] = evalkit.evaluate(*paths, metrics, convention)
             value, expected = measured[key][metric], factor * float(row["value"])
             if math.isnan(expected):
-                assert metric in measured[key].holes, row
+                assert metric in measured[key].missing, row
                 differences[convention, metric].append(0.0)
             else:
                 differences[convention, metric].append(abs(value - expected) / max(abs(expected), 1e-300))

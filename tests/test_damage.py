@@ -144,7 +144,7 @@ def test_damaged_fused_image_has_no_values(tmp_path):
     frame = evaluate_folder(tmp_path / "fused", tmp_path / "ir", tmp_path / "vi", ["EN"], workers=1)
     assert frame.loc["a", "EN"] > 0
     assert np.isnan(frame.loc["b", "EN"])
-    assert "checksum of its 'IDAT' chunk" in frame.attrs["holes"]["b", "EN"]
+    assert "checksum of its 'IDAT' chunk" in frame.attrs["missing"]["b", "EN"]
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="no ../shared/cases")

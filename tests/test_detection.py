@@ -92,7 +92,7 @@ def test_average_precision_is_the_brute_force_one(library, seed, crowded):
         assert scores["AP50:95"][name] == pytest.approx(np.mean(values), abs=1e-12)
     assert scores["mAP50"] == pytest.approx(np.mean(list(scores["AP50"].values())))
     assert scores["mAP50:95"] == pytest.approx(np.mean(list(scores["AP50:95"].values())))
-    assert scores["holes"] == {}
+    assert scores["missing"] == {}
 
 
 @pytest.mark.parametrize("crowded", [0, 130])
@@ -145,17 +145,17 @@ def test_first_image_and_first_box_count(library):
 def test_nothing_found_is_zero(library):
     scores = detection_scores({"a": EMPTY}, {"a": boxes([[0, 0, 9, 9]], [0])}, ["x"])
     assert scores["mAP50"] == scores["mAP50:95"] == 0
-    assert scores["holes"] == {}
+    assert scores["missing"] == {}
 
 
-def test_class_without_truth_is_a_hole(library):
+def test_class_without_truth_is_a_missing_value(library):
     truths = {"a": boxes([[0, 0, 9, 9]], [0])}
     predictions = {"a": boxes([[0, 0, 9, 9], [1, 1, 5, 5]], [0, 1], [0.9, 0.8])}
     scores = detection_scores(predictions, truths, ["x", "y"])
     assert math.isnan(scores["AP50"]["y"])
     assert math.isnan(scores["mAP50"])
     assert scores["mAP50 (defined classes)"] == scores["mAP50:95 (defined classes)"] == pytest.approx(1)
-    assert set(scores["holes"]) == {"AP50 y", "mAP50", "AP50:95 y", "mAP50:95"}
+    assert set(scores["missing"]) == {"AP50 y", "mAP50", "AP50:95 y", "mAP50:95"}
 
 
 def test_no_box_at_all(library):

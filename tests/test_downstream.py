@@ -204,7 +204,7 @@ def test_rows_are_images_in_place_of_the_visible_ones(scenes, tmp_path):
     images = fused_images(job_of(scenes, tmp_path, ["average", "Visible", "Infrared", "U2Fusion"]), "samples",
                           DatasetUse(), "boxes", scenes)  # fmt: skip
     average, visible, infrared, unknown = images.rows
-    assert "--outputs" in unknown.hole
+    assert "--outputs" in unknown.reason
     for pair in images.pairs.pairs:
         assert visible.fused[pair.stem] == pair.visible
         assert infrared.fused[pair.stem] == pair.infrared
@@ -216,7 +216,7 @@ def test_rows_are_images_in_place_of_the_visible_ones(scenes, tmp_path):
     assert images.fused_hash(visible) != images.fused_hash(average)
 
 
-def test_a_row_that_lacks_an_image_is_a_hole(scenes, tmp_path):
+def test_a_row_that_lacks_an_image_is_a_missing_value(scenes, tmp_path):
     given = tmp_path / "outputs" / "Mine" / "samples"
     given.mkdir(parents=True)
     pairs = find_pairs(load_card("samples"), scenes).pairs
@@ -224,7 +224,7 @@ def test_a_row_that_lacks_an_image_is_a_hole(scenes, tmp_path):
         (given / f"{pair.stem}.png").write_bytes(pair.visible.read_bytes())
     job = job_of(scenes, tmp_path / "out", ["Mine"], outputs=tmp_path / "outputs")
     row = fused_images(job, "samples", DatasetUse(), "boxes", scenes).rows[0]
-    assert row.hole == f"no value for 1 of 4 images: no fused image ({pairs[3].stem})"
+    assert row.reason == f"no value for 1 of 4 images: no fused image ({pairs[3].stem})"
 
 
 def test_pairs_without_labels_teach_nothing(scenes, tmp_path):
@@ -262,7 +262,7 @@ def test_sources_and_other_labelled_sets_can_be_named():
 # ---------------------------------------------------------------- the frameworks
 
 
-def test_without_the_extra_rows_are_holes_with_the_command(tmp_path, monkeypatch):
+def test_without_the_extra_rows_are_missing_values_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(environment.EXTRAS, "detection", ("no_such_package",))
     arguments = ["reproduce", "smfnet-table2", "--sample", "--methods", "average,visible", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, arguments)

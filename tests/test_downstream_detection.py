@@ -127,7 +127,7 @@ def test_sample_run_fills_the_table(sample):
     }
     for cell in table.cells:
         assert cell.value is not None or cell.reason.startswith(("no true box", "no AP50", "no test image"))
-        assert cell.status in ("unpublished", "hole")
+        assert cell.status in ("unpublished", "missing")
     assert "recipe tiny" in table.note
     for name in ("table.md", "table.html", "table.tex", "table.csv"):
         assert "recipe tiny" in (out / name).read_text()
@@ -148,7 +148,7 @@ def test_records_hold_what_the_numbers_depend_on(sample):
     assert {record.method["name"] for record in records} == {"average", "Visible"}
     for record in records:
         assert record.metrics[:4] == ["person AP50[coco]", "bicycle AP50[coco]", "car AP50[coco]", "mean AP50[coco]"]
-        assert set(record.scores) | set(record.holes) == {name.removesuffix("[coco]") for name in record.metrics}
+        assert set(record.scores) | set(record.missing) == {name.removesuffix("[coco]") for name in record.metrics}
         assert record.dataset["parts"] == "8/4/4"
         assert record.images == 4
         assert record.seeds["detector 0"] == 0
@@ -197,7 +197,7 @@ def test_another_recipe_trains_anew(sample, tmp_path):
         patch.setattr(trainer().Trainer, "train", counted)
         options = {"sample": True, "workers": 1, "recipe": str(recipe_file(tmp_path, lr=5e-3)), "out": out}
         table = evalkit.reproduce("smfnet-table2", methods=["average", "Visible"], **options)
-    assert calls == [5e-3, 5e-3]  # a row that cannot be trained is a hole and does not end the run
+    assert calls == [5e-3, 5e-3]  # a row that cannot be trained is a missing value and does not end the run
     for method in ("average", "Visible"):
         reason = table.cell(table.datasets[0], method, "mean AP50").reason
         assert f"training YOLOv5n on {method}, seed 0 failed: stop here" in reason
@@ -342,7 +342,7 @@ def test_published_cells_are_never_compared(tmp_path, guarded):
     )  # fmt: skip
     cells = {cell.metric: cell for cell in table.cells}
     assert set(cells) == {f"{name} AP50" for name in ("Car", "People", "Truck", "Lamp", "Motor", "Bus", "mean")}
-    assert cells["Lamp AP50"].status == "hole"
+    assert cells["Lamp AP50"].status == "missing"
     assert "no true box of class lamp" in cells["Lamp AP50"].reason
     assert cells["Car AP50"].status == "other data"
     assert cells["Car AP50"].published
@@ -482,7 +482,7 @@ def test_data_set_is_laid_out_for_yolo(tmp_path):
     assert files(source) == before
 
 
-def test_a_damaged_image_is_a_hole(sample, tmp_path):
+def test_a_damaged_image_is_a_missing_value(sample, tmp_path):
     """ultralytics would leave the image out and train on fewer than the other rows."""
     out = tmp_path / "out"
     scenes = sample[0] / "downstream" / "scenes-16-96x72-seed0"
@@ -575,7 +575,7 @@ def test_hostile_weights_are_refused(tmp_path):
             read_weights(file)
 
 
-def test_missing_pretrained_weights_are_a_hole_with_the_cure(tmp_path):
+def test_missing_pretrained_weights_are_a_missing_value_with_the_cure(tmp_path):
     recipe = detection_recipe("paper", "smfnet-table2")
     with pytest.raises(DataError, match=r"yolov5xu\.pt is needed: give --checkpoints DIR"):
         find_weights(recipe, None)

@@ -68,7 +68,7 @@ def test_given_maps_have_the_measures_of_the_folder(data, maps, tmp_path):
     assert record["metrics"] == ["S[pysodmetrics]", "F[pysodmetrics]", "E[pysodmetrics]", "MAE[pysodmetrics]"]
 
 
-def test_what_has_no_map_is_a_hole_with_a_cure(data, maps, tmp_path):
+def test_what_has_no_map_is_a_missing_value_with_a_cure(data, maps, tmp_path):
     (maps / "IRFS/VT821/3.png").unlink()
     table = run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS", "MTMR", "SMR-Net"])
     assert "no value for 1 of 5 images" in table.cell("VT821", "IRFS", "S").reason

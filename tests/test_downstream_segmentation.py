@@ -307,7 +307,7 @@ def test_a_wrong_recipe_is_named(tmp_path: Path) -> None:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def test_without_the_extra_rows_are_holes_that_name_the_command(
+def test_without_the_extra_rows_are_missing_values_that_name_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = "needs mmseg: pip install 'evalkit[segmentation]'"
@@ -315,7 +315,7 @@ def test_without_the_extra_rows_are_holes_that_name_the_command(
     table = reproduce("psfusion-table1", sample=True, out=tmp_path / "out")
     assert table.cells
     assert {cell.reason for cell in table.cells} == {reason}
-    assert {cell.status for cell in table.cells} == {"hole"}
+    assert {cell.status for cell in table.cells} == {"missing"}
 
 
 def test_small_results_are_never_set_against_published_ones() -> None:

@@ -138,7 +138,7 @@ def test_dask_that_is_not_installed_is_named(monkeypatch):
 
 def test_a_cluster_gives_the_bytes_of_one_worker(cluster, tmp_path):
     root = make_tno(tmp_path / "data", 25)
-    (root / "TNO" / "ir" / "04.png").write_bytes(b"no image")  # a hole and its reason are the same too
+    (root / "TNO" / "ir" / "04.png").write_bytes(b"no image")  # a missing value and its reason are the same too
     engines = {"local": ["--workers", "1"], "dask": ["--engine", "dask", "--address", cluster.scheduler_address]}
     for name, options in engines.items():
         arguments = [*TABLE, "--data-root", str(root), "--out", str(tmp_path / name), *options]

@@ -90,7 +90,7 @@ def as_csv(content: dict[str, list[float]], columns: tuple[str, ...] = ("EN", "S
             [image, "k", *(dict(zip(("EN", "SD"), values, strict=False))[c] for c in columns), ""]
             for image, values in content.items()
         ],
-        columns=["image", "key", *columns, "holes"],
+        columns=["image", "key", *columns, "missing"],
     )
     return frame.to_csv(index=False, lineterminator=end).encode()
 
@@ -111,8 +111,8 @@ def test_hash_changes_with_every_part(content: dict[str, list[float]], data: st.
     before = parse_per_image(as_csv(content), "a")
     row = before.rows[image]
     others = [
-        ImageRow("other", row.values, row.holes),
-        ImageRow(row.key, row.values | {"EN": 1e300 if row.values["EN"] != 1e300 else 0.0}, row.holes),
+        ImageRow("other", row.values, row.missing),
+        ImageRow(row.key, row.values | {"EN": 1e300 if row.values["EN"] != 1e300 else 0.0}, row.missing),
         ImageRow(row.key, row.values | {"EN": None}, {"EN": "no reason"}),
     ]
     changed = [PerImage(before.metrics, before.rows | {image: other}) for other in others]
@@ -120,8 +120,8 @@ def test_hash_changes_with_every_part(content: dict[str, list[float]], data: st.
     assert len({before.hash(), *(one.hash() for one in changed)}) == 5
 
 
-def test_no_mean_over_holes() -> None:
-    text = b'image,key,EN,holes\n1,a,2.5,\n2,b,,"{""EN"": ""flat""}"\n'
+def test_no_mean_over_missing_values() -> None:
+    text = b'image,key,EN,missing values\n1,a,2.5,\n2,b,,"{""EN"": ""flat""}"\n'
     assert parse_per_image(text, "x").mean("EN") is None
     assert parse_per_image(text.replace(b',,"{""EN"": ""flat""}"', b",3.5,"), "x").mean("EN") == 3.0
 
@@ -129,12 +129,12 @@ def test_no_mean_over_holes() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"image,EN,holes\n", "its header is 'image,EN,holes'"),
-        (b"image,key,EN,holes\n1,a,2\n", "line 2: 3 cells, expected 4"),
-        (b"image,key,EN,holes\n1,a,two,\n", "line 2: could not convert"),
-        (b"image,key,EN,holes\n1,a,nan,\n", "line 2: 'nan' is not a number"),
-        (b"image,key,EN,holes\n1,a,,\n", "line 2: empty cells are ['EN'], reasons are given for []"),
-        (b"image,key,EN,holes\n1,a,2,\n1,a,2,\n", "line 3: the image '1' is already there"),
+        (b"image,EN,missing values\n", "its header is 'image,EN,missing values'"),
+        (b"image,key,EN,missing values\n1,a,2\n", "line 2: 3 cells, expected 4"),
+        (b"image,key,EN,missing values\n1,a,two,\n", "line 2: could not convert"),
+        (b"image,key,EN,missing values\n1,a,nan,\n", "line 2: 'nan' is not a number"),
+        (b"image,key,EN,missing values\n1,a,,\n", "line 2: empty cells are ['EN'], reasons are given for []"),
+        (b"image,key,EN,missing values\n1,a,2,\n1,a,2,\n", "line 3: the image '1' is already there"),
         (b"\xff", "cannot read x"),
         (b"", "its header is ''"),
     ],
@@ -192,8 +192,8 @@ def test_other_images_are_found(run: Path, tmp_path: Path) -> None:
         ({"dataset__pairs": 21, "dataset__expected": 21}, "expects 21 pairs, smfnet-table1 has 25"),
         ({"dataset__split": "test"}, "the split is test, that of smfnet-table1 is None"),
         ({"images": 24}, "24 of 25 images are measured, but means are given"),
-        ({"status": "incomplete"}, "the status is incomplete with 0 holes"),
-        ({"holes__EN": "lost"}, "EN has a score and a hole"),
+        ({"status": "incomplete"}, "the status is incomplete with 0 missing values"),
+        ({"holes__EN": "lost"}, "EN has a score and a missing value"),
         ({"convention": "textbook"}, "the convention is textbook, that of smfnet-table1 is smfnet"),
         ({"protocol__name": "smfnet-table9"}, "unknown protocol 'smfnet-table9'. Did you mean"),
         ({"metrics": ["EN[smfnet]"]}, "SD is scored but not among the metrics"),
@@ -210,7 +210,7 @@ def test_verify_finds_a_changed_record(copy: Path, fields: dict, says: str) -> N
 def test_verify_finds_a_score_that_is_no_number(copy: Path) -> None:
     path = copy / "records/TNO__CDDFuse.json"
     path.write_text(re.sub(r'"EN": [0-9.]+', '"EN": Infinity', path.read_text()))
-    with pytest.raises(DataError, match="Infinity is no number"):
+    with pytest.raises(DataError, match="Infinity is not a number"):
         verify(path)
 
 
@@ -228,15 +228,15 @@ def test_verify_finds_every_changed_image(copy: Path) -> None:
     assert problems(path) == []  # the order of the images says nothing
 
 
-def test_verify_finds_a_mean_over_a_hole(copy: Path) -> None:
+def test_verify_finds_a_mean_over_a_missing_value(copy: Path) -> None:
     path, scores = copy / "records/TNO__CDDFuse.json", copy / "scores/TNO/CDDFuse.csv"
     frame = pd.read_csv(scores, dtype=str, keep_default_na=False)
-    frame.loc[4, ["EN", "holes"]] = ["", '{"EN": "flat"}']
+    frame.loc[4, ["EN", "missing"]] = ["", '{"EN": "flat"}']
     frame.drop(columns="digest").to_csv(scores, index=False)
     change(path, scores_hash=read_per_image(scores).hash())
     found = problems(path)
     assert len(found) == 1
-    assert re.fullmatch(r"EN is [\d.]+, but 05 has no value: no mean over holes", found[0])
+    assert re.fullmatch(r"EN is [\d.]+, but 05 has no value: no mean over missing values", found[0])
 
 
 def test_verify_takes_scores_from_anywhere(copy: Path, tmp_path: Path) -> None:
@@ -545,7 +545,7 @@ def test_text_can_be_read_in_both_themes(site: Path) -> None:
     assert len(themes) == 3
     assert themes[1] == themes[2]  # dark by the system, and by the button
     for theme in themes:
-        for text in ("ink", "soft", "accent", "equal", "close", "differs", "hole"):
+        for text in ("ink", "soft", "accent", "equal", "close", "differs", "missing"):
             for ground in ("paper", "sheet", "stripe"):
                 assert contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
         assert contrast(theme["accent"], theme["wash"]) >= 4.5

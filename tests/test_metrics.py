@@ -62,7 +62,7 @@ def test_smfnet_equals_the_public_evaluator(shared, dialect):
         scores = reference_scores(row, "smfnet")
         expected = float(row["value"])
         if math.isnan(expected):
-            assert "constant" in scores.holes[row["metric"]]
+            assert "constant" in scores.missing[row["metric"]]
         else:
             assert scores[row["metric"]] == pytest.approx(expected, rel=1e-9), row
         compared += 1
@@ -222,7 +222,7 @@ def test_symmetric_in_the_sources(data):
         metrics = [m for m in CONVENTIONS[convention].definitions if m not in one_sided.get(convention, ())]
         one = evalkit.evaluate(f, a, b, metrics, convention)
         other = evalkit.evaluate(f, b, a, metrics, convention)
-        assert one.holes.keys() == other.holes.keys()
+        assert one.missing.keys() == other.missing.keys()
         for metric, value in one.items():
             assert math.isnan(value) or value == pytest.approx(other[metric], rel=1e-9, abs=1e-12), metric
 
@@ -239,8 +239,8 @@ def test_bounds_hold_and_nothing_is_infinite(data):
     bounds |= {"FMI": (0, 1), "VIFF": (0, math.inf), "CV": (0, math.inf), "MS-SSIM": (0, 1)}
     bounds |= {"MI": (0, 16), "VIF": (0, math.inf), "MSE": (0, 65025), "AG": (0, 361), "SF": (0, 361)}
     for metric, (low, high) in bounds.items():
-        assert metric in scores.holes or low - 1e-12 <= scores[metric] <= high + 1e-12, metric
-    assert all(math.isfinite(v) != (m in scores.holes) for m, v in scores.items())
+        assert metric in scores.missing or low - 1e-12 <= scores[metric] <= high + 1e-12, metric
+    assert all(math.isfinite(v) != (m in scores.missing) for m, v in scores.items())
 
 
 def test_fused_equal_to_both_sources_is_perfect():
@@ -253,8 +253,8 @@ def test_fused_equal_to_both_sources_is_perfect():
     assert scores["MI"] == pytest.approx(2 * scores["EN"])
     perfect = 0.9994 / (1 + math.exp(-7.5)) * 0.9879 / (1 + math.exp(-4.4))
     assert scores["Qabf"] == pytest.approx(perfect)
-    assert "infinite" in scores.holes["PSNR"]
-    assert "constant" in scores.holes["SCD"]
+    assert "infinite" in scores.missing["PSNR"]
+    assert "constant" in scores.missing["SCD"]
 
 
 def test_noise_lowers_fidelity_step_by_step():
@@ -286,30 +286,30 @@ def test_one_pass_equals_one_metric_at_a_time():
 # --- what is undefined, and what is wrong
 
 
-def test_constant_images_are_holes_with_reasons():
+def test_constant_images_are_missing_values_with_reasons():
     f, a, b = triple()
     flat = np.full_like(f, 7)
     scores = evalkit.evaluate(flat, a, b)
     assert scores["EN"] == 0
     assert scores["SD"] == 0
-    assert "fused image is constant" in scores.holes["CC"]
+    assert "fused image is constant" in scores.missing["CC"]
     scores = evalkit.evaluate(f, flat, flat)
-    assert "infrared image is constant" in scores.holes["VIF"]
-    assert "neither source has an edge" in scores.holes["Qabf"]
+    assert "infrared image is constant" in scores.missing["VIF"]
+    assert "neither source has an edge" in scores.missing["Qabf"]
     assert math.isnan(scores["Qabf"])
     black = np.zeros_like(f)
-    assert "black" in evalkit.evaluate(black, a, b, ["PSNR"], "smfnet").holes["PSNR"]
+    assert "black" in evalkit.evaluate(black, a, b, ["PSNR"], "smfnet").missing["PSNR"]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (6, 6), (16, 16), (40, 41)])
-def test_tiny_images_give_values_or_holes(shape):
+def test_tiny_images_give_values_or_missing_values(shape):
     f, a, b = (np.random.default_rng(i).integers(0, 256, shape, dtype=np.uint8) for i in range(3))
     for convention in CONVENTIONS:
         scores = evalkit.evaluate(f, a, b, convention=convention)
-        assert set(scores.holes) == {m for m, v in scores.items() if math.isnan(v)}
+        assert set(scores.missing) == {m for m, v in scores.items() if math.isnan(v)}
         if "VIF" in scores:
-            assert "41x41" in scores.holes["VIF"]
-        assert "EN" not in scores.holes
+            assert "41x41" in scores.missing["VIF"]
+        assert "EN" not in scores.missing
 
 
 def test_inputs_that_are_no_images():
@@ -369,8 +369,8 @@ def test_folder_tells_what_could_not_be_measured(tmp_path):
     frame = evalkit.evaluate_folder(outputs / "CDDFuse" / "TNO", root / "TNO" / "ir", root / "TNO" / "vi", ["EN", "CC"])
     assert frame.loc["01"].notna().all()
     assert frame.loc[["02", "03"]].isna().all().all()
-    assert "no infrared image" in frame.attrs["holes"]["02", "EN"]
-    assert "damaged" in frame.attrs["holes"]["03", "CC"]
+    assert "no infrared image" in frame.attrs["missing"]["02", "EN"]
+    assert "damaged" in frame.attrs["missing"]["03", "CC"]
 
 
 def test_images_leave_memory_with_their_last_reference():

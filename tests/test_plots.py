@@ -49,8 +49,10 @@ def run(tmp_path_factory) -> Path:
 
 def block(values: dict[str, dict[str, float]], **better: str) -> ValueBlock:
     frame = pd.DataFrame.from_dict(values, orient="index")
-    holes = {(m, c): "no weights" for m in frame.index for c in frame.columns if math.isnan(frame.loc[m, c])}
-    return ValueBlock("TNO", "smfnet", frame, {c: better.get(c, "higher") for c in frame.columns}, holes, left_out={})
+    missing_values = {(m, c): "no weights" for m in frame.index for c in frame.columns if math.isnan(frame.loc[m, c])}
+    return ValueBlock(
+        "TNO", "smfnet", frame, {c: better.get(c, "higher") for c in frame.columns}, missing_values, left_out={}
+    )
 
 
 def lines(axes) -> dict:
@@ -98,7 +100,7 @@ def test_radar_puts_the_best_outside_whichever_way_is_better() -> None:
     np.testing.assert_allclose(np.transpose(found["a"].get_data()), expected, atol=1e-12)
 
 
-def test_radar_leaves_a_hole_open_and_names_it() -> None:
+def test_radar_leaves_a_missing_value_open_and_names_it() -> None:
     nan = math.nan
     values = {"a": (5, 1, 1), "b": (7, nan, 2), "c": (nan, nan, nan)}
     one = block({name: dict(zip(("EN", "SD", "VIF"), row, strict=True)) for name, row in values.items()})
@@ -120,7 +122,7 @@ def test_corners_close() -> None:
     np.testing.assert_allclose(np.transpose([x, y]), [(0, 1), (0.5, 0), (0, -0.5), (-0.5, 0), (0, 1)], atol=1e-12)
 
 
-def test_bars_end_at_the_means_and_a_hole_has_none() -> None:
+def test_bars_end_at_the_means_and_a_missing_value_has_none() -> None:
     drawing = bar([block({"a": {"EN": 5}, "b": {"EN": math.nan}, "c": {"EN": 6}})])
     (axes,) = drawing.figure.axes
     assert [(p.get_width(), p.get_y() + p.get_height() / 2) for p in axes.patches] == [(5, 0), (6, 2)]

@@ -223,7 +223,7 @@ def test_a_plan_says_what_the_run_then_does(tmp_path):
         "differs": 8,
         "unpublished": 0,
         "other data": 0,
-        "hole": 280,
+        "missing": 280,
     }
 
 
@@ -237,7 +237,7 @@ def test_plan_of_a_user_mistake(tmp_path):
 
 
 def test_a_task_fills_its_table(tmp_path, monkeypatch):
-    """A task that fills one row: its cells are judged beside the published ones, the others stay holes."""
+    """A task that fills one row: its cells are judged beside the published ones, the others stay missing values."""
 
     def fill(job, table):
         for key, row in job.published.items():
@@ -247,11 +247,11 @@ def test_a_task_fills_its_table(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.TASKS["detection"], "fill", fill)
     table = evalkit.reproduce("s4fusion-table4", tmp_path, out=tmp_path / "run")
     assert table.counts()["equal"] == 7
-    assert table.counts()["hole"] == 70
+    assert table.counts()["missing"] == 70
     assert table.coverage() == "7 of 77 cells measured; of 7 with a published value 7 equal, 0 close, 0 differs"
 
 
-def test_a_column_that_the_convention_does_not_define_is_a_named_hole(tmp_path):
+def test_a_column_that_the_convention_does_not_define_is_a_named_missing_value(tmp_path):
     root, outputs = make_tno(tmp_path / "data", 1), make_outputs(tmp_path / "outputs", count=1)
     (root / "TNO").rename(root / "RoadScene")
     (outputs / "CDDFuse" / "TNO").rename(outputs / "CDDFuse" / "RoadScene")
@@ -373,11 +373,13 @@ def test_latex_has_the_papers_header_and_tells_measured_from_published():
     table = Table("p", "Title", "P Table 1", "set", "c", columns, blocks={"MSRS · A": ["MSRS", "A"], "B": ["", "B"]})
     table.layout = {"rows": ["method"], "header": ["variant", "metric", "class"]}
     for block in table.blocks:
-        table.cells += [Cell(block, "M_1", f"{c} IoU", None, "0.70", 0, "hole", mark="best") for c in ("Car", "Bike")]
+        table.cells += [
+            Cell(block, "M_1", f"{c} IoU", None, "0.70", 0, "missing", mark="best") for c in ("Car", "Bike")
+        ]
         table.cells.append(Cell(block, "M_2", "Car IoU", 0.7149, "0.71", 9, "equal"))
-        table.cells.append(Cell(block, "M_2", "Bike IoU", None, None, 0, "hole", "none"))
-    table.cells.append(Cell("B", "M_1", "Time", None, "5.1", 0, "hole"))
-    table.cells.append(Cell("B", "M_1", "Time std", None, "0.2", 0, "hole"))
+        table.cells.append(Cell(block, "M_2", "Bike IoU", None, None, 0, "missing", "none"))
+    table.cells.append(Cell("B", "M_1", "Time", None, "5.1", 0, "missing"))
+    table.cells.append(Cell("B", "M_1", "Time std", None, "0.2", 0, "missing"))
     text = to_latex(table)
     assert r" & \multicolumn{2}{c}{A} & \multicolumn{3}{c}{B} \\ \cmidrule(lr){2-3} \cmidrule(lr){4-6}" in text
     assert r"\multicolumn{2}{c}{IoU $\uparrow$} & \multicolumn{1}{c}{Time (ms) $\downarrow$} \\" in text

@@ -237,7 +237,7 @@ def test_the_row_slip_is_undone_as_far_as_the_text_allows():
     assert [of["CMX-B4"][c].printed for c in eight] == [""] * 8
 
 
-def test_the_hole_in_psfusions_table_1():
+def test_the_missing_value_in_psfusions_table_1():
     """What mIoU leaves for the person: enough for the last two cells, not for the two before them."""
     row = by_row("psfusion-table1", "IoU")
     bound = 9 * 0.005 + 8 * 0.005

@@ -1,4 +1,4 @@
-"""Ranks, mean rank and Borda count: ties, holes, directions, conventions; of runs and of published tables."""
+"""Ranks, mean rank and Borda count: ties, missing values, directions, conventions; of runs and of published tables."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_against_counting_by_hand(rows, ways):
             mine, others = rows[i][j], [r[j] for k, r in enumerate(rows) if k != i and r[j] == r[j]]
             if mine != mine or not others:
                 assert math.isnan(found.ranks.loc[name, metric])
-                assert (name, metric) in found.holes
+                assert (name, metric) in found.missing
                 beaten.append(NAN)
                 continue
             sign = 1 if way == "higher" else -1
@@ -80,9 +80,9 @@ def test_ranks_are_those_of_scipy():
     assert found.ranks.sort_index().to_numpy().tolist() == expected.tolist()
 
 
-def test_a_hole_is_named_and_has_no_mean_rank():
+def test_a_missing_value_is_named_and_has_no_mean_rank():
     found = rank_values(frame(a=[7, 10], b=[8, NAN], c=[6, 20]), UP, {("b", "MSE"): "2 images damaged"})
-    assert found.holes == {("b", "MSE"): "2 images damaged"}
+    assert found.missing == {("b", "MSE"): "2 images damaged"}
     assert found.ranks.loc["b", "EN"] == 1
     assert found.mean_rank == {"a": 1.5, "c": 2.5, "b": None}
     assert found.borda["b"] is None
@@ -102,13 +102,13 @@ def test_the_common_subset_on_request():
     assert metrics.complete
 
 
-def test_infinite_is_a_hole():
-    assert rank_values(frame(a=[7, math.inf], b=[8, 1], c=[8, 2]), UP).holes == {("a", "MSE"): "no value"}
+def test_infinite_is_a_missing_value():
+    assert rank_values(frame(a=[7, math.inf], b=[8, 1], c=[8, 2]), UP).missing == {("a", "MSE"): "no value"}
 
 
 def test_alone_is_not_first():
     found = rank_values(frame(a=[7, 1], b=[8, NAN]), UP)
-    assert found.holes["a", "MSE"] == "no other method has a value"
+    assert found.missing["a", "MSE"] == "no other method has a value"
     assert found.mean_rank == {"a": None, "b": None}
 
 
@@ -122,9 +122,9 @@ def write_run(out, scores, convention="smfnet", columns=None, dataset="TNO"):
     for method, by_metric in scores.items():
         for c in columns:
             numbers = by_metric.get(c.name, [None])
-            hole = None in numbers
-            value = None if hole else float(np.mean(numbers))
-            status, reason = ("hole", "not measured") if hole else ("unpublished", "")
+            missing_cell = None in numbers
+            value = None if missing_cell else float(np.mean(numbers))
+            status, reason = ("missing", "not measured") if missing_cell else ("unpublished", "")
             cells.append(Cell(dataset, method, c.name, value, None, len(numbers), status, reason))
         rows = [
             [i, *("" if v is None else v for v in row)] for i, row in enumerate(zip(*by_metric.values(), strict=True))
@@ -163,7 +163,7 @@ def test_a_run_is_ranked_with_friedman_over_its_images(tmp_path):
     assert "Friedman's test needs three" in result["no_friedman"]["EN"]
 
 
-def test_a_hole_in_a_run_is_exit_code_3_and_common_cures_it(tmp_path):
+def test_a_missing_value_in_a_run_is_exit_code_3_and_common_cures_it(tmp_path):
     of = {"a": scores(1), "b": scores(2), "c": scores(3), "d": {"EN": [8.0] * 6, "MSE": [1.0] * 5 + [None]}, "e": {}}
     out = write_run(tmp_path / "run", of)
     code, text, _ = run("rank", out)
@@ -259,7 +259,7 @@ def test_a_readers_own_table(tmp_path):
     path.write_text(text)
     (found,) = rank_published(read_rows(text, "mine.csv"))
     assert found.mean_rank == {"b": 1.25, "a": 1.75, "c": None}  # 0.60 and 0.6 are tied
-    assert found.holes == {("c", "mean IoU"): "not printed"}
+    assert found.missing == {("c", "mean IoU"): "not printed"}
     assert found.left_out["Charm"] == "which way is better is not known"
     assert set(found.left_out) == {"Charm", "Car IoU", "Person IoU"}
     code, out, _ = run("rank", path, "--published", "--metrics", "Car IoU,Person IoU", "--json")

@@ -438,7 +438,7 @@ def test_a_metric_that_fails_is_a_missing_value_with_its_reason(function: Callab
     scores = evalkit.evaluate(image, image, image, ["QF[mine]", "EN"])
     assert scores["EN"] == 8
     assert np.isnan(scores["QF[mine]"])
-    assert reason.removeprefix("QF") in scores.holes["QF[mine]"]
+    assert reason.removeprefix("QF") in scores.missing["QF[mine]"]
 
 
 def test_a_method_that_fails_is_a_missing_value_with_its_reason(bench):

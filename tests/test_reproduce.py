@@ -1,4 +1,4 @@
-"""The main job, end to end: published rows, holes, resuming, and what a user can get wrong."""
+"""The main job, end to end: published rows, missing values, resuming, and what a user can get wrong."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def test_published_rows_of_cddfuse_come_out(shared, tmp_path):
         assert abs(row.difference) <= (0.005 if row.metric == "SD" else 0.0006), row
         assert row.status in ("equal", "close")
         assert row.images == {"TNO": 25, "RoadScene": 50}[row.dataset]
-    holes = frame.drop(measured.index)
-    assert len(holes) == 288 - 16
-    assert holes.status.eq("hole").all()
-    assert holes.reason.ne("").all()
-    assert holes.value.isna().all()
+    missing = frame.drop(measured.index)
+    assert len(missing) == 288 - 16
+    assert missing.status.eq("missing").all()
+    assert missing.reason.ne("").all()
+    assert missing.value.isna().all()
     assert "16 of 288 cells measured" in out
 
 
@@ -259,7 +259,7 @@ def test_wrong_calls_say_so_and_write_nothing(arguments, tmp_path, monkeypatch):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
-def test_missing_partners_make_holes(tmp_path):
+def test_missing_partners_make_missing_values(tmp_path):
     root = make_tno(tmp_path / "data")
     for stem in ("03", "07", "11"):
         (root / "TNO" / "vi" / f"{stem}.png").unlink()
@@ -314,7 +314,7 @@ def test_damaged_and_odd_fused_images(tmp_path):
         assert "融合" in text
 
 
-def test_a_constant_fused_image_is_a_hole_where_it_is_undefined(tmp_path):
+def test_a_constant_fused_image_is_a_missing_value_where_it_is_undefined(tmp_path):
     root, outputs = make_tno(tmp_path / "data", 3), tmp_path / "outputs"
     for i in (1, 2, 3):
         write_png(outputs / f"{i:02d}.png", np.full((48, 64), 9, np.uint8))
@@ -325,7 +325,7 @@ def test_a_constant_fused_image_is_a_hole_where_it_is_undefined(tmp_path):
     scores = json.loads(out)
     assert scores["mean"] == {"EN": 0.0, "CC": None}
     assert scores["scores"]["02"] == {"EN": 0.0, "CC": None}
-    assert "constant" in scores["holes"][0]["reason"]
+    assert "constant" in scores["missing"][0]["reason"]
 
 
 @pytest.mark.parametrize("command", ["reproduce", "evaluate", "fuse"])
@@ -380,7 +380,7 @@ def test_fuse_keeps_the_visible_colours_unless_gray(tmp_path):
     assert Image.open(tmp_path / "colour/laplacian/TNO/01.png").mode == "RGB"
     assert Image.open(tmp_path / "gray/laplacian/TNO/01.png").mode == "L"
     (root / "TNO" / "vi" / "02.png").write_bytes(b"no image")
-    code, out, _ = run(*common, "--out", tmp_path / "holes", "--json")
+    code, out, _ = run(*common, "--out", tmp_path / "missing", "--json")
     assert code == 3
     assert list(json.loads(out)["failures"]) == ["02"]
 

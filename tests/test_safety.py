@@ -180,7 +180,7 @@ def test_no_csv_of_ours_holds_a_formula(tmp_path: Path) -> None:
     assert list(read_per_image(own.path).rows) == stems
     assert list(own.read(keys)) == stems
     table = Table("p", "t", "s", "smfnet", "", [Column("EN", "higher", "smfnet")])
-    table.cells = [Cell("=1+1", stem, "EN", None, "-3.9", 1, "hole", "@x") for stem in stems]
+    table.cells = [Cell("=1+1", stem, "EN", None, "-3.9", 1, "missing", "@x") for stem in stems]
     for text in (file.read_text(), own.path.read_text(), FORMATS["csv"][1](table)):
         for row in list(csv.reader(io.StringIO(text)))[1:]:
             for cell in row:
@@ -194,7 +194,7 @@ def test_names_are_only_text_in_every_table() -> None:
     table = Table(HOSTILE, HOSTILE, HOSTILE, "smfnet", f"{HOSTILE}\n\\end", [Column("EN", "higher", "smfnet")])
     table.cells = [
         Cell(HOSTILE, HOSTILE, "EN", 1.5, "1.5", 1, "equal"),
-        Cell(HOSTILE, "b", "EN", None, None, 1, "hole", HOSTILE),
+        Cell(HOSTILE, "b", "EN", None, None, 1, "missing", HOSTILE),
     ]
     page = FORMATS["html"][1](table)
     assert "<script" not in page

@@ -327,7 +327,7 @@ def test_dataset_averages_curves_before_the_maximum():
     result = saliency_dataset(iter(images))
     rows = [saliency(*pair) for pair in images]
     assert result.images == tuple(rows)
-    assert result.holes == {}
+    assert result.missing == {}
     assert list(result.scores) == MEASURES
     for name in ("MAE", "S", "F_adaptive", "F_weighted", "E_adaptive"):
         assert result.scores[name] == pytest.approx(sum(row[name] for row in rows) / 6), name
@@ -345,11 +345,11 @@ def test_dataset_of_one_image_is_that_image():
     assert saliency_dataset([pair]).scores == pytest.approx(saliency(*pair))
 
 
-def test_dataset_takes_no_mean_over_a_hole():
+def test_dataset_takes_no_mean_over_a_missing_value():
     pixel = np.zeros((1, 1), np.uint8)
     result = saliency_dataset([(image(2, 10, 10), mask(2, 10, 10)), (pixel, pixel)])
-    assert set(result.holes) == {"E_adaptive", "E_mean", "E_max"}
-    assert all("image 1" in reason and math.isnan(result.scores[name]) for name, reason in result.holes.items())
+    assert set(result.missing) == {"E_adaptive", "E_mean", "E_max"}
+    assert all("image 1" in reason and math.isnan(result.scores[name]) for name, reason in result.missing.items())
     assert math.isfinite(result.scores["MAE"])
 
 

@@ -72,7 +72,7 @@ def test_scores_by_hand():
     assert scores["mIoU"] == pytest.approx((6 / 9 + 1 / 4) / 2)
     assert scores["mAcc"] == pytest.approx(5 / 8)
     assert scores["aAcc"] == pytest.approx(7 / 10)
-    assert scores["holes"] == {}
+    assert scores["missing"] == {}
     assert "mIoU (defined classes)" not in scores
 
 
@@ -82,15 +82,15 @@ def test_set_matrix_is_not_the_mean_of_images():
     assert scores["IoU"] == {"0": pytest.approx(9 / 11), "1": pytest.approx(1 / 3)}
 
 
-def test_class_that_never_occurs_is_a_hole():
+def test_class_that_never_occurs_is_a_missing_value():
     matrix = np.array([[5, 1, 0], [2, 2, 0], [0, 0, 0]])
     scores = segmentation_scores(matrix, ["road", "car", "bump"])
     assert math.isnan(scores["IoU"]["bump"])
     assert math.isnan(scores["mIoU"])
     assert scores["mIoU (defined classes)"] == pytest.approx((5 / 8 + 2 / 5) / 2)
     assert scores["aAcc"] == pytest.approx(7 / 10)
-    assert set(scores["holes"]) == {"IoU bump", "mIoU", "Acc bump", "mAcc"}
-    assert "bump" in scores["holes"]["mIoU"]
+    assert set(scores["missing"]) == {"IoU bump", "mIoU", "Acc bump", "mAcc"}
+    assert "bump" in scores["missing"]["mIoU"]
 
 
 def test_class_only_predicted_has_an_iou_of_zero_and_no_accuracy():
@@ -99,13 +99,13 @@ def test_class_only_predicted_has_an_iou_of_zero_and_no_accuracy():
     assert scores["mIoU"] == pytest.approx(3 / 8)
     assert math.isnan(scores["Acc"]["1"])
     assert math.isnan(scores["mAcc"])
-    assert set(scores["holes"]) == {"Acc 1", "mAcc"}
+    assert set(scores["missing"]) == {"Acc 1", "mAcc"}
 
 
 def test_nothing_counted():
     scores = segmentation_scores(np.zeros((2, 2), np.int64))
     assert all(math.isnan(scores[name]) for name in ("mIoU", "mAcc", "aAcc", "mIoU (defined classes)"))
-    assert {"mIoU", "mAcc", "aAcc"} <= set(scores["holes"])
+    assert {"mIoU", "mAcc", "aAcc"} <= set(scores["missing"])
 
 
 @settings(deadline=None)

@@ -203,10 +203,10 @@ def test_without_evidence_all_are_one_group():
 
 def test_friedman_needs_numbers_three_methods_and_a_difference():
     good = pd.DataFrame(np.random.default_rng(0).random((4, 3)), columns=list("abc"), index=list("wxyz"))
-    hole = good.copy()
-    hole.loc["y", "b"] = math.nan
+    missing_cell = good.copy()
+    missing_cell.loc["y", "b"] = math.nan
     for scores, reason in (
-        (good[["a", "b"]], "needs three"), (good.iloc[:1], "needs two"), (hole, "b has no value for y"),
+        (good[["a", "b"]], "needs three"), (good.iloc[:1], "needs two"), (missing_cell, "b has no value for y"),
         (good * 0, "equal values"),
     ):  # fmt: skip
         with pytest.raises(NoTestError, match=reason):
@@ -247,7 +247,7 @@ def test_compare_gives_what_scipy_gives(two):
     assert [r.p for r in found.results] == pytest.approx(p)
     assert [r.p_holm for r in found.results] == pytest.approx(holm(p))
     for result, column in zip(found.results, d.T, strict=True):
-        assert (result.n, result.left_out, result.holes) == (12, {}, {})
+        assert (result.n, result.left_out, result.missing) == (12, {}, {})
         assert result.difference == pytest.approx(column.mean())
         assert result.low < column.mean() < result.high
         assert result.d_z == pytest.approx(cohen_dz(column))
@@ -263,7 +263,7 @@ def test_less_is_better_where_the_card_says_so(tmp_path):
     assert evalkit.compare(a, b).results[0].winner == "a"
 
 
-def test_images_without_a_partner_and_holes_are_named_and_left_out(tmp_path):
+def test_images_without_a_partner_and_missing_values_are_named_and_left_out(tmp_path):
     columns = ["EN[tang]", "PSNR[tang]"]
     a = write_scores(tmp_path / "a.csv", columns, [["1", 1, ""], ["2", 2, 5], ["3", 4, 6], ["4", 8, "inf"]])
     b = write_scores(tmp_path / "b.csv", columns, [["2", 1, 1], ["3", 2, ""], ["4", 3, 1], ["5", 9, 9]])
@@ -274,7 +274,7 @@ def test_images_without_a_partner_and_holes_are_named_and_left_out(tmp_path):
     assert set(psnr.left_out) == {"1", "3", "4", "5"}
     assert psnr.left_out["3"] == "b has no value: no value in the file"
     assert (psnr.n, psnr.difference, psnr.p, psnr.low, psnr.d_z) == (1, 4, None, None, None)
-    assert "1 pair" in psnr.holes["p"]
+    assert "1 pair" in psnr.missing["p"]
     assert not found.complete
     code, out, _ = run("compare", a, b)
     assert code == 3
@@ -285,12 +285,12 @@ def test_images_without_a_partner_and_holes_are_named_and_left_out(tmp_path):
     assert json.loads(out)["results"][1]["p"] is None
 
 
-def test_equal_methods_are_a_hole_not_a_p(two):
+def test_equal_methods_are_a_missing_value_not_a_p(two):
     a, _, _ = two
     found = evalkit.compare(a, a)
     assert {r.difference for r in found.results} == {0.0}
     assert all(r.p is None and r.p_holm is None and not r.winner for r in found.results)
-    assert all("all 12 differences are zero" in r.holes["p"] for r in found.results)
+    assert all("all 12 differences are zero" in r.missing["p"] for r in found.results)
     code, out, _ = run("compare", a, a)
     assert code == 3
     assert "nan" not in out
@@ -302,7 +302,7 @@ def test_nothing_in_common_gives_no_numbers(tmp_path):
     b = write_scores(tmp_path / "b.csv", ["EN[tang]"], [["3", 1], ["4", 2]])
     (result,) = evalkit.compare(a, b).results
     assert (result.n, result.mean_a, result.p) == (0, None, None)
-    assert set(result.holes.values()) == {"no image has a value of both"}
+    assert set(result.missing.values()) == {"no image has a value of both"}
     assert run("compare", a, b)[0] == 3
 
 
@@ -341,7 +341,7 @@ def test_evaluate_writes_what_compare_reads(tmp_path):
         ("pair,EN\n1,2\n", "image"), ("", "image"), ("image,EN[tang]\n1,x\n", "line 2: 'x'"),
         ("image,EN[tang]\n1,2\n1,3\n", "line 3: the image '1'"), ("image,EN[tang]\n1\n", "line 2: 1 cells"),
         ("image,EN[tang],EN[tang]\n1,2,3\n", "two columns"), ("image,ENN[tang]\n1,2\n", "'EN'"),
-        ("image,EN[tang],holes\n1,,{\n", "damaged"),
+        ("image,EN[tang],missing values\n1,,{\n", "damaged"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_named(tmp_path, text, message):
@@ -399,7 +399,7 @@ def small_run(out, scores, better="higher", metric="EN"):
     for method, values in scores.items():
         rows = [[i, "k", "" if v is None else v, "" if v is not None else f'{{"{metric}": "damaged"}}']
                 for i, v in enumerate(values)]  # fmt: skip
-        write_scores(out / "scores" / "TNO" / f"{method}.csv", ["key", metric, "holes"], rows)
+        write_scores(out / "scores" / "TNO" / f"{method}.csv", ["key", metric, "missing"], rows)
     return out
 
 
@@ -409,8 +409,8 @@ BEST = [5.0, 6.1, 7.3, 5.5, 6.6, 7.7, 8.1, 5.2, 6.3]
 def test_marks_stand_where_the_best_is_not_significantly_better(tmp_path):
     near = [b + e for b, e in zip(BEST, [0.1, -0.2, 0.05, -0.3, 0.12, -0.04, 0.2, -0.5, 0.01], strict=True)]
     far = [b - 1 - i / 50 for i, b in enumerate(BEST)]
-    hole = [*BEST[:-1], None]
-    out = small_run(tmp_path / "run", {"best": BEST, "near": near, "far": far, "same": BEST, "hole": hole})
+    missing_cell = [*BEST[:-1], None]
+    out = small_run(tmp_path / "run", {"best": BEST, "near": near, "far": far, "same": BEST, "missing": missing_cell})
     found = significance_marks(out)
     assert found.marks == {("TNO", "near", "EN"): "†", ("TNO", "same", "EN"): "†"}
     assert "Wilcoxon" in found.note

@@ -45,7 +45,7 @@ def test_decimals_of_a_printed_number(printed, decimals):
 def test_a_difference_is_measured_minus_published():
     assert Cell("TNO", "A", "EN", 7.5, "7.25", 25, "differs").difference == 0.25
     assert Cell("TNO", "A", "EN", 7.5, "7.25", 24, "other data").difference is None
-    assert Cell("TNO", "A", "EN", None, "7.25", 25, "hole").difference is None
+    assert Cell("TNO", "A", "EN", None, "7.25", 25, "missing").difference is None
 
 
 @pytest.mark.parametrize(("better", "best", "second"), [("higher", "C", "A"), ("lower", "B", "D")])

@@ -248,7 +248,7 @@ def test_evalkits_own_table_is_read() -> None:
     text = (
         "dataset,method,metric,value,published,difference,images,status,reason,convention\n"
         "TNO,A,EN,6.947219980402509,7.1203,-0.17,25,differs,,smfnet\n"
-        'TNO,B,EN,,,,0,hole,"needs x, y",smfnet\n'
+        'TNO,B,EN,,,,0,missing value,"needs x, y",smfnet\n'
         "MSRS · YOLOv5n,A,Car AP50,0.75128,.752,,5,differs,,coco\n"
     )
     read = read_table(text, "table.csv")

@@ -457,7 +457,7 @@ def test_the_command_trains_on_sample_scenes_and_shows_recipes(tmp_path: Path) -
     assert "SMFNet" in wrong.output
 
 
-def test_a_training_that_fails_is_a_hole_and_not_the_end_of_the_run(
+def test_a_training_that_fails_is_a_missing_value_and_not_the_end_of_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import evalkit.training.loop

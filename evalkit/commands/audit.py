@@ -51,7 +51,7 @@ def audit(
 
     A table has a line per method, with the metrics as headings, or a line per number: method, metric, printed, and,
     where there are such, dataset, variant (a network), class ("mean" for an aggregate over classes), mark (best,
-    second) and note. What is not understood is said. Findings are no failure: the
+    second) and note. What is not understood is said. Findings are not a failure: the
     exit code is 0, with --strict 1 where one is certain. --sure leaves out what is less sure.
     """
     if (protocol is not None) + everything + (table is not None) != 1:

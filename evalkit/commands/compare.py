@@ -87,7 +87,7 @@ def _print(found: Comparison) -> None:
         rows = [_row(result, short_name(result.metric) if one else result.metric, found) for result in results]
         title = " · ".join(filter(None, [dataset, f"A = {found.a}", f"B = {found.b}", found.test]))
         print_rows(heads, rows, f"{title} · convention {conventions[0]}" if one else title)
-        for line in _left_out(results) + _holes(results):
+        for line in _left_out(results) + _missing_values(results):
             click.echo(f"– {line}")
     for line in found.notes:
         click.echo(f"– {line}")
@@ -114,7 +114,7 @@ def _row(result: Paired, name: str, found: Comparison) -> list[str]:
 
 
 def p_text(p: float) -> str:
-    """Two digits; a p that is too small for a number is no zero."""
+    """Two digits; a p that is too small for a number is not a zero."""
     return f"{p:.2g}" if p else "<1e-300"
 
 
@@ -133,12 +133,12 @@ def _left_out(results: list[Paired]) -> list[str]:
     return lines
 
 
-def _holes(results: list[Paired]) -> list[str]:
+def _missing_values(results: list[Paired]) -> list[str]:
     """A line per metric and reason: what could not be computed."""
     lines = []
     for result in results:
         by_reason: dict[str, list[str]] = {}
-        for name, reason in result.holes.items():
+        for name, reason in result.missing.items():
             by_reason.setdefault(reason, []).append(name)
         lines += [f"{result.metric}, no {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
     return lines

@@ -35,7 +35,7 @@ def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
 
 
 def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
-    """A row per image, the mean where every image has a value, and the holes with their reasons."""
+    """A row per image, the mean where every image has a value, and the missing values with their reasons."""
     from evalkit.metrics.folders import mean_scores
     from evalkit.metrics.registry import card
 
@@ -53,7 +53,7 @@ def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
 def print_missing(frame: pd.DataFrame) -> None:
     """The missing values of a frame of scores: a line per reason and metrics, with the images; and the hint."""
     metrics: dict[tuple[str, str], list[str]] = {}
-    for (image, column), reason in frame.attrs["holes"].items():
+    for (image, column), reason in frame.attrs["missing"].items():
         metrics.setdefault((image, reason), []).append(column)
     images: dict[tuple[str, str], list[str]] = {}
     for (image, reason), which in metrics.items():
@@ -71,9 +71,9 @@ def print_missing(frame: pd.DataFrame) -> None:
 
 def print_table(table: Any) -> None:
     """The table as a reader sees it in a terminal: measured, and how it stands to the published value."""
-    from evalkit.protocols.table.export import heading, holes, number
+    from evalkit.protocols.table.export import heading, missing, number
 
-    stands = {"equal": "= published", "unpublished": "", "hole": "", "other data": "(other data)"}
+    stands = {"equal": "= published", "unpublished": "", "missing": "", "other data": "(other data)"}
     for dataset in table.datasets:
         rows, columns = [], table.columns_of(dataset)
         for method in table.methods(dataset):
@@ -91,7 +91,7 @@ def print_table(table: Any) -> None:
             print_rows(heads, rows, title)
         else:
             click.echo(printable(f"\n{title}"))
-        for line in holes(table, dataset):
+        for line in missing(table, dataset):
             click.echo(printable(f"– {line}"))
 
 

@@ -90,7 +90,7 @@ def evaluate(
         print_conventions(frame, columns)
     else:
         print_scores(frame, columns, convention)
-    sys.exit(EXIT_INCOMPLETE if frame.attrs["holes"] else 0)
+    sys.exit(EXIT_INCOMPLETE if frame.attrs["missing"] else 0)
 
 
 @click.command("evaluate-saliency")
@@ -115,9 +115,9 @@ def evaluate_saliency(prediction: Path, truth: Path, out: Path | None, curves: P
     else:
         rows = [[name, "–" if v != v else f"{v:.4f}"] for name, v in result.scores.items()]
         print_rows(["measure", "value"], rows, f"{len(result.images)} maps · convention pysodmetrics")
-        for where, reason in result.holes.items():
+        for where, reason in result.missing.items():
             click.echo(f"– {where}: {reason}")
-    sys.exit(EXIT_INCOMPLETE if result.holes else 0)
+    sys.exit(EXIT_INCOMPLETE if result.missing else 0)
 
 
 @click.command("evaluate-segmentation")
@@ -137,7 +137,7 @@ def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: i
         plain = {name: None if v != v else v for name, v in result.scores.items()}
         classes = {name: {k: None if v != v else v for k, v in values.items()} for name, values in per_class.items()}
         counts = {"masks": result.masks, "pixels": result.pixels, "ignored": result.ignored}
-        print_json({"convention": "set", **counts, **plain, **classes, "holes": result.holes})
+        print_json({"convention": "set", **counts, **plain, **classes, "missing": result.missing})
     else:
         title = f"{result.masks} masks · {dataset} · one confusion matrix over the set"
         rows = [
@@ -155,6 +155,6 @@ def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: i
             click.echo(
                 f"! {result.ignored} of {result.pixels} pixels ({share}) have the id {ignore}: they do not count"
             )
-        for where, reason in result.holes.items():
+        for where, reason in result.missing.items():
             click.echo(f"– {where}: {reason}")
-    sys.exit(EXIT_INCOMPLETE if result.holes else 0)
+    sys.exit(EXIT_INCOMPLETE if result.missing else 0)

@@ -100,7 +100,7 @@ def verify_command(
 
     Where the images are at hand, some are measured again: without them nothing shows that the scores were measured.
 
-    Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is no record.
+    Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is not a record.
     """
     from evalkit.leaderboards.verify import verify
 

@@ -1,4 +1,4 @@
-"""How a command ends, whatever ends it: an exit code, one sentence, no traceback for what is no fault of evalkit."""
+"""How a command ends, whatever ends it: an exit code, one sentence, no traceback for what is not evalkit's fault."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class _Terminal(io.TextIOWrapper):
 
 
 class _File(io.FileIO):
-    """Where the output goes. A reader that has enough, such as `head`, is no error: the command goes on quietly."""
+    """Where the output goes. A reader that has enough, such as `head`, is not an error: the command goes on quietly."""
 
     lost = False
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.option("--metrics", callback=names, help="Columns, e.g. EN,SSIM; all when not given.")
 @click.option("--methods", callback=names, help="Rows; all when not given.")
 @click.option("--datasets", callback=names, help="Blocks; all when not given.")
-@click.option("--common", type=click.Choice(["methods", "metrics"]), help="Leave out the ones that have a hole.")
+@click.option(
+    "--common", type=click.Choice(["methods", "metrics"]), help="Leave out the ones that have a missing value."
+)
 @click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.05, show_default=True)
 @json_option
 def rank(
@@ -40,8 +42,8 @@ def rank(
       evalkit rank runs/smfnet-table1
       evalkit rank smfnet-table1 --published
 
-    A method with a hole in a metric is not ranked in it and has no mean rank (exit code 3), unless --common leaves out
-    such methods, or such metrics. Friedman's test and Nemenyi's critical difference are over the images, per metric.
+    A method without a value in a metric has neither a rank in it nor a mean rank (exit code 3), unless --common leaves
+    such methods or metrics out. Friedman's test and Nemenyi's critical difference are over the images, per metric.
     """
     from evalkit.leaderboards.run_values import rank as rank_runs
 
@@ -99,11 +101,11 @@ def _reasons(ranking: Ranking) -> list[str]:
     for name, reason in ranking.left_out.items():
         left_out.setdefault(reason, []).append(name)
     lines = [f"left out: {', '.join(names)}: {reason}" for reason, names in left_out.items()]
-    holes: dict[tuple[str, str], list[str]] = {}
-    for (method, metric), reason in ranking.holes.items():
-        holes.setdefault((reason, method), []).append(metric)
+    missing: dict[tuple[str, str], list[str]] = {}
+    for (method, metric), reason in ranking.missing.items():
+        missing.setdefault((reason, method), []).append(metric)
     methods: dict[str, list[str]] = {}
-    for (reason, method), metrics in holes.items():
+    for (reason, method), metrics in missing.items():
         what = "" if len(metrics) == ranking.ranks.shape[1] else f" ({', '.join(metrics)})"
         methods.setdefault(reason, []).append(method + what)
     return lines + [f"not ranked: {', '.join(names)}: {reason}" for reason, names in methods.items()]

@@ -61,14 +61,14 @@ class Images:
             "parts": split.counts,
         }
 
-    def method_fields(self, row: Row, job: Job, split: Division, hole: str) -> dict[str, Any]:
-        """What a record says of a row's images, which a hole has none of."""
+    def method_fields(self, row: Row, job: Job, split: Division, reason: str) -> dict[str, Any]:
+        """What a record says of a row's images, which a missing value has none of."""
         return {
             "name": row.method,
             "filled_from": row.filled_from,
             "weights": row.fuser.weights if row.fuser else {},
             "recoloured": row.filled_from == "classical" or getattr(row.fuser, "recolour", False),
-            "fused_hash": "" if hole else self.fused_hash(row),
+            "fused_hash": "" if reason else self.fused_hash(row),
             "leakage": leak(row, job, self, split.test),
         }
 
@@ -80,7 +80,7 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
     and segmenters of the papers see colour images. Networks keep their authors' way unless `--recolour` is given;
     images from `--outputs` and those of the sources are used as they are.
 
-    A row that lacks an image is a hole: networks trained on fewer images would not be comparable.
+    A row that lacks an image is a missing value: networks trained on fewer images would not be comparable.
 
     Raises:
         DataError: the data set is not there or has no labels of this kind.
@@ -98,20 +98,20 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
             row.place_in(settings.out, pairs)
         if isinstance(row.fuser, ClassicalFuser):
             row.fuser.gray = False
-        row.hole = settings.named(row.hole)
+        row.reason = settings.named(row.reason)
         rows.append(row)
     sources = [path for p in pairs.pairs for path in (p.infrared, p.visible, p.labels[kind])]
     hashes = hash_files(sources, settings)
     for row in rows:
         if row.fuser is not None:
             fuse_row(row, pairs, hashes, settings)
-        if not row.hole:
+        if not row.reason:
             lacking = {
                 p.stem: row.not_fused.get(p.stem, "no fused image") for p in pairs.pairs if p.stem not in row.fused
             }
-            row.hole = explain(lacking, len(pairs.pairs))
+            row.reason = explain(lacking, len(pairs.pairs))
     own = {p.stem for p in pairs.pairs}
-    fused = [path for row in rows if not row.hole for stem, path in row.fused.items() if stem in own]
+    fused = [path for row in rows if not row.reason for stem, path in row.fused.items() if stem in own]
     return Images(card, pairs, rows, hashes | hash_files(fused, settings))
 
 

@@ -20,7 +20,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and standard deviation (n - 1) over seeds; no spread of a single one.
 
     Raises:
-        EvalkitError: no values, or one that is not finite: there is no mean over holes.
+        EvalkitError: no values, or one that is not finite: there is no mean over missing values.
     """
     if not values or not all(map(math.isfinite, values)):
         raise EvalkitError(f"no mean over {list(values)}: every seed needs a value.")

@@ -79,5 +79,5 @@ def printable(text: str) -> str:
 
 
 def several(names: Iterable[str] | str | None) -> Iterable[str] | None:
-    """One name as a list of it: a text is no list of its letters."""
+    """One name as a list of it: a text is not a list of its letters."""
     return [names] if isinstance(names, str) else names

@@ -114,11 +114,11 @@ def check_scores(record: Record, rows: PerImage, verdict: Verdict) -> None:
         mean, value = rows.mean(metric), record.scores.get(metric)
         if value is not None and mean is None:
             empty = [image for image, row in rows.rows.items() if row.values[metric] is None]
-            say(f"{metric} is {value!r}, but {', '.join(empty[:3]) or 'every image'} has no value: no mean over holes")
+            say(f"{metric} is {value!r}, but {', '.join(empty[:3]) or 'every image'} has no value: a mean needs all")
         elif value is not None and value != mean:
             say(f"{metric} is {value!r}, the mean of the per-image scores is {mean!r}")
         elif value is None and mean is not None and not failed and not record.failures:
-            say(f"{metric} is a hole, but every image has a value")
+            say(f"{metric} is a missing value, but every image has a value")
 
 
 def verify_table(path: Path) -> Verdict:

@@ -18,14 +18,16 @@ from evalkit.leaderboards.fits import check_run
 from evalkit.metrics.registry import card, convention
 from evalkit.protocols.table.cells import Column
 from evalkit.protocols.table.table import Table, read_table
+from evalkit.records.per_image import DIGEST, FIRST, LAST
 
+REASONS = [name for names in LAST for name in names]  # columns with what has no value, and why
 NOT_MEASURED = "no value in the file"
 
 
 def read_scores(path: str | os.PathLike[str], default_convention: str | None = None) -> pd.DataFrame:
     """A row per image, a column per metric under its full name, such as SSIM[tang]; NaN where there is no value.
 
-    `.attrs["holes"]` maps (image, full name) to the reason. A column without a convention in its name is in that of the
+    `.attrs["missing"]` maps (image, full name) to the reason. A column without a convention is in that of the
     run whose folder the file lies in, else in `default_convention`.
 
     Raises:
@@ -44,12 +46,13 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
     names = {
         i: full_name(column, stated.get(column) or default_convention, path)
         for i, column in enumerate(header)
-        if column not in ("image", "key", "holes", "digest")
+        if column not in (*FIRST, *REASONS, DIGEST)
     }
     if twice := next((name for name in names.values() if list(names.values()).count(name) > 1), None):
         raise DataError(f"{path} has two columns of {twice}.")
+    of_reasons = [column for column in REASONS if column in header][:1]
     rows: dict[str, dict[str, float]] = {}
-    holes: dict[tuple[str, str], str] = {}
+    missing: dict[tuple[str, str], str] = {}
     for number, line in enumerate(lines[1:], 2):
         where = f"{path}, line {number}"
         if len(line) != len(header):
@@ -58,13 +61,13 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
         if image in rows:
             raise DataError(f"{where}: the image {image!r} is there twice.")
         rows[image] = {name: _value(line[i], where) for i, name in names.items()}
-        reasons = _reasons(line[header.index("holes")], where) if "holes" in header else {}
+        reasons = _reasons(line[header.index(of_reasons[0])], where) if of_reasons else {}
         for i, name in names.items():
             if math.isnan(rows[image][name]):
-                holes[image, name] = reasons.get(header[i], NOT_MEASURED)
+                missing[image, name] = reasons.get(header[i], NOT_MEASURED)
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(names.values()), dtype=float)
     frame.index.name = "image"
-    frame.attrs["holes"] = holes
+    frame.attrs["missing"] = missing
     return frame
 
 
@@ -77,9 +80,9 @@ def _value(text: str, where: str) -> float:
 
 
 def _reasons(text: str, where: str) -> dict[str, str]:
-    reasons = parse_json(text, f"{where}: the column holes") if text else {}
+    reasons = parse_json(text, f"{where}: the column missing values") if text else {}
     if not isinstance(reasons, dict):
-        raise DataError(f"{where}: the column holes is damaged. Measure again with --existing replace.")
+        raise DataError(f"{where}: the column missing values is damaged. Measure again with --existing replace.")
     return {metric: str(reason) for metric, reason in reasons.items()}
 
 

@@ -25,12 +25,12 @@ CURVES = ("precision", "recall", "f", "e")
 
 @dataclass(frozen=True)
 class MapScores:
-    """Measures by map and for the data set. `holes`: map or measure -> why it has no value; then there is no mean."""
+    """Measures by map and for the data set. `missing`: map or measure -> why it has no value; then there is no mean."""
 
     images: dict[str, dict[str, float]]
     scores: dict[str, float]
     curves: SaliencyCurves
-    holes: dict[str, str]
+    missing: dict[str, str]
 
 
 def saliency_folder(
@@ -44,21 +44,21 @@ def saliency_folder(
         DataError: a folder is missing or empty, or not one map can be measured.
     """
     found, masks = image_files(predictions), image_files(truths)
-    holes: dict[str, str] = {}
+    missing: dict[str, str] = {}
     measured: list[str] = []
 
     def readable() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         for stem, mask in progress(masks.items(), len(masks), "measure"):
             if stem not in found:
-                holes[stem] = f"no map of this name in {predictions}"
+                missing[stem] = f"no map of this name in {predictions}"
                 continue
             try:
                 pair = read_image(found[stem]), read_salient(mask)
             except DataError as error:
-                holes[stem] = str(error)
+                missing[stem] = str(error)
                 continue
             if pair[0].shape[:2] != pair[1].shape[:2]:
-                holes[stem] = f"the map is {pair[0].shape[:2]}, the mask {pair[1].shape[:2]} (height, width)"
+                missing[stem] = f"the map is {pair[0].shape[:2]}, the mask {pair[1].shape[:2]} (height, width)"
                 continue
             measured.append(stem)
             yield pair
@@ -70,10 +70,10 @@ def saliency_folder(
     except Exception:
         if measured:
             raise
-        first = next(iter(holes.items()), ("", "no maps"))
+        first = next(iter(missing.items()), ("", "no maps"))
         raise DataError(f"no map could be measured; the first: {first[0]}: {first[1]}") from None
-    scores = dict.fromkeys(result.scores, math.nan) if holes else result.scores
-    return MapScores(dict(zip(measured, result.images, strict=True)), scores, result.curves, holes | result.holes)
+    scores = dict.fromkeys(result.scores, math.nan) if missing else result.scores
+    return MapScores(dict(zip(measured, result.images, strict=True)), scores, result.curves, missing | result.missing)
 
 
 def scores_csv(result: MapScores) -> str:
@@ -109,5 +109,5 @@ def saliency_json(result: MapScores) -> dict[str, Any]:
         "scores": plain(result.scores),
         "images": {stem: plain(row) for stem, row in result.images.items()},
         "curves": {name: [float(v) for v in getattr(result.curves, name)] for name in CURVES},
-        "holes": result.holes,
+        "missing": result.missing,
     }

@@ -34,7 +34,7 @@ def significance_marks(
     """Mark the values that the best of their column is not significantly better than.
 
     In each column of a data set, the best mean is tested against every other, paired per image, with Holm's correction
-    over these tests. `†`: the best is not significantly better. `‡`: no test was possible. The best value and holes
+    over these tests. `†`: the best is not significantly better. `‡`: no test was possible. The best and what is missing
     bear no mark.
 
     Raises:

@@ -18,13 +18,13 @@ from evalkit.metrics.segmentation import confusion, segmentation_scores
 
 @dataclass(frozen=True)
 class MaskScores:
-    """Scores of a test set; `holes` says of masks and scores why they have no value. A hole leaves no means."""
+    """Scores of a test set; `missing` says why masks and scores have no value. One that is missing leaves no means."""
 
     masks: int
     ignored: int  # pixels of the true masks that do not count
     pixels: int  # of all true masks
     scores: dict[str, Any]
-    holes: dict[str, str]
+    missing: dict[str, str]
 
 
 def segmentation_folder(
@@ -44,7 +44,7 @@ def segmentation_folder(
         raise DataError("the data set's card names no classes with ids 0, 1, 2, ...: it has no segmentation labels.")
     found, masks = image_files(predictions), image_files(truths)
     matrix = np.zeros((len(names), len(names)), np.int64)
-    holes: dict[str, str] = {}
+    missing: dict[str, str] = {}
     ignored = pixels = 0
     for stem, mask in progress(masks.items(), len(masks), "measure"):
         try:
@@ -55,8 +55,8 @@ def segmentation_folder(
             pixels += truth.size
             ignored += 0 if ignore is None else int(np.count_nonzero(truth == ignore))
         except EvalkitError as error:
-            holes[stem] = str(error)
-    if holes:
-        return MaskScores(len(masks) - len(holes), ignored, pixels, {}, holes)
+            missing[stem] = str(error)
+    if missing:
+        return MaskScores(len(masks) - len(missing), ignored, pixels, {}, missing)
     scores = segmentation_scores(matrix, [names[i] for i in range(len(names))])
-    return MaskScores(len(masks), ignored, pixels, scores, holes | scores.pop("holes"))
+    return MaskScores(len(masks), ignored, pixels, scores, missing | scores.pop("missing"))

@@ -29,7 +29,7 @@ from evalkit.metrics.registry import card
 
 @dataclass(frozen=True)
 class Paired:
-    """A and B in one metric on one data set; None for what could not be computed, with the reason in `holes`.
+    """A and B in one metric on one data set; None for what could not be computed, with the reason in `missing`.
 
     Attributes:
         metric: full name, e.g. SSIM[tang].
@@ -57,7 +57,7 @@ class Paired:
     d_z: float | None = None
     winner: str = ""
     left_out: dict[str, str] = field(default_factory=dict)
-    holes: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Comparison:
     @property
     def complete(self) -> bool:
         """Whether every image was paired and every test made."""
-        return not self.notes and not any(result.left_out or result.holes for result in self.results)
+        return not self.notes and not any(result.left_out or result.missing for result in self.results)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -197,23 +197,23 @@ def _paired(
         for name, frame in zip(names, (x, y), strict=True):
             if image not in frame.index:
                 left_out[image] = f"not in the scores of {name}"
-            elif (image, metric) in frame.attrs["holes"]:
-                left_out[image] = f"{name} has no value: {frame.attrs['holes'][image, metric] or NOT_MEASURED}"
+            elif (image, metric) in frame.attrs["missing"]:
+                left_out[image] = f"{name} has no value: {frame.attrs['missing'][image, metric] or NOT_MEASURED}"
     images = [image for image in x.index if image not in left_out]
     better = card(short_name(metric)).better
     if not images:
         reason = "no image has a value of both"
-        holes = dict.fromkeys(["mean", "interval", "p", "rank_biserial", "d_z"], reason)
-        return Paired(dataset, metric, better, 0, left_out=left_out, holes=holes)
+        missing = dict.fromkeys(["mean", "interval", "p", "rank_biserial", "d_z"], reason)
+        return Paired(dataset, metric, better, 0, left_out=left_out, missing=missing)
     a, b = x.loc[images, metric].to_numpy(), y.loc[images, metric].to_numpy()
     d = a - b
-    holes = {}
+    missing = {}
 
     def attempt(name: str, function: Any, *arguments: Any) -> Any:
         try:
             return function(d, *arguments)
         except NoTestError as error:
-            holes[name] = str(error)
+            missing[name] = str(error)
             return None
 
     low, high = attempt("interval", bootstrap_interval, confidence, resamples, seed) or (None, None)
@@ -231,7 +231,7 @@ def _paired(
         rank_biserial=attempt("rank_biserial", rank_biserial),
         d_z=attempt("d_z", cohen_dz),
         left_out=left_out,
-        holes=holes,
+        missing=missing,
     )
 
 

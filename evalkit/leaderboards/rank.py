@@ -26,10 +26,10 @@ class Ranking:
     Attributes:
         dataset: data set, or the block of a published table.
         convention: what the numbers are measured in, or "as published in ...".
-        ranks: a row per method, a column per metric; 1 is best, ties share their average rank, NaN for a hole.
+        ranks: a row per method, a column per metric; 1 is best, ties share their average rank, NaN for a missing value.
         mean_rank: over all metrics; None for a method that is not ranked in one of them.
         borda: methods beaten, summed over the metrics, a tie counting half; None as for the mean rank.
-        holes: (method, metric) -> why it is not ranked.
+        missing values: (method, metric) -> why it is not ranked.
         left_out: method or metric -> why it is not in `ranks`.
         friedman: metric -> Friedman's test over the images, of the methods ranked in it.
         no_friedman: metric -> why there is no such test.
@@ -40,7 +40,7 @@ class Ranking:
     ranks: pd.DataFrame
     mean_rank: dict[str, float | None]
     borda: dict[str, float | None]
-    holes: dict[tuple[str, str], str]
+    missing: dict[tuple[str, str], str]
     left_out: dict[str, str] = field(default_factory=dict)
     friedman: dict[str, CriticalDifference] = field(default_factory=dict)
     no_friedman: dict[str, str] = field(default_factory=dict)
@@ -48,10 +48,10 @@ class Ranking:
     @property
     def complete(self) -> bool:
         """Whether every method is ranked in every metric."""
-        return not self.holes
+        return not self.missing
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, JSON-able; None for a hole."""
+        """Everything, JSON-able; None for a missing value."""
         methods = {
             str(method): {
                 "mean_rank": self.mean_rank[str(method)],
@@ -64,7 +64,7 @@ class Ranking:
             "dataset": self.dataset,
             "convention": self.convention,
             "methods": methods,
-            "holes": [{"method": m, "metric": c, "reason": why} for (m, c), why in self.holes.items()],
+            "missing": [{"method": m, "metric": c, "reason": why} for (m, c), why in self.missing.items()],
             "left_out": self.left_out,
             "friedman": {metric: vars(result) for metric, result in self.friedman.items()},
             "no_friedman": self.no_friedman,
@@ -81,14 +81,14 @@ def rank_values(
 ) -> Ranking:
     """Rank methods in each metric among those that have a value in it.
 
-    A method with a hole in a metric is not ranked there, and has neither mean rank nor Borda count: its ranks elsewhere
-    say nothing about what is missing. The methods without holes meet the same opponents, so theirs can be compared.
+    A method without a value in a metric is not ranked there and has neither mean rank nor Borda count: its other ranks
+    say nothing about what is missing. The complete methods meet the same opponents, so theirs can be compared.
 
     Args:
-        values: a row per method, a column per metric, NaN for a hole.
+        values: a row per method, a column per metric, NaN for a missing value.
         better: which way is better, per metric.
         reasons: (method, metric) -> why there is no value.
-        common: leave out the "methods" with a hole, or the "metrics" with a hole, and name them.
+        common: leave out the "methods" with a missing value, or the "metrics" with a missing value, and name them.
 
     """
     values, reasons = values.astype(float), reasons or {}
@@ -97,14 +97,14 @@ def rank_values(
     if common is not None:
         values, left_out = _common(values, reasons, common)
     ranks = values.copy()
-    holes: dict[tuple[str, str], str] = {}
+    missing: dict[tuple[str, str], str] = {}
     for metric in values.columns:
         ranks[metric] = values[metric].rank(ascending=better[metric] == "lower", method="average")
         for method in values.index[values[metric].isna()]:
-            holes[str(method), str(metric)] = reasons.get((str(method), str(metric)), "no value")
+            missing[str(method), str(metric)] = reasons.get((str(method), str(metric)), "no value")
         if values[metric].count() == 1:
             alone = values[metric].first_valid_index()
-            holes[str(alone), str(metric)] = "no other method has a value"
+            missing[str(alone), str(metric)] = "no other method has a value"
             ranks.loc[alone, metric] = math.nan
     beaten = ranks.count() - ranks  # a tie counts half, for tied methods share their average rank
     whole = ranks.notna().all(axis=1)
@@ -112,13 +112,13 @@ def rank_values(
     borda = {str(m): float(beaten.loc[m].sum(skipna=False)) if whole[m] else None for m in ranks.index}
     order = sorted(ranks.index, key=lambda m: math.inf if (r := mean_rank[str(m)]) is None else r)
     mean_rank, borda = ({str(m): by_method[str(m)] for m in order} for by_method in (mean_rank, borda))
-    return Ranking(dataset, convention, ranks.loc[order], mean_rank, borda, holes, left_out)
+    return Ranking(dataset, convention, ranks.loc[order], mean_rank, borda, missing, left_out)
 
 
 def _common(
     values: pd.DataFrame, reasons: Mapping[tuple[str, str], str], common: Common
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The values without the methods, or metrics, that have a hole; and why these are left out."""
+    """The values without the methods, or metrics, that have a missing value; and why these are left out."""
     left_out = {}
     rows = values if common == "methods" else values.T
     for name, row in rows.iterrows():
@@ -135,7 +135,7 @@ def checked(rankings: list[Ranking]) -> list[Ranking]:
     """The same. Raises DataError where not one method is ranked in them."""
     if any(ranking.ranks.notna().to_numpy().any() for ranking in rankings):
         return rankings
-    reasons = [why for ranking in rankings for why in [*ranking.left_out.values(), *ranking.holes.values()]]
+    reasons = [why for ranking in rankings for why in [*ranking.left_out.values(), *ranking.missing.values()]]
     found = f" ({'; '.join(list(dict.fromkeys(reasons))[:3])})" if reasons else ""
     raise DataError(f"nothing to rank{found}. Two methods with a value in the same metric are needed.")
 

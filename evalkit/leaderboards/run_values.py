@@ -30,7 +30,7 @@ IN_MEAN = "its mean over the classes is ranked; name it with --metrics to rank i
 
 @dataclass
 class ValueBlock:
-    """The values of one data set: a row per method, a column per metric, NaN for a hole with its reason."""
+    """The values of one data set: a row per method, a column per metric, NaN for a missing value with its reason."""
 
     dataset: str
     convention: str
@@ -214,7 +214,7 @@ def rank(
     Args:
         runs: folders that `reproduce` wrote.
         datasets, methods, metrics: a choice; everything when not given.
-        common: leave out the "methods" or the "metrics" that have a hole.
+        common: leave out the "methods" or the "metrics" that have a missing value.
         alpha: level of Friedman's test and of the critical difference.
 
     Raises:

@@ -206,7 +206,9 @@ def _groups(ranks: dict[str, float], cd: float) -> list[list[str]]:
 def _checked(differences: ArrayLike) -> NDArray[np.float64]:
     d = np.asarray(differences, dtype=float)
     if d.ndim != 1 or not np.isfinite(d).all():
-        raise NoTestError("the differences are not a list of finite numbers: leave out the pairs that have a hole")
+        raise NoTestError(
+            "the differences are not a list of finite numbers: leave out the pairs that have a missing value"
+        )
     if d.size < 2:
         raise NoTestError(f"{_count(d.size, 'pair')}: at least two are needed")
     return d

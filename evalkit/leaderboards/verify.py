@@ -71,7 +71,7 @@ def verify(
         A verdict per record, and of a folder one per table of a run in it.
 
     Raises:
-        DataError: no such file, a folder without records, or a file that is no record.
+        DataError: no such file, a folder without records, or a file that is not a record.
     """
     path = Path(path)
     files = record_files(path) if path.is_dir() else [path]
@@ -143,15 +143,16 @@ def check_fields(record: Record, verdict: Verdict) -> None:
             say(f"{place} is {text!r}, expected a SHA-256 in 64 hexadecimal digits")
     columns = record.columns
     for metric in columns:
-        if (metric in record.scores) == (metric in record.holes):
-            say(f"{metric} has {'a score and a hole' if metric in record.scores else 'neither a score nor a reason'}")
-    for metric in sorted({*record.scores, *record.holes} - set(columns)):
+        if (metric in record.scores) == (metric in record.missing):
+            both = metric in record.scores
+            say(f"{metric} has {'a score and a reason for none' if both else 'neither a score nor a reason'}")
+    for metric in sorted({*record.scores, *record.missing} - set(columns)):
         say(f"{metric} is scored but not among the metrics")
     for metric, value in record.scores.items():
         if not math.isfinite(value):
-            say(f"{metric} is {value}: a score is a number, what could not be computed is a hole")
-    if (record.status == "complete") != (not record.holes):
-        say(f"the status is {record.status} with {len(record.holes)} holes")
+            say(f"{metric} is {value}: a score is a number, what could not be computed is a missing value")
+    if (record.status == "complete") != (not record.missing):
+        say(f"the status is {record.status} with {len(record.missing)} missing values")
     pairs, expected = record.dataset.get("pairs"), record.dataset.get("expected")
     if expected is not None and pairs != expected:
         other = f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data"
@@ -164,49 +165,49 @@ def check_fields(record: Record, verdict: Verdict) -> None:
 def _check_protocol(record: Record, verdict: Verdict) -> None:
     say = verdict.problems.append
     try:
-        chosen = protocol_of_run(record.protocol["name"], verdict.path.parents[1])
+        protocol = protocol_of_run(record.protocol["name"], verdict.path.parents[1])
         columns = record.columns
-        wanted = tasks_of(chosen)[0].full_names(columns, record.convention)
+        wanted = tasks_of(protocol)[0].full_names(columns, record.convention)
         if wanted is not None and record.metrics != wanted:
             say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(wanted)}")
     except EvalkitError as error:
         say(str(error))
         return
-    if record.convention != chosen.convention and record.convention not in OF_THE_SET:  # a table may have both
-        say(f"the convention is {record.convention}, that of {chosen.name} is {chosen.convention}")
+    if record.convention != protocol.convention and record.convention not in OF_THE_SET:  # a table may have both
+        say(f"the convention is {record.convention}, that of {protocol.name} is {protocol.convention}")
     measured = set(record.columns)
-    missing = set(chosen.metrics) - measured - {name.rpartition(" ")[2] for name in measured}  # "car IoU" is of IoU
+    missing = set(protocol.metrics) - measured - {name.rpartition(" ")[2] for name in measured}  # "car IoU" is of IoU
     if missing:
-        verdict.notes.append(f"does not measure {', '.join(sorted(missing))} of {chosen.name}")
-    _check_use(record, chosen, verdict)
-    if record.protocol.get("hash") != chosen.hash:
-        verdict.notes.append(f"measured with another wording of {chosen.name}; what it measures was checked above")
+        verdict.notes.append(f"does not measure {', '.join(sorted(missing))} of {protocol.name}")
+    _check_use(record, protocol, verdict)
+    if record.protocol.get("hash") != protocol.hash:
+        verdict.notes.append(f"measured with another wording of {protocol.name}; what it measures was checked above")
 
 
-def _check_use(record: Record, chosen: Protocol, verdict: Verdict) -> None:
+def _check_use(record: Record, protocol: Protocol, verdict: Verdict) -> None:
     name = record.dataset["name"]
-    if record.convention in (*OF_THE_SET, MAPS) and not of_the_paper(record, chosen):
+    if record.convention in (*OF_THE_SET, MAPS) and not of_the_paper(record, protocol):
         verdict.notes.append("not the paper's data or lists: its values stand beside no printed ones")
         return
-    if name not in chosen.datasets:
-        verdict.problems.append(f"{name} is no data set of {chosen.name} ({', '.join(chosen.datasets)})")
+    if name not in protocol.datasets:
+        verdict.problems.append(f"{name} is not a data set of {protocol.name} ({', '.join(protocol.datasets)})")
         return
-    use, card = chosen.datasets[name], load_card(name)
+    use, card = protocol.datasets[name], load_card(name)
     split = use.split or card.default_split
     if record.method.get("filled_from") == "code":
         return
     if record.dataset.get("split") != split:
-        verdict.problems.append(f"the split is {record.dataset.get('split')}, that of {chosen.name} is {split}")
+        verdict.problems.append(f"the split is {record.dataset.get('split')}, that of {protocol.name} is {split}")
     if use.pairs is not None and record.dataset.get("expected") != use.pairs:
-        verdict.problems.append(f"expects {record.dataset.get('expected')} pairs, {chosen.name} has {use.pairs}")
+        verdict.problems.append(f"expects {record.dataset.get('expected')} pairs, {protocol.name} has {use.pairs}")
 
 
-def of_the_paper(record: Record, chosen: Protocol) -> bool:
+def of_the_paper(record: Record, protocol: Protocol) -> bool:
     """Whether a trained network was tested on the part of a data set that the paper's table is of."""
     name = record.dataset["name"]
-    if name not in chosen.datasets:
+    if name not in protocol.datasets:
         return False
-    split = chosen.datasets[name].split or load_card(name).default_split
+    split = protocol.datasets[name].split or load_card(name).default_split
     return record.dataset.get("split") == split
 
 
@@ -256,15 +257,15 @@ def check_images(
     odd = [stem for stem in both if rows.rows[stem].key != key_of(record, sources[stem], images[stem])]
     verdict.problems += [f"{stem}: its scores are of other images, or of other code for the metrics" for stem in odd]
     both = [stem for stem in both if stem not in odd]
-    chosen = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
-    for stem in chosen:
+    protocol = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
+    for stem in protocol:
         values = measure_again(record, pairs[stem], files[stem])
         verdict.problems += [f"{stem}: {problem}" for problem in differences(rows.rows[stem].values, values)]
-    if chosen:
+    if protocol:
         verdict.checked.append("measured again")
-        if len(chosen) < len(rows.rows):
+        if len(protocol) < len(rows.rows):
             verdict.notes.append(
-                f"{len(chosen)} of {len(rows.rows)} images were measured again; --remeasure all takes all"
+                f"{len(protocol)} of {len(rows.rows)} images were measured again; --remeasure all takes all"
             )
 
 

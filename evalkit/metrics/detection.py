@@ -72,7 +72,7 @@ def detection_scores(predictions: Mapping[str, Boxes], truths: Mapping[str, Boxe
         names: the classes' names, by id.
 
     Returns:
-        "AP50", "AP50:95": class name -> value. "mAP50", "mAP50:95": values. "holes": what has no value -> why.
+        "AP50", "AP50:95": class name -> value. "mAP50", "mAP50:95": values. "missing": what has no value -> why.
         A class without a true box has no AP: it is NaN, and so is the mean over all classes. The mean over the others,
         which other tools print as mAP, is then under "mAP50 (defined classes)" and "mAP50:95 (defined classes)".
 
@@ -100,7 +100,7 @@ def detection_scores(predictions: Mapping[str, Boxes], truths: Mapping[str, Boxe
     found = [_checked(predictions[image], f"predictions of {image!r}", len(names), scored=True) for image in images]
     precision = _coco_precision(true, found, len(names))
 
-    holes: dict[str, str] = {}
+    missing_values: dict[str, str] = {}
     scores: dict = {}
     counts = np.bincount(np.concatenate([boxes.classes for boxes in true]), minlength=len(names))
     missing = [name for name, count in zip(names, counts, strict=True) if not count]
@@ -109,11 +109,11 @@ def detection_scores(predictions: Mapping[str, Boxes], truths: Mapping[str, Boxe
         scores[measure] = dict(zip(names, values.tolist(), strict=True))
         scores[f"m{measure}"] = float(values.mean())
         if missing:
-            holes |= {f"{measure} {name}": f"no true box of class {name}" for name in missing}
-            holes[f"m{measure}"] = f"no {measure} of class {', '.join(missing)}"
+            missing_values |= {f"{measure} {name}": f"no true box of class {name}" for name in missing}
+            missing_values[f"m{measure}"] = f"no {measure} of class {', '.join(missing)}"
             defined = values[counts > 0]
             scores[f"m{measure} (defined classes)"] = float(defined.mean()) if defined.size else float("nan")
-    return scores | {"holes": holes}
+    return scores | {"missing": missing_values}
 
 
 class DrawnAP50:

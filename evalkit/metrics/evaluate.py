@@ -39,7 +39,7 @@ ANY_NAME = "{stem}"  # file names are the stems
 
 
 class Scores(dict[str, float]):
-    """Metric -> value. What has no value is NaN here and has its reason in `holes`.
+    """Metric -> value. What has no value is NaN here and has its reason in `missing`.
 
     `passing` says that trouble kept the image from being measured which its content did not cause, such as a file that
     could not be read or too little memory: it is shown, but never stored as a result.
@@ -48,10 +48,12 @@ class Scores(dict[str, float]):
     passing = False
 
     def __init__(
-        self, values: Mapping[str, float] = MappingProxyType({}), holes: Mapping[str, str] = MappingProxyType({})
+        self,
+        values: Mapping[str, float] = MappingProxyType({}),
+        missing_values: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         super().__init__(values)
-        self.holes = dict(holes)
+        self.missing = dict(missing_values)
         self.notes: list[str] = []
 
 
@@ -84,11 +86,11 @@ def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
             if not math.isfinite(value):
                 raise UndefinedError(f"{column} is {value}")
         except UndefinedError as reason:
-            scores[column], scores.holes[column] = math.nan, str(reason)
+            scores[column], scores.missing[column] = math.nan, str(reason)
         except Exception as error:  # a stranger's function may raise anything; evalkit's own is a bug that is shown
             if not definition.code:
                 raise
-            scores[column], scores.holes[column] = math.nan, f"{column} failed with {type(error).__name__}: {error}"
+            scores[column], scores.missing[column] = math.nan, f"{column} failed with {type(error).__name__}: {error}"
         else:
             scores[column] = value
     return scores
@@ -121,7 +123,7 @@ def _definitions(names: Names) -> dict[str, Definition]:
 
 
 def measure_job(job: MeasureJob, names: Names, depth: Depth | None = None) -> dict[str, Scores]:
-    """Scores by method. What cannot be measured is a hole in every metric, with the reason.
+    """Scores by method. What cannot be measured is a missing value in every metric, with the reason.
 
     Raises:
         OtherBytesError: on another machine, a file that is not there or has other bytes than those that were hashed.
@@ -156,13 +158,13 @@ def _without(wanted: Iterable[str], error: EvalkitError, job: MeasureJob, where:
     """Scores of an image that an error kept from being measured."""
     if job.expected.far and isinstance(error, OtherBytesError):
         raise error
-    scores = all_holes(wanted, f"{where}{error}")
+    scores = all_missing(wanted, f"{where}{error}")
     scores.passing = isinstance(error, UnreadableError)
     return scores
 
 
-def all_holes(wanted: Iterable[str], reason: str) -> Scores:
-    """Scores in which every metric is a hole for one reason."""
+def all_missing(wanted: Iterable[str], reason: str) -> Scores:
+    """Scores in which every metric is a missing value for one reason."""
     return Scores(dict.fromkeys(wanted, float("nan")), dict.fromkeys(wanted, reason))
 
 
@@ -187,7 +189,7 @@ def evaluate(
             255 is refused.
 
     Returns:
-        A dict metric -> value; an undefined metric (0/0, infinite) is NaN, and `.holes[metric]` says why. `.notes` says
+        A dict metric -> value; an undefined one (0/0, infinite) is NaN and `.missing[metric]` says why. `.notes` says
         what else to know: a fused image that is a JPEG, a source with fewer than 16 gray levels.
 
     Raises:
@@ -230,7 +232,7 @@ def evaluate_folder(
 
     Returns:
         One row per fused image and per pair of sources without one (index "image", natural order), one column per
-        metric. NaN where a value is undefined or an image is missing or could not be measured; `.attrs["holes"]` maps
+        metric. NaN where a value is undefined or an image is missing or could not be measured; `.attrs["missing"]` maps
         (image, metric) to the reason, `.attrs["hint"]` says which names would pair more images, if any, and
         `.attrs["notes"]` maps what else to know (as `.notes` of `evaluate`) to the images.
 
@@ -252,11 +254,11 @@ def evaluate_folder(
     results = (scores[""] for scores in in_processes(run, jobs, workers))
     measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
     missing = (infrared.keys() & visible.keys()) - fused.keys()
-    measured |= {stem: all_holes(wanted, "there is no fused image of this name") for stem in missing}
+    measured |= {stem: all_missing(wanted, "there is no fused image of this name") for stem in missing}
     rows = {stem: measured[stem] for stem in sorted(measured, key=natural_key)}
     frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(wanted))
     frame.index.name = "image"
-    frame.attrs["holes"] = {(stem, column): why for stem, row in rows.items() for column, why in row.holes.items()}
+    frame.attrs["missing"] = {(stem, column): why for stem, row in rows.items() for column, why in row.missing.items()}
     frame.attrs["hint"] = hint
     frame.attrs["notes"] = notes_of(rows)
     return frame

@@ -27,13 +27,13 @@ def image_scores(
 
     scores = evaluate(fused, infrared, visible, metrics, convention, depth)
     frame = pd.DataFrame([scores], index=pd.Index([fused.stem], name="image"))
-    frame.attrs["holes"] = {(fused.stem, metric): reason for metric, reason in scores.holes.items()}
+    frame.attrs["missing"] = {(fused.stem, metric): reason for metric, reason in scores.missing.items()}
     frame.attrs["notes"] = notes_of({fused.stem: scores})
     return frame
 
 
 def mean_scores(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Mean per metric; None where an image has no value: no mean is taken over holes."""
+    """Mean per metric; None where an image has no value: no mean is taken over missing values."""
     means = {}
     for metric in frame.columns:
         values = frame[metric].tolist()
@@ -47,12 +47,12 @@ def scores_csv(frame: pd.DataFrame) -> str:
 
 
 def scores_dict(frame: pd.DataFrame, convention: str) -> dict[str, Any]:
-    """Scores, means and holes, JSON-able; None where there is no value."""
+    """Scores, means and missing values, JSON-able; None where there is no value."""
     rows = frame.astype(object).where(frame.notna(), None)
     return {
         "convention": convention,
         "images": len(frame),
         "mean": mean_scores(frame),
         "scores": rows.to_dict(orient="index"),
-        "holes": [{"image": i, "metric": m, "reason": why} for (i, m), why in frame.attrs["holes"].items()],
+        "missing": [{"image": i, "metric": m, "reason": why} for (i, m), why in frame.attrs["missing"].items()],
     } | {key: frame.attrs[key] for key in ("hint", "notes") if frame.attrs.get(key)}

@@ -119,13 +119,13 @@ class SaliencyDataset:
         scores: MAE, S, adaptive and weighted values are means over images; mean and max F and E are taken on the curve
             averaged over images, so F_max is that of one threshold for all images, not the mean of the images' F_max.
         curves: averaged over images.
-        holes: measure -> which images have no value. That measure is NaN; no mean is taken over a hole.
+        missing: measure -> which images have no value. That measure is NaN; no mean is taken over a missing value.
     """
 
     images: tuple[dict[str, float], ...]
     scores: dict[str, float]
     curves: SaliencyCurves
-    holes: dict[str, str]
+    missing: dict[str, str]
 
 
 def saliency(prediction: ImageLike, ground_truth: ImageLike) -> dict[str, float]:
@@ -177,12 +177,12 @@ def saliency_dataset(pairs: Iterable[tuple[ImageLike, ImageLike]]) -> SaliencyDa
     mean = SaliencyCurves(*total / len(rows))
     averages = {name: float(np.mean([row[name] for row in rows])) for name in AVERAGED}
     scores = _in_order(averages, mean)
-    holes = {
+    missing = {
         name: "no value for image " + ", ".join(str(i) for i, row in enumerate(rows) if np.isnan(row[name]))
         for name in scores
         if np.isnan(scores[name])
     }
-    return SaliencyDataset(tuple(rows), scores, mean, holes)
+    return SaliencyDataset(tuple(rows), scores, mean, missing)
 
 
 @dataclass(frozen=True)

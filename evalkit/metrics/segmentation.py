@@ -95,7 +95,7 @@ def segmentation_scores(matrix: NDArray[np.int64], names: Sequence[str] | None =
         names: the classes' names, by id; "0", "1", ... if not given.
 
     Returns:
-        "IoU", "Acc": class name -> value. "mIoU", "mAcc", "aAcc": values. "holes": what has no value -> why.
+        "IoU", "Acc": class name -> value. "mIoU", "mAcc", "aAcc": values. "missing": what has no value -> why.
         A class in neither truth nor prediction has no IoU, one absent from the truth no Acc: these are NaN, and so is
         the mean over all classes. The mean over the others is then under "mIoU (defined classes)" and "mAcc (defined
         classes)", names that are there only where they are needed, so that they are not taken for the full means.
@@ -113,7 +113,7 @@ def segmentation_scores(matrix: NDArray[np.int64], names: Sequence[str] | None =
         raise EvalkitError(f"{len(matrix)} classes need as many different names, not {len(names)}: {', '.join(names)}.")
 
     right, true, predicted = np.diagonal(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    holes: dict[str, str] = {}
+    missing_values: dict[str, str] = {}
     scores: dict = {}
     for measure, pixels, where in (
         ("IoU", true + predicted - right, "in neither truth nor prediction"),
@@ -124,12 +124,12 @@ def segmentation_scores(matrix: NDArray[np.int64], names: Sequence[str] | None =
         scores[f"m{measure}"] = float(values.mean())
         missing = [name for name, count in zip(names, pixels, strict=True) if not count]
         if missing:
-            holes |= {f"{measure} {name}": f"class {name} is {where}" for name in missing}
-            holes[f"m{measure}"] = f"no {measure} of class {', '.join(missing)}"
+            missing_values |= {f"{measure} {name}": f"class {name} is {where}" for name in missing}
+            missing_values[f"m{measure}"] = f"no {measure} of class {', '.join(missing)}"
             defined = values[pixels > 0]
             scores[f"m{measure} (defined classes)"] = float(defined.mean()) if defined.size else float("nan")
     total = matrix.sum()
     scores["aAcc"] = float(right.sum() / total) if total else float("nan")
     if not total:
-        holes["aAcc"] = "no pixel was counted"
-    return scores | {"holes": holes}
+        missing_values["aAcc"] = "no pixel was counted"
+    return scores | {"missing": missing_values}

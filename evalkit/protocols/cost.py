@@ -132,7 +132,7 @@ def _cell(
 ) -> Cell:
     printed, mark = (published.printed, published.mark) if published else (None, "")
     if value is None:
-        return Cell(dataset, method, name, None, printed, 0, "hole", reason, mark)
+        return Cell(dataset, method, name, None, printed, 0, "missing", reason, mark)
     reason = ""
     if name == "Time":
         reason = f"measured on {where_timed(settings)}, the paper's on a GPU"
@@ -161,7 +161,7 @@ def save_cost(job: Job, dataset: str, method: str, values: Mapping[str, float], 
         metrics=list(values),
         images=1,
         scores=dict(values),
-        holes={},
+        missing={},
         failures=[],
         scores_hash=read_per_image(file.path).hash(),
         provenance=made_here(),

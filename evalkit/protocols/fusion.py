@@ -57,20 +57,20 @@ class Fusion(Task):
                 for metric, reason in undefined.items():
                     row = job.published.get((dataset, method, metric))
                     printed, mark = (row.printed, row.mark) if row else (None, "")
-                    table.cells.append(Cell(dataset, method, metric, None, printed, 0, "hole", reason, mark))
+                    table.cells.append(Cell(dataset, method, metric, None, printed, 0, "missing", reason, mark))
             if use.published_per_image and not job.sample:
                 images = read_published(job, dataset, use)
                 table.agreement += agree(dataset, images, out / "scores" / dataset, list(wanted))
 
 
-def metrics_of(chosen: Protocol) -> tuple[dict[str, Definition], dict[str, str]]:
+def metrics_of(protocol: Protocol) -> tuple[dict[str, Definition], dict[str, str]]:
     """Column name -> definition, and column name -> why the convention has none. Raises UnknownNameError."""
-    convention(chosen.convention)
+    convention(protocol.convention)
     wanted: dict[str, Definition] = {}
     undefined: dict[str, str] = {}
-    for metric in chosen.metrics:
+    for metric in protocol.metrics:
         try:
-            wanted |= definitions([metric], chosen.convention)
+            wanted |= definitions([metric], protocol.convention)
         except EvalkitError as error:
             undefined[metric] = f"not measured: {error}".rstrip(".")
     return wanted, undefined
@@ -95,7 +95,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
         pairs = find_pairs(card, root, use.split)
     except EvalkitError as error:
         pairs = PairSet(card.name, use.split, root, "", ())
-        rows = [Row(method, hole=f"the data set cannot be used: {error}") for method in job.methods]
+        rows = [Row(method, reason=f"the data set cannot be used: {error}") for method in job.methods]
     else:
         rows = [
             plan_row(method, card, pairs, use, settings, job.protocol.ablations.get(method, ""))
@@ -106,8 +106,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
                 rows[i] = train_row(row, job.protocol, settings, root, job.sample)
                 rows[i].place_in(settings.out, pairs)
     for row in rows:
-        row.hole = settings.named(row.hole)
-    filled = [row for row in rows if not row.hole]
+        row.reason = settings.named(row.reason)
+    filled = [row for row in rows if not row.reason]
     sources = [path for pair in pairs.pairs for path in (pair.infrared, pair.visible)]
     hashes = hash_files(sources, settings)
     for row in filled:
@@ -130,10 +130,10 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
 def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
     """One number of the table, judged against the printed one when both come from the same count of pairs."""
     printed, mark = (published.printed, published.mark) if published else (None, "")
-    value, reason = record.scores.get(metric), record.holes.get(metric, "")
-    status = status_of(value, printed, record.apart)
+    value, reason = record.scores.get(metric), record.missing.get(metric, "")
+    status = status_of(value, printed, record.not_comparable)
     if value is not None:
-        reason = record.apart or reason
+        reason = record.not_comparable or reason
     if value is not None and (jpeg := record.method.get("jpeg")):
         note = f"{jpeg} of its {record.images} fused images are JPEG: their compression changes what is measured"
         reason = "; ".join(filter(None, [reason, note]))

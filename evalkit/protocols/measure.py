@@ -129,7 +129,7 @@ def measure_rows(
     done = (pair for unit, scores in zip(units, results, strict=True) for pair in zip(unit, scores, strict=True))
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():
-            value.holes = {metric: settings.named(reason) for metric, reason in value.holes.items()}
+            value.missing = {metric: settings.named(reason) for metric, reason in value.missing.items()}
             if not value.passing:
                 files[method].append(job.stem, keys[method][job.stem], value)
             measured[method][job.stem] = value

@@ -50,7 +50,7 @@ class Settings:
         folders = {"OUTPUTS": self.outputs, "CHECKPOINTS": self.checkpoints, "DATA": self.root, "OUT": self.out}
         for name, folder in sorted(folders.items(), key=lambda item: -len(str(item[1]))):
             for path in {folder, folder.absolute()} if folder is not None else ():
-                end = r"(?![\w-])" if path.is_absolute() else "(?=/)"  # a folder "data" is no word of a sentence
+                end = r"(?![\w-])" if path.is_absolute() else "(?=/)"  # a folder "data" is not a word of a sentence
                 text = re.sub(rf"(?<![\w/.-]){re.escape(str(path))}{end}", name, text)
         return text
 
@@ -73,7 +73,7 @@ class Row:
     fuser: Fuser | None = None  # where evalkit fuses itself
     fused: dict[str, Path] = field(default_factory=dict)
     not_fused: dict[str, str] = field(default_factory=dict)
-    hole: str = ""
+    reason: str = ""
     recipe: str = ""  # by which evalkit trained the row's network
 
     def place_in(self, out: Path, pairs: PairSet, kind: Literal["fused", "maps"] = "fused") -> None:
@@ -223,13 +223,13 @@ def find_row(
     cure = f"give --outputs OUTPUTS with OUTPUTS/{place}/<stem>.png"
     if outputs is not None:
         cure = f"put its fused images in {outputs}/{place}"
-    return Row(method, hole=f"{reason}; {'or ' if 'DIR' in reason else ''}{cure}")
+    return Row(method, reason=f"{reason}; {'or ' if 'DIR' in reason else ''}{cure}")
 
 
 def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings, ablation: str = "") -> Row:
-    """The row that is ready to be fused and measured, or a hole with its reason."""
+    """The row that is ready to be fused and measured, or a missing value with its reason."""
     row = find_row(method, card, pairs, use, settings.outputs, settings.checkpoints, ablation)
-    if row.hole or row.filled_from in ("outputs", "data set"):
+    if row.reason or row.filled_from in ("outputs", "data set"):
         return row
     try:
         row.fuser = make_fuser(
@@ -240,7 +240,7 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
             elsewhere=settings.device,
         )
     except DataError as error:  # weights that are damaged or of another network
-        return Row(method, hole=str(error))
+        return Row(method, reason=str(error))
     row.place_in(settings.out, pairs)
     return row
 

@@ -137,16 +137,16 @@ def _dataset_lines(entry: Report) -> list[str]:
 
 
 def _row_lines(rows: list[Report]) -> list[str]:
-    """Rows by where their images come from, then the holes by reason."""
+    """Rows by where their images come from, then the missing values by reason."""
     sources: dict[tuple[str, str], list[str]] = {}
-    holes = []
+    missing = []
     for row in rows:
         if row["from"]:
             sources.setdefault((row["method"], row["from"]), []).append(row["dataset"])
         own = row["missing"].replace(f"/{row['method']}/{row['dataset']}", "/<method>/<dataset>")
-        holes.append(row | {"missing": own})
+        missing.append(row | {"missing": own})
     lines = [f"  {method}: {what} on {', '.join(filter(None, sets))}" for (method, what), sets in sources.items()]
-    return lines + _grouped(holes, "method")
+    return lines + _grouped(missing, "method")
 
 
 def _grouped(entries: list[Report], key: str) -> list[str]:

@@ -33,7 +33,7 @@ from evalkit.protocols.schema import (
     published_values,
     read_protocol,
 )
-from evalkit.protocols.table.blank import add_holes, blank_table, expected_rows
+from evalkit.protocols.table.blank import add_missing, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, tasks_of
@@ -86,7 +86,7 @@ def reproduce(
         progress: wraps the items of a long step, called with (items, count, text).
 
     Returns:
-        The table; its cells say which values are holes and why.
+        The table; its cells say which values are missing values and why.
 
     Raises:
         UnknownNameError: protocol, method or data set, with the nearest names.
@@ -129,7 +129,7 @@ def reproduce(
             for task in tasks:
                 task.fill(job, table)
         if not sample:
-            add_holes(table, expected_rows(chosen, uses, rows), lambda row: why_hole(chosen, row))
+            add_missing(table, expected_rows(chosen, uses, rows), lambda row: why_missing(chosen, row))
         table.write(out)
     return table
 
@@ -149,7 +149,7 @@ def benchmark(source: str | os.PathLike[str] | Mapping[str, Any], **options: Any
     return reproduce(read_protocol(source), **options)
 
 
-def why_hole(chosen: Protocol, row: PublishedRow) -> str:
+def why_missing(chosen: Protocol, row: PublishedRow) -> str:
     """Why nothing fills a published cell."""
     if not row.dataset:
         return "the paper does not say on which data set this was measured"

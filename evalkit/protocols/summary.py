@@ -1,4 +1,4 @@
-"""From per-image scores to a record: means where every image has a value, named holes elsewhere."""
+"""From per-image scores to a record: means where every image has a value, named missing values elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from evalkit.records.record import Record, made_here
 
 
 def summarise(
-    chosen: Protocol,
+    protocol: Protocol,
     pairs: PairSet,
     use: DatasetUse,
     row: Row,
@@ -26,23 +26,23 @@ def summarise(
     hashes: Hashes,
     started: str,
 ) -> Record:
-    """The record of one method on one data set. A mean stands for every pair of the data set or is a hole.
+    """The record of one method on one data set. A mean stands for every pair of the data set or is a missing value.
 
     Args:
         wanted: column -> full name of the metric.
     """
-    failures = {} if row.hole else find_failures(pairs, row, measured)
+    failures = {} if row.reason else find_failures(pairs, row, measured)
     expected = len(pairs.pairs) + len({stem for _, stem in pairs.unpaired})
-    scores, holes = {}, {}
+    scores, missing = {}, {}
     for metric in wanted:
-        undefined = {stem: s.holes[metric] for stem, s in measured.items() if metric in s.holes}
-        if reason := row.hole or explain(failures | undefined, expected):
-            holes[metric] = reason
+        undefined = {stem: s.missing[metric] for stem, s in measured.items() if metric in s.missing}
+        if reason := row.reason or explain(failures | undefined, expected):
+            missing[metric] = reason
         else:
             scores[metric] = math.fsum(s[metric] for s in measured.values()) / len(measured)
     return Record(
-        status="incomplete" if holes else "complete",
-        protocol={"name": chosen.name, "hash": chosen.hash},
+        status="incomplete" if missing else "complete",
+        protocol={"name": protocol.name, "hash": protocol.hash},
         method={
             "name": row.method,
             "filled_from": row.filled_from,
@@ -62,11 +62,11 @@ def summarise(
             "expected": use.pairs,
             "content_hash": combine_hashes((p.stem, hashes[p.infrared], hashes[p.visible]) for p in pairs.pairs),
         },
-        convention=chosen.convention,
+        convention=protocol.convention,
         metrics=list(wanted.values()),
         images=len([stem for stem in measured if stem not in failures]),
         scores=scores,
-        holes=holes,
+        missing=missing,
         failures=[{"image": stem, "reason": reason} for stem, reason in failures.items()],
         provenance=made_here(getattr(row.fuser, "device", "cpu")),
         started=started,
@@ -81,8 +81,8 @@ def find_failures(pairs: PairSet, row: Row, measured: Mapping[str, Scores]) -> d
         scores = measured.get(pair.stem)
         if scores is None:
             failures[pair.stem] = row.not_fused.get(pair.stem, "no fused image")
-        elif len(scores.holes) == len(scores) and len(set(scores.holes.values())) == 1:
-            failures[pair.stem] = next(iter(scores.holes.values()))
+        elif len(scores.missing) == len(scores) and len(set(scores.missing.values())) == 1:
+            failures[pair.stem] = next(iter(scores.missing.values()))
     return failures
 
 
@@ -103,7 +103,7 @@ def explain(failures: Mapping[str, str], count: int) -> str:
 def _count_jpeg(pairs: PairSet, row: Row) -> int:
     """How many of the fused images are JPEG files, whatever their names say."""
     count = 0
-    for pair in pairs.pairs if not row.hole else ():
+    for pair in pairs.pairs if not row.reason else ():
         try:
             with open(row.fused[pair.stem], "rb") as file:
                 count += is_jpeg(file.read(2))

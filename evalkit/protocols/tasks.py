@@ -101,8 +101,8 @@ class Task:
             row = find_row(method, found.card, found.pairs, found.use, settings.outputs, settings.checkpoints, ablation)
         except DataError as error:  # two fused images of one stem
             return entry | {"missing": str(error)}
-        train = how_to_train(job.protocol, method) if row.hole else ""
-        missing = "; ".join(filter(None, [row.hole, train, *self.missing_packages(job.protocol)]))
+        train = how_to_train(job.protocol, method) if row.reason else ""
+        missing = "; ".join(filter(None, [row.reason, train, *self.missing_packages(job.protocol)]))
         return entry | {"from": row.filled_from, "missing": missing, "train": train}
 
     def missing_packages(self, protocol: Protocol) -> list[str]:

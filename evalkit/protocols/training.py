@@ -37,15 +37,15 @@ def can_train() -> bool:
     return importlib.util.find_spec("lightning_fabric") is not None
 
 
-def wants_training(row: Row, chosen: Protocol, settings: Settings) -> bool:
-    """Whether the run was asked to train, and this row is a hole that training can fill."""
-    if not (settings.train and row.hole and can_train()):
+def wants_training(row: Row, protocol: Protocol, settings: Settings) -> bool:
+    """Whether the run was asked to train, and this row is a missing value that training can fill."""
+    if not (settings.train and row.reason and can_train()):
         return False
-    return (chosen.paper if row.method in chosen.ablations else row.method) in trainable()
+    return (protocol.paper if row.method in protocol.ablations else row.method) in trainable()
 
 
-def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
-    """The row with a trained network, or a hole that says why training failed.
+def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
+    """The row with a trained network, or a missing value that says why training failed.
 
     Raises:
         UnknownNameError: no such recipe.
@@ -53,9 +53,9 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
     """
     from evalkit.training import trained  # PyTorch
 
-    found = train_network(row.method, chosen, settings, root, sample)
+    found = train_network(row.method, protocol, settings, root, sample)
     if isinstance(found, str):
-        return Row(row.method, hole=found)
+        return Row(row.method, reason=found)
     recipe, result = found
     method = trained.trained_method(result.weights, recipe.method)
     assert method is not None
@@ -63,7 +63,7 @@ def train_row(row: Row, chosen: Protocol, settings: Settings, root: Path, sample
 
 
 def train_network(
-    method: str, chosen: Protocol, settings: Settings, root: Path, sample: bool
+    method: str, protocol: Protocol, settings: Settings, root: Path, sample: bool
 ) -> tuple[Recipe, TrainingResult] | str:
     """The row's network, trained, or the reason why it cannot be.
 
@@ -78,8 +78,8 @@ def train_network(
 
     if method in settings.trained:
         return settings.trained[method]
-    variant = chosen.ablations.get(method, "")
-    network = chosen.paper if variant else method
+    variant = protocol.ablations.get(method, "")
+    network = protocol.paper if variant else method
     quick = sample and settings.recipe == "small" and f"{network}-sample" in recipes()
     name = "sample" if quick else settings.recipe
     load_recipe(network, name)  # a recipe that there is not ends the run; one that cannot leave something out does not

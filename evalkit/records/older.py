@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evalkit.errors import OutputError
 from evalkit.files.names import alike, look
-from evalkit.records.record import SCHEMA_VERSION
+from evalkit.records.record import OLDEST_READ, SCHEMA_VERSION
 
 PARTS = ("records", "scores")
 
@@ -28,7 +28,8 @@ def set_aside_older(out: Path) -> Path | None:
         OutputError: the folder was written by a newer evalkit, or cannot be changed.
     """
     versions = {path: _version(path) for path in sorted((out / "records").glob("*.json"))}
-    known = [version for version in versions.values() if version is not None and version != SCHEMA_VERSION]
+    read = range(OLDEST_READ, SCHEMA_VERSION + 1)
+    known = [version for version in versions.values() if version is not None and version not in read]
     if not known:
         return None
     if max(known) > SCHEMA_VERSION:

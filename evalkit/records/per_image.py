@@ -20,17 +20,17 @@ from evalkit.metrics.evaluate import REVISION
 from evalkit.metrics.saliency import MEASURES
 
 DIGEST = "digest"  # the last column: of a row's cells; files of earlier versions lack it
-ENDS = ("image", "key"), ("holes",)  # what stands before and after the metrics, but for the digest
+FIRST, LAST = ["image", "key"], (["missing"], ["holes"])  # around the metrics, but for the digest; holes: of 0.1
 NUMBER = re.compile(r"-?\d+(\.\d+)?(e[+-]?\d+)?")  # as evalkit writes it; float() takes more, such as 1_0.5
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image: the key of what it was measured on, a value per metric (None for a hole), the reason per hole."""
+    """One image: the key of what it was measured on, a value per metric, None where it is missing, and the reasons."""
 
     key: str
     values: dict[str, float | None]
-    holes: dict[str, str]
+    missing: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PerImage:
     rows: dict[str, ImageRow]
 
     def mean(self, metric: str) -> float | None:
-        """Mean over all images; None where one of them has no value: no mean is taken over holes."""
+        """Mean over all images; None where one of them has no value: no mean is taken over missing values."""
         values = list(self.column(metric).values())
         if not values or any(value is None for value in values):
             return None
@@ -52,11 +52,11 @@ class PerImage:
         return {image: row.values[metric] for image, row in self.rows.items()}
 
     def hash(self) -> str:
-        """SHA-256 of the content: images, keys, values and holes, whatever the order of rows, columns and line ends."""
+        """SHA-256 of the content: images, keys, values, reasons; whatever the order of rows, columns and line ends."""
         digest = hashlib.sha256()
         for image in sorted(self.rows):
             row = self.rows[image]
-            line = json.dumps([image, row.key, row.values, row.holes], ensure_ascii=False, sort_keys=True)
+            line = json.dumps([image, row.key, row.values, row.missing], ensure_ascii=False, sort_keys=True)
             digest.update(line.encode() + b"\n")
         return digest.hexdigest()
 
@@ -75,8 +75,9 @@ def parse_per_image(data: bytes, path: str) -> PerImage:
     header = lines[0] if lines else []
     digests = header[-1:] == [DIGEST]
     columns = header[:-1] if digests else header
-    if tuple(columns[:2]) != ENDS[0] or tuple(columns[-1:]) != ENDS[1] or len(set(header)) != len(header):
-        raise DataError(f"{path} is no score file: its header is {','.join(header)!r}, expected image,key,...,holes.")
+    if columns[:2] != FIRST or columns[-1:] not in LAST or len(set(header)) != len(header):
+        found = ",".join(header)
+        raise DataError(f"{path} is not a score file: its header is {found!r}, expected image,key,...,missing.")
     metrics = tuple(columns[2:-1])
     rows: dict[str, ImageRow] = {}
     for number, line in enumerate(lines[1:], 2):
@@ -107,14 +108,16 @@ def parse_row(metrics: Sequence[str], line: Sequence[str]) -> ImageRow:
     if written := [text for text in cells.values() if text and not NUMBER.fullmatch(text)]:
         raise ValueError(f"{written[0]!r} is not a number; a missing value is an empty cell with its reason")
     if odd := [m for m, value in values.items() if value is not None and not math.isfinite(value)]:
-        raise ValueError(f"{odd[0]} is not a number; a hole is an empty cell with its reason in the last column")
-    holes = parse_json(line[-1], "the last column") if line[-1] else {}
+        raise ValueError(
+            f"{odd[0]} is not a number; a missing value is an empty cell with its reason in the last column"
+        )
+    missing = parse_json(line[-1], "the last column") if line[-1] else {}
     empty = {m for m, value in values.items() if value is None}
-    if not isinstance(holes, dict) or not all(isinstance(reason, str) for reason in holes.values()):
-        raise ValueError("the last column is no mapping of metrics to reasons")
-    if set(holes) != empty:
-        raise ValueError(f"empty cells are {sorted(empty)}, reasons are given for {sorted(holes)}")
-    return ImageRow(line[1], values, holes)
+    if not isinstance(missing, dict) or not all(isinstance(reason, str) for reason in missing.values()):
+        raise ValueError("the last column is not a mapping of metrics to reasons")
+    if set(missing) != empty:
+        raise ValueError(f"empty cells are {sorted(empty)}, reasons are given for {sorted(missing)}")
+    return ImageRow(line[1], values, missing)
 
 
 def score_key(mask_hash: str, map_hash: str) -> str:

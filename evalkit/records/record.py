@@ -15,7 +15,8 @@ from evalkit.files.write import write_text
 from evalkit.provenance import provenance
 from evalkit.registry import plugins
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: what has no value stands under "missing"; 1 called it "holes"
+OLDEST_READ = 1
 _TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash")
 
 
@@ -39,7 +40,7 @@ class Record(BaseModel):
     metrics: list[str]
     images: int
     scores: dict[str, float]
-    holes: dict[str, str]
+    missing: dict[str, str]
     failures: list[dict[str, str]]  # image, reason
     scores_hash: str = ""  # of the per-image scores, see PerImage.hash; empty where nothing was measured
     provenance: dict[str, Any]
@@ -51,10 +52,12 @@ class Record(BaseModel):
     def hash(self) -> str:
         """SHA-256 of every other field."""
         content = self.model_dump(exclude={"record_hash"})
+        if self.schema_version == 1:
+            content["holes"] = content.pop("missing")
         return hashlib.sha256(json.dumps(content, ensure_ascii=True, sort_keys=True).encode()).hexdigest()
 
     @property
-    def apart(self) -> str:
+    def not_comparable(self) -> str:
         """Why its values stand beside no printed ones: other pairs, or a network that was trained otherwise."""
         pairs, expected = self.dataset.get("pairs"), self.dataset.get("expected")
         if expected is not None and pairs != expected:
@@ -73,19 +76,19 @@ class Record(BaseModel):
         for part, names, counts in ((self.method, _TEXTS, ()), (self.dataset, _TEXTS, ("pairs", "expected"))):
             for name in names:
                 if not isinstance(part.get(name), str | None):
-                    raise ValueError(f"{name} is no text")
+                    raise ValueError(f"{name} is not a text")
             for name in counts:
                 if not isinstance(part.get(name), int | None):
-                    raise ValueError(f"{name} is no whole number")
+                    raise ValueError(f"{name} is not a whole number")
         weights = self.method.get("weights") or {}
         if not (isinstance(weights, dict) and all(isinstance(value, str) for value in weights.values())):
-            raise ValueError("weights is no mapping of file names to hashes")
+            raise ValueError("weights is not a mapping of file names to hashes")
         return self
 
     def same_measurement(self, other: Record) -> bool:
         """Whether both differ in provenance and time at most."""
-        apart = {"provenance", "started", "finished", "record_hash"}
-        return self.model_dump(exclude=apart) == other.model_dump(exclude=apart)
+        of_the_run = {"schema_version", "provenance", "started", "finished", "record_hash"}
+        return self.model_dump(exclude=of_the_run) == other.model_dump(exclude=of_the_run)
 
 
 def save(record: Record, path: Path) -> None:
@@ -105,11 +108,15 @@ def load(path: Path) -> Record:
     """Read a record. Raises DataError for one that is damaged or of another schema."""
     try:
         fields = parse_json(read_text(path), path)
-        if isinstance(fields, dict) and fields.get("schema_version") != SCHEMA_VERSION:
-            raise DataError(
-                f"{path} has schema version {fields.get('schema_version')}, this evalkit reads {SCHEMA_VERSION}. "
-                "Measure again with --existing replace."
-            )
+        if isinstance(fields, dict):
+            version = fields.get("schema_version")
+            if version not in range(OLDEST_READ, SCHEMA_VERSION + 1):
+                raise DataError(
+                    f"{path} has schema version {version}, this evalkit reads {OLDEST_READ} to {SCHEMA_VERSION}. "
+                    "Measure again with --existing replace."
+                )
+            if version == 1 and "holes" in fields:
+                fields["missing"] = fields.pop("holes")
         return Record.model_validate(fields, strict=True)
     except ValidationError as error:
         first = str(error).splitlines()[0]

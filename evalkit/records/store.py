@@ -20,7 +20,7 @@ from evalkit.errors import DataError, OutputError
 from evalkit.files.names import from_cell, to_cell
 from evalkit.files.write import write_text
 from evalkit.metrics.evaluate import Scores
-from evalkit.records.per_image import DIGEST, parse_row, row_digest
+from evalkit.records.per_image import DIGEST, LAST, parse_row, row_digest
 
 
 class ScoreFile:
@@ -35,7 +35,7 @@ class ScoreFile:
         self.path = path
         self.journal = path.with_name(path.name + ".partial")
         self.metrics = list(metrics)
-        self.header = ["image", "key", *self.metrics, "holes", DIGEST]
+        self.header = ["image", "key", *self.metrics, "missing", DIGEST]
         self._begun = False
 
     def read(self, keys: Mapping[str, str]) -> dict[str, Scores]:
@@ -45,9 +45,10 @@ class ScoreFile:
         """
         rows: dict[str, Scores] = {}
         odd: set[str] = set()
+        older: set[str] = set()  # rows of a version that gave them no digest
         for file in (self.path, self.journal):
             seen: set[str] = set()
-            for image, key, scores in self._rows(file, odd):
+            for image, key, scores in self._rows(file, odd, older):
                 if keys.get(image) != key:
                     continue
                 if image in seen:
@@ -61,6 +62,11 @@ class ScoreFile:
                 f"{self.path}: {len(again)} rows are damaged, not as they were measured, or there twice "
                 f"({', '.join(again[:5])}{', ...' if len(again) > 5 else ''}): they are measured again, "
                 "unless a good one is there."
+            )
+        if again := [image for image in keys if image in older and image not in rows]:
+            logging.getLogger("evalkit").warning(
+                f"{self.path}: {len(again)} rows were written by an earlier version, which kept no digest of them: "
+                "they are measured again."
             )
         return rows
 
@@ -116,12 +122,12 @@ class ScoreFile:
 
     def _line(self, image: str, key: str, scores: Scores) -> str:
         values = ["" if math.isnan(scores[m]) else repr(float(scores[m])) for m in self.metrics]
-        holes = json.dumps(scores.holes, ensure_ascii=False, sort_keys=True) if scores.holes else ""
-        cells = [to_cell(image), key, *values, holes]
+        missing = json.dumps(scores.missing, ensure_ascii=False, sort_keys=True) if scores.missing else ""
+        cells = [to_cell(image), key, *values, missing]
         return _csv_line([*cells, row_digest(self.header, cells)])
 
-    def _rows(self, file: Path, odd: set[str]) -> Iterable[tuple[str, str, Scores]]:
-        """Image, key and scores; the images whose line does not fit are added to `odd`."""
+    def _rows(self, file: Path, odd: set[str], older: set[str]) -> Iterable[tuple[str, str, Scores]]:
+        """Image, key and scores; the images whose line does not fit are added to `odd`, or to `older`."""
         try:
             text = file.read_bytes().decode(errors="replace") if file.is_file() else ""
         except OSError:
@@ -131,8 +137,8 @@ class ScoreFile:
         try:
             header = next(lines, None)
             if header != self.header:
-                if header == self.header[:-1]:  # of a version that gave rows no digest
-                    odd.update(from_cell(line[0]) for line in lines if line)
+                if header in [[*self.header[:-2], last] for (last,) in LAST]:
+                    older.update(from_cell(line[0]) for line in lines if line)
                 return
             for line in lines:
                 row = self._parse(line)
@@ -152,7 +158,7 @@ class ScoreFile:
         except (ValueError, DataError):
             return None
         values = {metric: math.nan if value is None else value for metric, value in row.values.items()}
-        return from_cell(line[0]), row.key, Scores(values, row.holes)
+        return from_cell(line[0]), row.key, Scores(values, row.missing)
 
 
 def _csv_line(fields: Iterable[str]) -> str:

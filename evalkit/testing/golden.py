@@ -58,7 +58,8 @@ def read_golden(path: Path) -> list[Golden]:
     except csv.Error as error:
         raise DataError(f"cannot read {path}: {error}") from None
     if not rows or not {"image", "metric", "value"} <= set(rows[0]):
-        raise DataError(f"{path} is no golden file: expected the columns {', '.join(HEADER)}. Write one with --update.")
+        expected = ", ".join(HEADER)
+        raise DataError(f"{path} is not a golden file: expected the columns {expected}. Write one with --update.")
     found = []
     for number, row in enumerate(rows, 2):
         try:
@@ -111,7 +112,7 @@ def measure_golden(
             value = float(frame.loc[stem, column])  # type: ignore[arg-type]
             values.append(Golden(stem, name, None if math.isnan(value) else value, TOLERANCE))
             if math.isnan(value):
-                reasons[stem, name] = frame.attrs["holes"][stem, column]
+                reasons[stem, name] = frame.attrs["missing"][stem, column]
     return values, reasons
 
 
@@ -159,7 +160,7 @@ def update_file(
 def moved_text(file: Path, folders: tuple[Path, Path, Path], workers: int | None) -> str:
     """What moved, a line each; empty where nothing did."""
     if not file.is_file():
-        return f"there is no golden file {file}. Write it with pytest --evalkit-update, and commit it."
+        return f"there is not a golden file {file}. Write it with pytest --evalkit-update, and commit it."
     wanted = read_golden(file)
     moved = check_golden(wanted, folders, workers)
     lines = [str(one) for one in moved[:SHOWN]]

@@ -113,7 +113,7 @@ def timed(job: MeasureJob, names: Names) -> float:
     """Processor seconds of measuring one pair."""
     start = time.thread_time()
     scores = measure_job(job, names)
-    assert all(not one.holes for one in scores.values())
+    assert all(not one.missing for one in scores.values())
     return time.thread_time() - start
 
 

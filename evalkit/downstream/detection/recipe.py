@@ -69,7 +69,7 @@ class DetectionRecipe(BaseModel):
         return max(1, round(self.steps / -(-images // self.batch)))
 
     def for_scenes(self) -> DetectionRecipe:
-        """The recipe of a sample run: generated scenes are no video, so each is drawn by itself."""
+        """The recipe of a sample run: generated scenes are not a video, so each is drawn by itself."""
         return self.model_copy(update={"size": self.scenes.size or self.size, "split": "random"})
 
     @property
@@ -121,7 +121,7 @@ def detection_recipe(name: str, protocol: str) -> DetectionRecipe:
 
     Raises:
         UnknownNameError: no such recipe.
-        DataError: a file that cannot be read or is no recipe.
+        DataError: a file that cannot be read or is not a recipe.
     """
     if name.endswith((".yaml", ".yml")):
         try:

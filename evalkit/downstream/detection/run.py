@@ -47,9 +47,9 @@ class DetectionResult:
 
     seeds: dict[int, dict[str, float]] = field(default_factory=dict)
     last: dict[int, dict[str, float]] = field(default_factory=dict)  # of the last epoch's weights
-    holes: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     boxes: dict[int, dict[str, Boxes]] = field(default_factory=dict)
-    hole: str = ""
+    reason: str = ""
 
 
 class DetectionRun:
@@ -74,8 +74,8 @@ class DetectionRun:
     def measure(self) -> dict[str, DetectionResult]:
         """Method -> what was found; trains what is not trained yet."""
         settings = self.job.settings
-        rows = [row for row in self.images.rows if not row.hole]
-        results = {row.method: DetectionResult(hole=row.hole) for row in self.images.rows}
+        rows = [row for row in self.images.rows if not row.reason]
+        results = {row.method: DetectionResult(reason=row.reason) for row in self.images.rows}
         pairs = pairs_by_stem(self.images)
         jobs = {}
         places = {row.method: self.out / file_name(row.method) for row in rows}
@@ -83,7 +83,7 @@ class DetectionRun:
             try:
                 prepare_data(places[row.method] / "data", pairs, row.fused, self.split, self.images.card)
             except DataError as error:
-                results[row.method].hole = settings.named(str(error))
+                results[row.method].reason = settings.named(str(error))
                 rows.remove(row)
         for seed in self.recipe.seeds:  # all rows with one seed first: a run that is stopped early has a whole table
             for row in rows:
@@ -101,17 +101,17 @@ class DetectionRun:
             done = settings.engine.map(partial(attempted, train), todo.values(), gpu=gpu, limited=False)
             reasons = settings.progress(done, len(todo), f"train {self.recipe.network}")
         for (method, _), reason in zip(todo, reasons, strict=True):
-            results[method].hole = results[method].hole or settings.named(reason)
+            results[method].reason = results[method].reason or settings.named(reason)
         truth: Mapping[str, Boxes] = {}
         for (method, seed), train_job in jobs.items():
-            if results[method].hole:
+            if results[method].reason:
                 continue
             for which in WEIGHTS:
                 boxes, sizes = predictions(train_job.folder, which)
                 truth = truths(train_job.data, sizes, len(self.names))
-                scores, holes = self.score(boxes, truth)
+                scores, missing = self.score(boxes, truth)
                 (results[method].seeds if which == "best" else results[method].last)[seed] = scores
-                results[method].holes = holes
+                results[method].missing = missing
                 if which == "best":
                     results[method].boxes[seed] = boxes
         if truth:
@@ -133,32 +133,32 @@ class DetectionRun:
         whole = detection_scores(boxes, truth, self.names)
         scores = whole[AP50] | {"mean": whole[f"m{AP50}"]}
         measures = {f"{AP50} {name}": name for name in self.names} | {f"m{AP50}": "mean"}
-        holes = {measures[measure]: why for measure, why in whole["holes"].items() if measure in measures}
+        missing = {measures[measure]: why for measure, why in whole["missing"].items() if measure in measures}
         for condition in self.conditions:
             stems = [stem for stem in truth if self.strata[stem] == condition]
             if not stems:
-                holes[f"mean ({condition})"] = f"no test image was taken by {condition}"
+                missing[f"mean ({condition})"] = f"no test image was taken by {condition}"
                 continue
             part = detection_scores({s: boxes[s] for s in stems}, {s: truth[s] for s in stems}, self.names)
             scores[f"mean ({condition})"] = part[f"m{AP50}"]
-            if f"m{AP50}" in part["holes"]:
-                holes[f"mean ({condition})"] = part["holes"][f"m{AP50}"]
-        return {name: value for name, value in scores.items() if name not in holes}, holes
+            if f"m{AP50}" in part["missing"]:
+                missing[f"mean ({condition})"] = part["missing"][f"m{AP50}"]
+        return {name: value for name, value in scores.items() if name not in missing}, missing
 
     def differences(self, results: Mapping[str, DetectionResult]) -> None:
         """differences.json: mAP50 of each method minus that of Visible, with the interval of a paired bootstrap."""
-        if BASELINE not in results or results[BASELINE].hole or "mean" in results[BASELINE].holes:
+        if BASELINE not in results or results[BASELINE].reason or "mean" in results[BASELINE].missing:
             return
         stems = sorted(self.truth)
         baseline = remembered(self.drawn(stems, results[BASELINE]))
         found = {}
         for method, result in results.items():
-            if method == BASELINE or result.hole:
+            if method == BASELINE or result.reason:
                 continue
             try:
                 found[method] = vars(paired_bootstrap(self.drawn(stems, result), baseline, len(stems)))
             except EvalkitError as error:
-                found[method] = {"hole": str(error)}
+                found[method] = {"missing": str(error)}
         text = {"of": f"mean {AP50}", "minus": BASELINE, "images": len(stems), "recipe": self.recipe.summary}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
 
@@ -170,17 +170,17 @@ class DetectionRun:
 
     def record(self, row: Row, found: DetectionResult, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on."""
-        hole = found.hole
+        reason_for_none = found.reason
         columns = [*self.names, "mean", *(f"mean ({c})" for c in self.conditions)]
-        scores, spread, holes = {}, {}, {}
+        scores, spread, missing = {}, {}, {}
         for class_ in columns:
             name = column_name(class_, AP50)
-            if reason := hole or found.holes.get(class_, ""):
-                holes[name] = reason
+            if reason := reason_for_none or found.missing.get(class_, ""):
+                missing[name] = reason
             else:
                 scores[name], spread[name] = mean_and_spread([s[class_] for s in found.seeds.values()])
         method = {
-            **self.images.method_fields(row, self.job, self.split, hole),
+            **self.images.method_fields(row, self.job, self.split, reason_for_none),
             "detector": self.recipe.network,
             "stands_for": self.recipe.stands_for,
             "detector_weights": {self.recipe.weights: self.weights_hash} if self.recipe.weights else {},
@@ -192,15 +192,15 @@ class DetectionRun:
             "spread": spread,
         }
         return Record(
-            status="incomplete" if holes else "complete",
+            status="incomplete" if missing else "complete",
             protocol={"name": self.job.protocol.name, "hash": self.job.protocol.hash},
             method=method,
             dataset=self.images.dataset_fields(self.split, f"{self.recipe.ratio}, {self.recipe.split}"),
             convention="coco",
             metrics=[f"{column_name(class_, AP50)}[coco]" for class_ in columns],
-            images=0 if hole else len(self.split.test),
+            images=0 if reason_for_none else len(self.split.test),
             scores=scores,
-            holes=holes,
+            missing=missing,
             failures=[],
             provenance=made_here(self.device),
             seeds={f"detector {i}": seed for i, seed in enumerate(self.recipe.seeds)}

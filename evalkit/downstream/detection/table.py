@@ -33,7 +33,7 @@ class Detection(Trained):
     def fill(self, job: Job, table: Table) -> None:
         """Train and test a detector on every row of every data set of the protocol that has AP50.
 
-        Without the extra the rows are holes that name the command which installs it.
+        Without the extra the rows are missing values that name the command which installs it.
 
         Raises:
             UnknownNameError: no such recipe.
@@ -60,7 +60,7 @@ class Detection(Trained):
             except EvalkitError as error:
                 for method in job.methods:
                     table.cells += cells_of(
-                        job, block, method, DetectionResult(hole=job.settings.named(str(error))), printed, recipe, 0
+                        job, block, method, DetectionResult(reason=job.settings.named(str(error))), printed, recipe, 0
                     )
                 continue
             table.pairs[block] = len(run.images.pairs.pairs)
@@ -120,18 +120,18 @@ def cells_of(
     for class_, column in names.items():
         row = job.published.get((block, method, column))
         text, mark = (row.printed or None, row.mark) if row else (None, "")
-        reason = found.hole or found.holes.get(class_, "")
+        reason = found.reason or found.missing.get(class_, "")
         if reason:
-            cells.append(Cell(block, method, column, None, text, 0, "hole", reason, mark))
+            cells.append(Cell(block, method, column, None, text, 0, "missing", reason, mark))
             continue
         value, _ = mean_and_spread([scores[class_] for scores in found.seeds.values()])
-        why = why_apart(recipe, text is not None)
+        why = why_not_comparable(recipe, text is not None)
         status = status_of(value, text, why if text else "")
         cells.append(Cell(block, method, column, factor * value, text, images, status, why, mark))
     return cells
 
 
-def why_apart(recipe: DetectionRecipe, printed: bool) -> str:
+def why_not_comparable(recipe: DetectionRecipe, printed: bool) -> str:
     """How a value was made, and why it never stands beside a printed one as its equal."""
     parts = [recipe.summary]
     if recipe.stands_for:

@@ -33,7 +33,7 @@ MAPS = 8  # maps that are measured as one unit of work
 
 
 def find_maps(
-    method: str, chosen: Protocol, card: Card, pairs: PairSet, outputs: Path | None, checkpoints: Path | None
+    method: str, protocol: Protocol, card: Card, pairs: PairSet, outputs: Path | None, checkpoints: Path | None
 ) -> Row:
     """Where a row's saliency maps come from, or why there are none: the user's maps, a source image read as a map,
     or weights that `evalkit train` wrote. Nothing is read but the names of files.
@@ -47,17 +47,17 @@ def find_maps(
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
     if weights_of(method, checkpoints):
         missing = "" if importlib.util.find_spec("torch") else "needs PyTorch: pip install 'evalkit[networks]'"
-        return Row(method, hole=missing) if missing else Row(method, "checkpoint")
+        return Row(method, reason=missing) if missing else Row(method, "checkpoint")
     place = f"{outputs or 'OUTPUTS'}/{file_name(method)}/{card.name}/<stem>.png"
     reason = f"no saliency maps: put them in {place}{'' if outputs else ' and give --outputs OUTPUTS'}"
-    if learns(method, chosen):
+    if learns(method, protocol):
         reason += f", give --train, or --checkpoints DIR with a {method}.safetensors that `evalkit train` wrote"
-    return Row(method, hole=reason)
+    return Row(method, reason=reason)
 
 
-def learns(method: str, chosen: Protocol) -> bool:
+def learns(method: str, protocol: Protocol) -> bool:
     """Whether the row is the paper's own network or an ablation of it, which evalkit can train."""
-    return method == chosen.paper or method in chosen.ablations
+    return method == protocol.paper or method in protocol.ablations
 
 
 def weights_of(method: str, checkpoints: Path | None) -> Path | None:
@@ -67,36 +67,36 @@ def weights_of(method: str, checkpoints: Path | None) -> Path | None:
 
 
 def plan_maps(
-    method: str, chosen: Protocol, card: Card, pairs: PairSet, settings: Settings, root: Path, sample: bool
+    method: str, protocol: Protocol, card: Card, pairs: PairSet, settings: Settings, root: Path, sample: bool
 ) -> Row:
-    """The row that is ready to be predicted and measured, or a hole with its reason; trains where that is asked for.
+    """The row that is ready to be predicted and measured, or a missing one with its reason; trains where that is asked.
 
     Raises:
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    row = find_maps(method, chosen, card, pairs, settings.outputs, settings.checkpoints)
-    if row.hole and learns(method, chosen) and (settings.train or sample):
+    row = find_maps(method, protocol, card, pairs, settings.outputs, settings.checkpoints)
+    if row.reason and learns(method, protocol) and (settings.train or sample):
         if not can_train():
-            return Row(method, hole="training needs PyTorch and Lightning Fabric: pip install 'evalkit[training]'")
-        found = train_network(method, chosen, settings, root, sample)
+            return Row(method, reason="training needs PyTorch and Lightning Fabric: pip install 'evalkit[training]'")
+        found = train_network(method, protocol, settings, root, sample)
         if isinstance(found, str):
-            return Row(method, hole=settings.named(found))
-        row = _with_network(method, found[1].weights, chosen, settings)
+            return Row(method, reason=settings.named(found))
+        row = _with_network(method, found[1].weights, protocol, settings)
         row.filled_from = "trained"
     elif row.filled_from == "checkpoint":
         weights = weights_of(method, settings.checkpoints)
         assert weights is not None
-        row = _with_network(method, weights, chosen, settings)
-    row.hole = settings.named(row.hole)
+        row = _with_network(method, weights, protocol, settings)
+    row.reason = settings.named(row.reason)
     row.place_in(settings.out, pairs, "maps")
     return row
 
 
-def _with_network(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
+def _with_network(method: str, weights: Path, protocol: Protocol, settings: Settings) -> Row:
     from evalkit.downstream.saliency.predictor import predictor  # PyTorch
 
-    return predictor(method, weights, chosen, settings)
+    return predictor(method, weights, protocol, settings)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class MapJob:
 
 
 def measure_unit(jobs: Sequence[MapJob]) -> list[Scores]:
-    """The papers' measures of every map; all of them holes where the map cannot be measured."""
+    """The papers' measures of every map; all of them missing values where the map cannot be measured."""
     return [_measure(job) for job in jobs]
 
 
@@ -129,7 +129,7 @@ def _measure(job: MapJob) -> Scores:
         missing.passing = isinstance(error, UnreadableError)
         return missing
     scores = Scores({column: values[measure] for column, measure in MEASURES.items()})
-    scores.holes = {column: "of a single pixel" for column, value in scores.items() if math.isnan(value)}
+    scores.missing = {column: "of a single pixel" for column, value in scores.items() if math.isnan(value)}
     return scores
 
 
@@ -168,7 +168,7 @@ def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -
     done = _each(settings.engine.map(measure_unit, chunks(list(todo.values()), MAPS)))
     progress = settings.progress(done, len(todo), f"measure {pairs.dataset}, {row.method}")
     for stem, scores in zip(todo, progress, strict=True):
-        scores.holes = {column: settings.named(reason) for column, reason in scores.holes.items()}
+        scores.missing = {column: settings.named(reason) for column, reason in scores.missing.items()}
         if not scores.passing:
             file.append(stem, keys[stem], scores)
         measured[stem] = scores

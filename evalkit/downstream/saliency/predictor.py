@@ -17,20 +17,20 @@ from evalkit.training.state import read_recipe
 from evalkit.training.trained import check_size
 
 
-def predictor(method: str, weights: Path, chosen: Protocol, settings: Settings) -> Row:
-    """The row with the network whose weights lie there, or a hole: the file is damaged or of another network."""
-    variant = chosen.ablations.get(method, "")
+def predictor(method: str, weights: Path, protocol: Protocol, settings: Settings) -> Row:
+    """The row with the network whose weights lie there, or why there is none: damaged, or of another network."""
+    variant = protocol.ablations.get(method, "")
     try:
         found = read_recipe(weights)
         recipe = found[0] if found else None
-        if recipe is None or (recipe.method, recipe.variant) != (chosen.paper, variant):
-            what = f"{chosen.paper} {variant}".strip()
-            return Row(method, hole=f"{weights} has not the weights of {what} as `evalkit train` writes them")
+        if recipe is None or (recipe.method, recipe.variant) != (protocol.paper, variant):
+            what = f"{protocol.paper} {variant}".strip()
+            return Row(method, reason=f"{weights} has not the weights of {what} as `evalkit train` writes them")
         network = saliency_method(recipe)
         check_size(weights, network.build, inside)
         fuser = fuser_of(method, network, weights, replace(settings, recolour=False))
     except EvalkitError as error:
-        return Row(method, hole=str(error))
+        return Row(method, reason=str(error))
     return Row(method, "checkpoint", fuser, recipe=label(recipe))
 
 

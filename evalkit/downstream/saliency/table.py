@@ -54,7 +54,7 @@ class Saliency(Task):
             row = find_maps(method, job.protocol, found.card, found.pairs, settings.outputs, settings.checkpoints)
         except DataError as error:  # two maps of one stem
             return entry | {"missing": str(error)}
-        return entry | {"from": row.filled_from, "missing": row.hole}
+        return entry | {"from": row.filled_from, "missing": row.reason}
 
     def fill(self, job: Job, table: Table) -> None:
         """Predict and measure every row's maps on every data set; of a figure of curves, draw these too.
@@ -77,8 +77,8 @@ class Saliency(Task):
                 if "FLOPs" in job.protocol.metrics:
                     table.cells.append(flops_cell(job, dataset, row))
                 if job.protocol.draws == "pr_curve":
-                    if record.holes:
-                        missing[row.method] = next(iter(record.holes.values()))
+                    if record.missing:
+                        missing[row.method] = next(iter(record.missing.values()))
                     else:
                         curves[row.method] = measure_curves(row, pairs, hashes, settings)
             if job.protocol.draws == "pr_curve":
@@ -112,7 +112,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
     except EvalkitError as error:
         pairs = PairSet(card.name, use.split, root, "", ())
         for method in job.methods:
-            row = Row(method, hole=settings.named(f"the data set cannot be used: {error}"))
+            row = Row(method, reason=settings.named(f"the data set cannot be used: {error}"))
             yield row, pairs, {}, summarise(job.protocol, pairs, use, row, names, {}, {}, started)
         return
     if job.sample:
@@ -126,7 +126,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
             fuse_row(row, pairs, hashes, settings)
         row_hashes = hashes
         measured = {}
-        if not row.hole:
+        if not row.reason:
             stems = {pair.stem for pair in pairs.pairs}
             row_hashes = hashes | hash_files([path for stem, path in row.fused.items() if stem in stems], settings)
             measured = measure_maps(row, pairs, row_hashes, settings)
@@ -149,10 +149,10 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
         reason = "evalkit has no code for this network"
     elif importlib.util.find_spec("torch") is None:
         reason = "needs PyTorch: pip install 'evalkit[networks]'"
-    elif row.hole:
-        reason = row.hole
+    elif row.reason:
+        reason = row.reason
     if reason:
-        return Cell(dataset, row.method, "FLOPs", None, None, 0, "hole", reason)
+        return Cell(dataset, row.method, "FLOPs", None, None, 0, "missing", reason)
     from evalkit.downstream.saliency.predictor import multiply_adds  # PyTorch
 
     recipe = load_recipe(job.protocol.paper, "paper", job.protocol.ablations.get(row.method, ""))

@@ -50,8 +50,8 @@ class SegmentationResult:
 
     seeds: dict[int, dict[str, float]] = field(default_factory=dict)
     trained: dict[int, TrainedSegmenter] = field(default_factory=dict)
-    holes: dict[str, str] = field(default_factory=dict)
-    hole: str = ""
+    missing: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
 
 
 class SegmentationRun:
@@ -89,12 +89,12 @@ class SegmentationRun:
     def measure(self) -> dict[str, SegmentationResult]:
         """Method -> what was found; trains what is not trained yet."""
         settings = self.job.settings
-        results = {row.method: SegmentationResult(hole=row.hole) for row in self.rows}
+        results = {row.method: SegmentationResult(reason=row.reason) for row in self.rows}
         jobs = {
             (row.method, seed): self.training(row, seed)
             for seed in range(self.schedule.seeds)  # all rows with one seed first: what is stopped early compares
             for row in self.rows
-            if not row.hole
+            if not row.reason
         }
         if settings.existing == "replace":
             for job in jobs.values():
@@ -107,14 +107,14 @@ class SegmentationRun:
         for (method, _), reason in zip(
             todo, settings.progress(reasons, len(todo), f"train {self.schedule.network}"), strict=True
         ):
-            results[method].hole = results[method].hole or settings.named(reason)
+            results[method].reason = results[method].reason or settings.named(reason)
         for (method, seed), job in jobs.items():
-            if results[method].hole:
+            if results[method].reason:
                 continue
             found, trained_one = results[method], train_segmenter(job)
             found.trained[seed] = trained_one
-            found.seeds[seed], holes = self.score(trained_one.counts, trained_one.counts)
-            found.holes |= holes
+            found.seeds[seed], missing = self.score(trained_one.counts, trained_one.counts)
+            found.missing |= missing
         self.differences(results)
         return results
 
@@ -124,57 +124,59 @@ class SegmentationRun:
         """IoU and Acc per class, their means, and the means in every condition; and what has no value."""
         stems = list(stems)
         scores: dict[str, float] = {}
-        holes: dict[str, str] = {}
+        missing: dict[str, str] = {}
         parts = {"mean": stems} | {
             f"mean ({c})": [stem for stem in stems if self.scenes.strata.get(stem) == c] for c in self.scenes.conditions
         }
         for mean, chosen in parts.items():
             if not chosen:
-                holes |= {f"{mean} {m}": "no test image was taken in this condition" for m in MEASURES}
+                missing |= {f"{mean} {m}": "no test image was taken in this condition" for m in MEASURES}
                 continue
             found = segmentation_scores(np.sum([counts[stem] for stem in chosen], axis=0), self.scenes.names)
             values = {f"{mean} {m}": found[f"m{m}"] for m in MEASURES}
-            reasons = {f"{mean} {m}": found["holes"].get(f"m{m}", "") for m in MEASURES}
+            reasons = {f"{mean} {m}": found["missing"].get(f"m{m}", "") for m in MEASURES}
             if mean == "mean":
                 values |= {f"{name} {m}": found[m][name] for m in MEASURES for name in self.scenes.names}
-                reasons |= {f"{n} {m}": found["holes"].get(f"{m} {n}", "") for m in MEASURES for n in self.scenes.names}
+                reasons |= {
+                    f"{n} {m}": found["missing"].get(f"{m} {n}", "") for m in MEASURES for n in self.scenes.names
+                }
                 shown = [self.scenes.names[i] for i in self.scenes.shown]
                 values |= {f"{SHOWN} {m}": sum(found[m][n] for n in shown) / max(len(shown), 1) for m in MEASURES}
                 reasons |= {f"{SHOWN} {m}": "" if shown else "the test images show no class" for m in MEASURES}
-            holes |= {column: reason for column, reason in reasons.items() if reason}
+            missing |= {column: reason for column, reason in reasons.items() if reason}
             scores |= {column: value for column, value in values.items() if not reasons[column]}
-        return scores, holes
+        return scores, missing
 
     def differences(self, results: dict[str, SegmentationResult]) -> None:
         """differences.json: mIoU of each method minus that of Visible, with the interval of a paired bootstrap."""
         base = results.get(BASELINE)
-        if base is None or base.hole or not base.trained:
+        if base is None or base.reason or not base.trained:
             return
         stems = list(self.scenes.split.test)
         found: dict[str, object] = {}
         for method, result in results.items():
-            if method == BASELINE or result.hole:
+            if method == BASELINE or result.reason:
                 continue
             first, second = (partial(mean_iou_of, stacked(r.trained.values(), stems)) for r in (result, base))
             try:
                 found[method] = vars(paired_bootstrap(first, second, len(stems)))
             except EvalkitError as error:
-                found[method] = {"hole": str(error)}
+                found[method] = {"missing": str(error)}
         text = {"of": OF, "minus": BASELINE, "images": len(stems), "network": self.variant.name}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
 
     def record(self, row: Row, found: SegmentationResult, recipe: str, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on."""
         scenes, images = self.scenes, self.scenes.images
-        scores, spread, holes = {}, {}, {}
+        scores, spread, missing = {}, {}, {}
         for column in self.columns:
-            if reason := found.hole or found.holes.get(column, ""):
-                holes[column] = reason
+            if reason := found.reason or found.missing.get(column, ""):
+                missing[column] = reason
             else:
                 scores[column], spread[column] = mean_and_spread([s[column] for s in found.seeds.values()])
         pretrained = {self.weights.name: self.weights_hash} if self.weights else {}
         method = {
-            **images.method_fields(row, self.job, scenes.split, found.hole),
+            **images.method_fields(row, self.job, scenes.split, found.reason),
             "segmenter": self.schedule.network,
             "segmenter_weights": pretrained,
             "stands_for": self.schedule.stands_for,
@@ -189,15 +191,15 @@ class SegmentationRun:
             "spread": spread,
         }
         return Record(
-            status="incomplete" if holes else "complete",
+            status="incomplete" if missing else "complete",
             protocol={"name": self.job.protocol.name, "hash": self.job.protocol.hash},
             method=method,
             dataset=images.dataset_fields(scenes.split, scenes.how),
             convention="set",
             metrics=[f"{column}[set]" for column in self.columns],
-            images=0 if found.hole else len(scenes.split.test),
+            images=0 if found.reason else len(scenes.split.test),
             scores=scores,
-            holes=holes,
+            missing=missing,
             failures=[],
             provenance=made_here(self.device),
             seeds={f"segmenter {seed}": seed for seed in range(self.schedule.seeds)},

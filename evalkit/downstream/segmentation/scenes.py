@@ -120,7 +120,7 @@ class SegmentationScenes:
 
 
 def merged(parts: Sequence[Images]) -> Images:
-    """Splits of one data set as one; a row that is a hole in one of them is a hole. Raises DataError."""
+    """Splits of one data set as one; a row that is missing in one of them is missing. Raises DataError."""
     last = parts[-1]
     pairs = tuple(pair for part in parts for pair in part.pairs.pairs)
     if len({pair.stem for pair in pairs}) < len(pairs):
@@ -128,7 +128,7 @@ def merged(parts: Sequence[Images]) -> Images:
     rows = []
     for same in zip(*(part.rows for part in parts), strict=True):
         fused = {stem: path for row in same for stem, path in row.fused.items()}
-        rows.append(replace(same[-1], fused=fused, hole=next((row.hole for row in same if row.hole), "")))
+        rows.append(replace(same[-1], fused=fused, reason=next((row.reason for row in same if row.reason), "")))
     hashes = {path: value for part in parts for path, value in part.hashes.items()}
     whole = PairSet(last.pairs.dataset, last.pairs.split, last.pairs.root, last.pairs.layout, pairs)
     return Images(last.card, whole, rows, hashes)

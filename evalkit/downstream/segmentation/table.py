@@ -23,7 +23,7 @@ from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.protocols.plan import file_name, use_of
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
-from evalkit.protocols.table.blank import add_holes, expected_rows
+from evalkit.protocols.table.blank import add_missing, expected_rows
 from evalkit.protocols.table.cells import Cell, Column, status_of
 from evalkit.protocols.table.published import block_name
 from evalkit.protocols.table.table import Table
@@ -52,7 +52,7 @@ class Segmentation(Trained):
     def fill(self, job: Job, table: Table) -> None:
         """Train and test the networks of the recipe on every row of every data set that has masks of classes.
 
-        Without the extra the rows are holes that name the command which installs it.
+        Without the extra the rows are missing values that name the command which installs it.
 
         Raises:
             UnknownNameError: no such recipe.
@@ -83,7 +83,7 @@ class Segmentation(Trained):
                 why = f"recipe {job.settings.recipe} trains {networks} on {dataset}"
                 cure = "; --recipe paper trains the paper's networks" if small else ""
                 wanted = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
-                add_holes(table, wanted, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
+                add_missing(table, wanted, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
         table.note = " ".join(filter(None, [table.note, note(variants, small)]))
 
 
@@ -136,14 +136,14 @@ def fill_block(
     scenes: SegmentationScenes | None,
     reason: str,
 ) -> None:
-    """The cells and records of one network on one data set; holes where there are no scenes, for the reason."""
+    """The cells and records of one network on one data set; missing values, for the reason, without scenes."""
     names = [label.name for label in load_card(table.blocks[block][0]).segmentation]
     printed = {name: printed_name(name, job.protocol.classes) for name in names} | {"mean": "mean"}
     started = now()
     if scenes is None:
         add_columns(table, job, printed)
         for method in methods:
-            table.cells += cells_of(job, block, variant, method, SegmentationResult(hole=reason), printed, 0)
+            table.cells += cells_of(job, block, variant, method, SegmentationResult(reason=reason), printed, 0)
         return
     run = SegmentationRun(job, scenes, variant, methods)
     table.pairs[block] = len(scenes.images.pairs.pairs)
@@ -196,18 +196,18 @@ def cells_of(
             text, mark = (row.printed or None, row.mark) if row else (None, "")
             if variant.published and name not in of_paper:
                 continue  # no column of the paper: in the record
-            if reason := found.hole or found.holes.get(column, ""):
-                cells.append(Cell(block, method, name, None, text, 0, "hole", reason, mark))
+            if reason := found.reason or found.missing.get(column, ""):
+                cells.append(Cell(block, method, name, None, text, 0, "missing", reason, mark))
                 continue
             value, _ = mean_and_spread([scores[column] for scores in found.seeds.values()])
             value *= 100.0 if job.protocol.units.get(measure) == "%" else 1.0
-            apart = why_apart(variant, job, block, images)
-            status = status_of(value, text, apart if text else "")
-            cells.append(Cell(block, method, name, value, text, images, status, apart, mark))
+            not_comparable = why_not_comparable(variant, job, block, images)
+            status = status_of(value, text, not_comparable if text else "")
+            cells.append(Cell(block, method, name, value, text, images, status, not_comparable, mark))
     return cells
 
 
-def why_apart(variant: Variant, job: Job, block: str, images: int) -> str:
+def why_not_comparable(variant: Variant, job: Job, block: str, images: int) -> str:
     """Why a value never stands beside a printed one as its equal; empty where it may."""
     schedule = variant.schedule
     if not variant.published:

@@ -5,7 +5,7 @@
   upsampling bottlenecks, as RTFNet has it (Sun et al. 2019, doi:10.1109/LRA.2019.2904733). With ResNet-18 it is like
   RTFNet, not RTFNet: the published row is of ResNet-152 with ImageNet weights.
 
-Both take (N, 4, H, W), red, green, blue, infrared, and give logits (N, classes, H, W). Sides that are no multiple of
+Both take (N, 4, H, W), red, green, blue, infrared, and give logits (N, classes, H, W). Sides that are not multiples of
 16, for TwoStreamResNet of 32, are continued with the last pixel, and the logits are cut.
 """
 

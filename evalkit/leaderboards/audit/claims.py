@@ -17,7 +17,7 @@ count           what: methods (with `of: others`: without the paper's own), metr
 parameters      method, over, printed (percent fewer): against evalkit's own networks.
 mean            metric, class: an aggregate is the mean of its classes; the check of means tests it.
 
-metric, class and blocks are a name, a list, or left out for all. Source images (Visible, Infrared) are no methods.
+metric, class and blocks are a name, a list, or left out for all. Source images (Visible, Infrared) are not methods.
 """
 
 from __future__ import annotations

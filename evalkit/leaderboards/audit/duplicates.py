@@ -10,7 +10,7 @@ from statistics import quantiles
 from evalkit.leaderboards.audit.finding import Finding, Sure, by_chance, columns, grid, names, ulp
 from evalkit.protocols.table.published import PublishedRow
 
-RARE = 1e-3  # as many such pairs would be expected by chance in one table: below it a repetition is no accident
+RARE = 1e-3  # as many such pairs would be expected by chance in one table: below it a repetition is not an accident
 
 
 def check(rows: list[PublishedRow]) -> Iterator[Finding]:

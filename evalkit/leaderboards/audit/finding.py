@@ -15,7 +15,7 @@ from evalkit.protocols.table.published import PublishedRow
 
 Sure = Literal["certain", "likely", "possible"]
 SURE: tuple[Sure, ...] = ("certain", "likely", "possible")
-SOURCES = ("Visible", "Infrared")  # rows that are no method
+SOURCES = ("Visible", "Infrared")  # rows that are not methods
 AGGREGATE = "mean"  # the class of a column over classes
 
 Cells = dict[str, PublishedRow]  # column -> printed cell

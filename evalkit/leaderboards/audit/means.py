@@ -22,7 +22,7 @@ from evalkit.protocols.table.published import PublishedRow
 Meaning = Callable[[PublishedRow], Interval]  # of a printed number
 FAR = 30  # classes and their mean are apart by so much only where one of them is in percent
 NEARLY_ALL = Fraction(9, 10)
-SLIPPED = 3  # rows from which on numbers that fit the row before or after are no chance
+SLIPPED = 3  # rows from which on numbers that fit the row before or after are not chance
 HELD = Fraction(1, 2)  # a rule that this share of a block's rows follows is the table's rule
 
 
@@ -150,9 +150,9 @@ def _block(protocol: str, block: str, aggregate: str, parts: list[str], lines: d
             f"the mean of the {len(parts)} printed classes is another number: {reason}",
         )  # fmt: skip
     for method, cells in lines.items():
-        holes = [part for part in parts if part not in cells]
-        if len(holes) == 1 and len(wrong) <= len(full) * (1 - HELD):
-            yield _hole(protocol, block, method, aggregate, parts, cells, holes[0], scale)
+        missing = [part for part in parts if part not in cells]
+        if len(missing) == 1 and len(wrong) <= len(full) * (1 - HELD):
+            yield _missing_cell(protocol, block, method, aggregate, parts, cells, missing[0], scale)
 
 
 def _scale(aggregate: str, parts: list[str], lines: dict[str, Cells]) -> Fraction:
@@ -263,14 +263,21 @@ def _reason(method: str, full: dict[str, Cells], aggregate: str, parts: list[str
     return f"the classes lack {gap} in sum{one}"
 
 
-def _hole(
-    protocol: str, block: str, method: str, aggregate: str, parts: list[str], cells: Cells, hole: str, scale: Fraction
+def _missing_cell(
+    protocol: str,
+    block: str,
+    method: str,
+    aggregate: str,
+    parts: list[str],
+    cells: Cells,
+    missing_cell: str,
+    scale: Fraction,
 ) -> Finding:
     value = _solved(cells, aggregate, parts, scale)
     limit = Interval(Fraction(0), Fraction(_limit(parts, [cells])))
     inside = value.meets(limit)
     return Finding(
-        "missing cell", "likely" if inside else "certain", protocol, block, method, hole, "", str(value),
+        "missing cell", "likely" if inside else "certain", protocol, block, method, missing_cell, "", str(value),
         f"the cell is empty; the printed mean {cells[aggregate].printed} follows from it with this value"
         if inside
         else f"the cell is empty, and no value of it gives the printed mean {cells[aggregate].printed}",

@@ -21,7 +21,7 @@ THICK = 0.7  # of the room a method has
 
 @styled
 def bar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
-    """A panel per data set and metric, a bar per method from zero to the mean; a hole is named in its place.
+    """A panel per data set and metric, a bar per method from zero to the mean; a missing value is named in its place.
 
     Measured bars carry the 95 % bootstrap interval of the mean over the images.
     """
@@ -66,7 +66,7 @@ def bar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = T
 
 @styled
 def box(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
-    """A panel per data set and metric, a box per method of its values per image; a hole is named in its place.
+    """A panel per data set and metric, a box per method of its values per image; a missing value is named in its place.
 
     Raises:
         DataError: published numbers, or no method has a value for every image.

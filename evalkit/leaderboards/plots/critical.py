@@ -32,13 +32,13 @@ def critical(
         DataError: published numbers, or no metric allows the test.
     """
     tests: list[tuple[str, CriticalDifference]] = []
-    holes: dict[tuple[str, Panel], str] = {}
+    missing_values: dict[tuple[str, Panel], str] = {}
     untested: dict[str, str] = {}
     wanted = [(block, metric) for block in blocks for metric in block.values.columns]
     for block, metric in wanted:
         where = f"{metric} on {block.dataset}"
         scores, reasons = image_values(block, metric)
-        holes |= {(method, (block.dataset, metric)): why for method, why in reasons.items()}
+        missing_values |= {(method, (block.dataset, metric)): why for method, why in reasons.items()}
         try:
             found = critical_difference(scores, block.better[metric], alpha)
         except NoTestError as error:
@@ -46,7 +46,7 @@ def critical(
             continue
         title = f"{label(block, metric)} · {place(block)}\n{found.n} images · p = {found.p:.2g}"
         tests.append((title, found))
-    missing = gather(holes, [(b.dataset, m) for b, m in wanted]) | untested
+    missing = gather(missing_values, [(b.dataset, m) for b, m in wanted]) | untested
     if not tests:
         raise DataError("nothing to draw: " + "; ".join(f"{where}: {why}" for where, why in missing.items()) + ".")
     columns = 1 if width == "column" or len(tests) == 1 else 2

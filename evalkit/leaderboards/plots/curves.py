@@ -47,10 +47,13 @@ def read_maps(
         except DataError as error:
             missing[method] = str(error).rstrip(".")
             continue
-        holes = {where: why for where, why in result.holes.items() if where not in result.scores}
-        if holes:
-            where, why = next(iter(holes.items()))
-            missing[method] = f"no curve: {len(holes)} of {len(result.images) + len(holes)} maps, e.g. {where}: {why}"
+        missing_values = {where: why for where, why in result.missing.items() if where not in result.scores}
+        if missing_values:
+            where, why = next(iter(missing_values.items()))
+            missing[method] = (
+                f"no curve: {len(missing_values)} of {len(result.images) + len(missing_values)} maps, "
+                f"e.g. {where}: {why}"
+            )
         else:
             found[method] = result
     if not found:

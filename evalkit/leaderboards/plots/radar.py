@@ -20,7 +20,7 @@ INNER = 0.25  # radius of the worst value: at the centre all axes would meet and
 
 
 def radii(block: ValueBlock) -> NDArray[np.float64]:
-    """Where each value lies on its axis, (methods, metrics): INNER for the axis' worst, 1 for its best, NaN for a hole.
+    """Where each value lies on its axis, (methods, metrics): INNER for the axis' worst, 1 for its best, NaN for none.
 
     Linear between; where all methods are equal, 1.
     """
@@ -43,7 +43,7 @@ def corners(radius: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 
 @styled
 def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
-    """A panel per data set. A metric that only holes stand in has no axis; a hole opens the method's polygon.
+    """A panel per data set. A metric without any value has no axis; a missing value opens the method's polygon.
 
     Raises:
         DataError: fewer than three metrics with values, or no values.
@@ -54,14 +54,14 @@ def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool =
     figure, axes = panels(len(shown), width, 3.0 if width == "column" else 2.1)
     for one, block in zip(axes, shown, strict=True):
         _draw(one, block, methods, width)
-    holes = {
+    missing_values = {
         (method, (block.dataset, metric)): block.reasons[method, metric]
         for block in blocks
         for method in block.values.index
         for metric in block.values.columns
         if (method, metric) in block.reasons
     }
-    missing = gather(holes, [(block.dataset, metric) for block in blocks for metric in block.values.columns])
+    missing = gather(missing_values, [(block.dataset, metric) for block in blocks for metric in block.values.columns])
     text = (
         f"{means(blocks)}. Each axis is linear from the worst of the methods shown (inner ring) "
         "to the best (outer ring), whose values stand at its end; outside is better."

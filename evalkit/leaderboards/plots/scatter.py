@@ -42,7 +42,7 @@ def read_cost(source: str, measure: str) -> Cost:
         measure: Params, FLOPs or Time, as the source's column is called; without its unit.
 
     Raises:
-        UnknownNameError: an unknown protocol or measure. DataError: a folder that is no run.
+        UnknownNameError: an unknown protocol or measure. DataError: a folder that is not a run.
     """
     if source == "cards":
         if measure.casefold() != "params":

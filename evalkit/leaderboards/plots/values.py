@@ -86,8 +86,8 @@ def image_values(block: ValueBlock, metric: str) -> tuple[pd.DataFrame, dict[str
             missing[method] = str(error).rstrip(".")
             continue
         first = next(iter(columns.values()), scores)
-        if holes := int(scores.isna().sum()):
-            missing[method] = f"no value for {holes} of {len(scores)} images"
+        if missing_values := int(scores.isna().sum()):
+            missing[method] = f"no value for {missing_values} of {len(scores)} images"
         elif set(first.index) != set(scores.index):
             missing[method] = f"measured on other images than {next(iter(columns))}"
         else:

@@ -20,7 +20,7 @@ STATUS = {
     "equal": ("=", "rounds to the printed digits"),
     "close": ("≈", "within 0.1 % of the printed value"),
     "differs": ("≠", "differs from the printed value by more than 0.1 %"),
-    "hole": ("–", "a hole: no value, for the reason given"),
+    "missing": ("–", "a missing value: no value, for the reason given"),
     "other data": ("○", "measured on other data, so not compared"),
 }
 e = html.escape
@@ -51,7 +51,7 @@ def document(title: str, body: str, up: str = "") -> str:
         '<button type="button" id="theme" class="quiet" hidden>Theme: <span>auto</span></button></div></header>\n'
         f'<main id="main" class="wrap">\n{body}\n</main>\n'
         f'<footer class="wrap"><p>Written by evalkit {e(version())}. Numbers of different conventions are never ranked '
-        "together; what could not be computed is a hole with its reason, never a number.</p></footer>\n"
+        "together; what could not be computed is a missing value with its reason, never a number.</p></footer>\n"
         "</body>\n</html>\n"
     )
 

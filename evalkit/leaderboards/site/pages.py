@@ -175,7 +175,7 @@ def _cell(row: PageRow, column: str, published: PublishedRow | None, protocol: P
     if row.entry is None:
         return PageCell("published" if printed else "empty", None, printed, mark, note, row.reason)
     record = row.entry.record
-    value, reason = record.scores.get(column), record.holes.get(column, "")
+    value, reason = record.scores.get(column), record.missing.get(column, "")
     if value is None:
         timed = column in TASKS[protocol.task].not_timed
         own = "a time depends on the machine: records have none" if timed else "the run did not measure this column"
@@ -187,8 +187,8 @@ def _cell(row: PageRow, column: str, published: PublishedRow | None, protocol: P
 
 def other_data(entry: Entry, shipped: set[str | None]) -> str:
     """Why a record is of other images than the paper's or the shipped records (by content hash); empty where not."""
-    if entry.record.apart:
-        return entry.record.apart
+    if entry.record.not_comparable:
+        return entry.record.not_comparable
     if shipped and entry.record.dataset.get("content_hash") not in shipped:
         return "measured on other image files than the records that evalkit ships (their content hash differs)"
     return ""

@@ -208,11 +208,11 @@ function startPanel() {
     }
     body.append(make("h3", "Values"), cellTable(row.cells));
     if (found) {
-      const { scores, holes, failures, metrics, provenance, ...rest } = found.record;
+      const { scores, missing, failures, metrics, provenance, ...rest } = found.record;
       body.append(make("h3", "Record"), facts(flat(rest)));
       body.append(make("h3", "Provenance"), facts(flat(provenance)));
-      body.append(make("h3", "Metrics, holes and failures"), facts([
-        ["metrics", metrics.join(", ")], ...flat(holes, "holes"),
+      body.append(make("h3", "Metrics, missing values and failures"), facts([
+        ["metrics", metrics.join(", ")], ...flat(missing, "missing"),
         ...(failures.length ? failures.map(({ image, reason }) => [image, reason]) : [["failures", "none"]]),
       ]));
     }

@@ -24,7 +24,7 @@ def block_table(block: PageBlock, index: int, details: dict[str, Any]) -> str:
         f'<div class="scroll" role="region" aria-label="{e(caption)}" tabindex="0"><table>'
         f'<caption class="sr">{e(caption)}</caption><thead><tr><th scope="col" aria-sort="none">'
         f'<button type="button" data-column="0">Method</button></th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f"</table></div>{_holes(block)}</section>"
+        f"</table></div>{_missing_values(block)}</section>"
     )
 
 
@@ -76,13 +76,13 @@ def _cell(cell: PageCell, measured: dict[float, str], printed: dict[float, str])
     if cell.value is not None:
         mark = measured.get(cell.value, "") if cell.status != "other data" else ""
         parts.append(f'<span class="m {mark}">{number(cell.value, cell.printed)}</span>')
-    elif cell.status == "hole":
-        parts.append('<span class="m hole" aria-hidden="true">–</span><span class="sr">hole</span>')
+    elif cell.status == "missing":
+        parts.append('<span class="m missing value" aria-hidden="true">–</span><span class="sr">missing value</span>')
     if cell.printed:
         status = (
             f' <span class="mark {cell.status.replace(" ", "-")}" aria-hidden="true">{glyph}</span>'
             f'<span class="sr">{cell.status}</span>'
-            if glyph and cell.status != "hole"
+            if glyph and cell.status != "missing"
             else ""
         )
         mark = printed.get(float(cell.printed), "")
@@ -125,7 +125,7 @@ def _detail(block: PageBlock, row: PageRow) -> dict[str, Any]:
     }
 
 
-def _holes(block: PageBlock) -> str:
+def _missing_values(block: PageBlock) -> str:
     """Rows without a value and why, those with the same reason together."""
     reasons: dict[str, list[str]] = {}
     for row in block.rows:
@@ -134,7 +134,7 @@ def _holes(block: PageBlock) -> str:
             continue
         by_reason: dict[str, list[str]] = {}
         for column, cell in row.cells.items():
-            if cell.status in ("hole", "other data"):
+            if cell.status in ("missing", "other data"):
                 by_reason.setdefault(cell.reason, []).append(column)
         for reason, columns in by_reason.items():
             which = "" if len(columns) == len(row.cells) else f" ({', '.join(columns)})"
@@ -143,4 +143,5 @@ def _holes(block: PageBlock) -> str:
         return ""
     lines = "".join(f"<li><b>{e(', '.join(dict.fromkeys(who)))}</b>: {e(why)}</li>" for why, who in reasons.items())
     count = sum(len(dict.fromkeys(who)) for who in reasons.values())
-    return f'<details class="holes"><summary>Holes and why ({plural(count, "row")})</summary><ul>{lines}</ul></details>'
+    summary = f"<summary>Missing values and why ({plural(count, 'row')})</summary>"
+    return f'<details class="missing">{summary}<ul>{lines}</ul></details>'

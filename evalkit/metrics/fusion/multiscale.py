@@ -140,5 +140,5 @@ def ms_ssim_smfnet(fused: Image, infrared: Image) -> float:
             similarity *= _luminance(mean_f, mean_s)
         means.append(float(similarity.mean()))
     if min(means) < 0:
-        raise UndefinedError("MS-SSIM is no number: a scale's mean similarity is negative, its exponent a fraction")
+        raise UndefinedError("MS-SSIM is not a number: a scale's mean similarity is negative, its exponent a fraction")
     return math.prod(np.power(means, EXPONENTS).tolist())

@@ -115,7 +115,7 @@ def chen_varshney(pair: Pair, stretch: bool = True) -> float:
 
     Q = sum_s sum_w saliency_s(w) D_s(w) / sum_s sum_w saliency_s(w) over both sources s and all 16 x 16 regions w,
     with saliency_s(w) the sum of Sobel magnitude^5 and D_s(w) the mean square of the CSF-filtered F - S. The filter
-    is linear, so every image is filtered once. Where the size is no multiple of 16, the last regions are filled with
+    is linear, so every image is filtered once. Where the size is not a multiple of 16, the last regions are filled with
     zeros. Squared gray levels, >= 0, 0 for F = A = B, lower is better; symmetric in the sources.
 
     Chen and Varshney 2007, doi:10.1016/j.inffus.2005.10.001.

@@ -35,7 +35,7 @@ def blank_table(chosen: Protocol, sample: bool = False) -> Table:
 
 
 def published_table(name: str) -> Table:
-    """The published table alone: every cell a hole beside its printed number.
+    """The published table alone: every cell a missing value beside its printed number.
 
     Raises:
         UnknownNameError: no such protocol.
@@ -43,7 +43,7 @@ def published_table(name: str) -> Table:
     """
     chosen = protocol(name)
     table = blank_table(chosen)
-    table.cells = [hole(row, "") for row in rows_of(chosen)]
+    table.cells = [missing_cell(row, "") for row in rows_of(chosen)]
     if not table.cells:
         what = chosen.source if chosen.paper != chosen.table else chosen.table
         raise EvalkitError(
@@ -77,7 +77,7 @@ def _column(chosen: Protocol, class_: str, metric: str) -> Column:
     try:
         definition = parse(measure, convention_of(convention))
         better, convention = card(definition.metric).better, definition.convention
-    except EvalkitError:  # of a downstream task, of cost, or not defined in this convention: a column of holes
+    except EvalkitError:  # of a downstream task, of cost, or not defined in this convention: a column of missing values
         better = better_of(measure) or "higher"
     way: Literal["higher", "lower"] = "lower" if better == "lower" or metric != measure else "higher"
     return Column(column_name(class_, metric), way, convention, class_, unit)
@@ -96,15 +96,15 @@ def expected_rows(chosen: Protocol, datasets: Iterable[str], methods: Iterable[s
             yield PublishedRow(chosen.name, dataset, variant, method, class_, metric, "")
 
 
-def add_holes(table: Table, rows: Iterable[PublishedRow], reason: Callable[[PublishedRow], str]) -> None:
-    """A named hole for every expected cell that nothing filled."""
+def add_missing(table: Table, rows: Iterable[PublishedRow], reason: Callable[[PublishedRow], str]) -> None:
+    """A named missing value for every expected cell that nothing filled."""
     have = {(cell.dataset, cell.method, cell.metric) for cell in table.cells}
     for row in rows:
         table.blocks.setdefault(row.block, [row.dataset, row.variant])
         if row.key not in have:
-            table.cells.append(hole(row, reason(row)))
+            table.cells.append(missing_cell(row, reason(row)))
 
 
-def hole(row: PublishedRow, reason: str) -> Cell:
+def missing_cell(row: PublishedRow, reason: str) -> Cell:
     """A cell that is not measured, beside its printed number."""
-    return Cell(*row.key, None, row.printed or None, 0, "hole", reason, row.mark)
+    return Cell(*row.key, None, row.printed or None, 0, "missing", reason, row.mark)

@@ -11,7 +11,7 @@ from evalkit.protocols.table.published import decimals_of, is_number
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["equal", "close", "differs", "unpublished", "other data", "hole"]
+Status = Literal["equal", "close", "differs", "unpublished", "other data", "missing"]
 AGREEMENT: tuple[Status, ...] = ("equal", "close", "differs")
 CLOSE = 1e-3  # relative difference up to which a value counts as close to the printed one
 AXES = ("dataset", "variant", "method", "class", "metric")  # that a paper arranges its table by
@@ -20,7 +20,7 @@ COLUMNS = ["dataset", "method", "metric", "value", "published", "difference", "i
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of the table, or the reason why it is a hole."""
+    """One number of the table, or the reason why it is a missing value."""
 
     dataset: str
     method: str
@@ -49,17 +49,17 @@ def agreement(value: float, printed: str) -> Status:
     return "close" if difference <= CLOSE * abs(float(printed)) else "differs"
 
 
-def status_of(value: float | None, printed: str | None, apart: str = "") -> Status:
+def status_of(value: float | None, printed: str | None, not_comparable: str = "") -> Status:
     """How a measured value stands to a printed one.
 
     Args:
         value: None for a missing value.
         printed: the number as printed; None or empty where there is none.
-        apart: why the two cannot be compared; empty where they can.
+        not_comparable: why the two cannot be compared; empty where they can.
     """
     if value is None:
-        return "hole"
-    if apart:
+        return "missing"
+    if not_comparable:
         return "other data"
     return agreement(value, printed) if printed else "unpublished"
 
@@ -108,8 +108,8 @@ class TableContent:
 
     @property
     def complete(self) -> bool:
-        """Whether no cell is a hole."""
-        return all(cell.status != "hole" for cell in self.cells)
+        """Whether no cell is a missing value."""
+        return all(cell.status != "missing" for cell in self.cells)
 
     @property
     def measured(self) -> bool:
@@ -132,7 +132,7 @@ class TableContent:
         """The cell of that name; an empty one where the table has none."""
         key = (dataset, method, metric)
         found = (c for c in self.cells if (c.dataset, c.method, c.metric) == key)
-        return next(found, None) or Cell(*key, None, None, 0, "hole")
+        return next(found, None) or Cell(*key, None, None, 0, "missing")
 
     def marks(self, dataset: str, column: Column) -> dict[str, str]:
         """Method -> "best" or "second" among the measured values; equal values share a mark.
@@ -166,11 +166,11 @@ class TableContent:
         names = {column.name for column in self.columns}
         for cell in self.cells:
             if cell.metric not in names:
-                raise ValueError(f"a cell of {cell.metric!r}, which is no column")
+                raise ValueError(f"a cell of {cell.metric!r}, which is not a column")
             if cell.published is not None and not is_number(cell.published):
-                raise ValueError(f"the published {cell.published!r} is no number")
+                raise ValueError(f"the published {cell.published!r} is not a number")
         if any(len(block) != 2 for block in self.blocks.values()):
-            raise ValueError("a block is no pair of data set and variant")
+            raise ValueError("a block is not a pair of data set and variant")
         if self.layout and {*self.layout} != {"rows", "header"}:
             raise ValueError("the layout is not of rows and header")
         axes = [axis for part in self.layout.values() for axis in part]

@@ -14,12 +14,12 @@ from evalkit.protocols.table.cells import COLUMNS, Cell, Column, TableContent
 from evalkit.protocols.table.latex import to_latex
 from evalkit.protocols.table.published import decimals_of, is_number
 
-HOLE = "–"
+MISSING = "–"
 
 
 def number(cell: Cell) -> str:
     """The measured value with as many decimals as the paper prints (four at least), or a dash."""
-    return HOLE if cell.value is None else f"{cell.value:.{_decimals(cell)}f}"
+    return MISSING if cell.value is None else f"{cell.value:.{_decimals(cell)}f}"
 
 
 def _decimals(cell: Cell) -> int:
@@ -39,11 +39,11 @@ def beside(cell: Cell) -> str:
 
 def shown(table: TableContent, cell: Cell) -> tuple[str, str]:
     """What stands in a cell and below it: measured and published; in a published table the printed number alone."""
-    return (number(cell) + cell.sign, beside(cell)) if table.measured else (cell.published or HOLE, "")
+    return (number(cell) + cell.sign, beside(cell)) if table.measured else (cell.published or MISSING, "")
 
 
-def holes(table: TableContent, dataset: str) -> list[str]:
-    """`methods: reason` for every hole of a data set; metrics and methods with the same reason are put together."""
+def missing(table: TableContent, dataset: str) -> list[str]:
+    """`methods: reason` for what is missing of a data set; metrics and methods with one reason are put together."""
     metrics: dict[tuple[str, str], list[str]] = {}
     for cell in table.cells:
         if cell.dataset == dataset and cell.reason:
@@ -121,7 +121,7 @@ def to_markdown(table: TableContent) -> str:
                 row.append("<br>".join(filter(None, [text, below])))
             lines.append(f"| {_md(method)} | " + " | ".join(row) + " |")
         lines.append(f"\n{convention_note(table)}\n")
-        lines += [f"- {HOLE} {_md(line)}" for line in holes(table, dataset)]
+        lines += [f"- {MISSING} {_md(line)}" for line in missing(table, dataset)]
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
 
@@ -164,9 +164,9 @@ def to_html(table: TableContent) -> str:
             row = "".join(_html_cell(table, table.cell(dataset, method, c.name), marks[c.name], c) for c in columns)
             body.append(f"<tr><td>{html.escape(method)}</td>{row}</tr>")
         body.append(f'</tbody></table></div><p class="note">{html.escape(convention_note(table))}</p>')
-        reasons = holes(table, dataset)
+        reasons = missing(table, dataset)
         if reasons:
-            body.append("<ul>" + "".join(f"<li>{HOLE} {html.escape(line)}</li>" for line in reasons) + "</ul>")
+            body.append("<ul>" + "".join(f"<li>{MISSING} {html.escape(line)}</li>" for line in reasons) + "</ul>")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(table.protocol)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'

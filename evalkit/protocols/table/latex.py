@@ -193,7 +193,7 @@ def _caption(table: TableContent) -> str:
 
 
 def _reasons(table: TableContent, printed: bool) -> Iterable[str]:
-    """`methods, block: reason` of the holes that show the published number, or of those that show a dash."""
+    """`methods, block: reason` of the missing values that show the published number, or of those that show a dash."""
     methods: dict[tuple[str, str], dict[str, None]] = {}
     for cell in table.cells:
         if cell.value is None and cell.reason and (cell.published is not None) == printed:

@@ -38,7 +38,7 @@ def published_per_image(path: Path, names: Mapping[str, str]) -> PublishedImages
     """Read a file with the columns pair, method, metric, value; none where there is no such file.
 
     Raises:
-        DataError: a column is missing, a metric has no name in `names`, or a value is no number.
+        DataError: a column is missing, a metric has no name in `names`, or a value is not a number.
     """
     if not path.is_file():
         return {}

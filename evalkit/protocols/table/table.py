@@ -6,6 +6,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -50,9 +51,18 @@ def read_table(out: str | os.PathLike[str]) -> Table:
     if not path.is_file():
         raise DataError(f"{out} holds no table.json. Name the --out folder of an `evalkit reproduce` run.")
     try:
-        table = _adapter().validate_python(parse_json(read_text(path), path))
+        table = _adapter().validate_python(_of_this_version(parse_json(read_text(path), path)))
         table.check()
         return table
     except ValueError as error:
         first = " ".join(str(error).splitlines()[:3])
         raise DataError(f"{path} cannot be read ({first}). Run `evalkit reproduce` into that folder again.") from None
+
+
+def _of_this_version(fields: Any) -> Any:
+    """The first version called a missing value a hole."""
+    if isinstance(fields, dict) and isinstance(fields.get("cells"), list):
+        for cell in fields["cells"]:
+            if isinstance(cell, dict) and cell.get("status") == "hole":
+                cell["status"] = "missing"
+    return fields

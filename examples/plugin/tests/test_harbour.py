@@ -21,7 +21,7 @@ def test_hot_contrast_of_a_hand_made_image():
 
 def test_hot_contrast_is_undefined_where_nothing_is_hot():
     image = np.full((10, 10), 51, np.uint8)
-    assert "equally hot" in evalkit.evaluate(image, image, image, ["HC"], "harbour").holes["HC"]
+    assert "equally hot" in evalkit.evaluate(image, image, image, ["HC"], "harbour").missing["HC"]
 
 
 def test_the_convention_takes_over_what_others_define():
