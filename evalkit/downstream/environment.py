@@ -88,13 +88,14 @@ def ultralytics() -> ModuleType:
 
     add_operators()
     # read the variables above when they are imported
-    import matplotlib as mpl
     import ultralytics as package  # an extra
     from ultralytics.data import dataset
 
     utils = package.utils
 
-    own = Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    plots = importlib.util.find_spec("matplotlib")
+    assert plots is not None and plots.origin is not None
+    own = Path(plots.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
     for font in ("Arial.ttf", "Arial.Unicode.ttf"):  # else fetched, whatever the offline switch says
         if not (utils.USER_CONFIG_DIR / font).is_file():
             shutil.copyfile(own, utils.USER_CONFIG_DIR / font)

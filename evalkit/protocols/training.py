@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from evalkit.data.hashes import file_hash
@@ -51,8 +52,7 @@ def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, samp
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    from evalkit.training import trained  # PyTorch
-
+    _, trained = _training()
     found = train_network(row.method, protocol, settings, root, sample)
     if isinstance(found, str):
         return Row(row.method, reason=found)
@@ -74,8 +74,7 @@ def train_network(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    from evalkit.training import loop, trained  # PyTorch
-
+    loop, trained = _training()
     if method in settings.trained:
         return settings.trained[method]
     variant = protocol.ablations.get(method, "")
@@ -124,3 +123,9 @@ def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings
 def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, Path, Path]) -> TrainingResult:
     """A training as a unit of work: one that another worker began goes on."""
     return learn(*unit)
+
+
+def _training() -> tuple[ModuleType, ModuleType]:
+    from evalkit.training import loop, trained  # PyTorch
+
+    return loop, trained

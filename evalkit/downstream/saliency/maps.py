@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,21 +83,22 @@ def plan_maps(
         found = train_network(method, protocol, settings, root, sample)
         if isinstance(found, str):
             return Row(method, reason=settings.named(found))
-        row = _with_network(method, found[1].weights, protocol, settings)
+        row = networks().predictor(method, found[1].weights, protocol, settings)
         row.filled_from = "trained"
     elif row.filled_from == "checkpoint":
         weights = weights_of(method, settings.checkpoints)
         assert weights is not None
-        row = _with_network(method, weights, protocol, settings)
+        row = networks().predictor(method, weights, protocol, settings)
     row.reason = settings.named(row.reason)
     row.place_in(settings.out, pairs, "maps")
     return row
 
 
-def _with_network(method: str, weights: Path, protocol: Protocol, settings: Settings) -> Row:
-    from evalkit.downstream.saliency.predictor import predictor  # PyTorch
+def networks() -> ModuleType:
+    """The module that runs networks for salient objects."""
+    from evalkit.downstream.saliency import predictor  # PyTorch
 
-    return predictor(method, weights, protocol, settings)
+    return predictor
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.downstream.images import sample_root
-from evalkit.downstream.saliency.maps import find_maps, learns, measure_curves, measure_maps, plan_maps
+from evalkit.downstream.saliency.maps import find_maps, learns, measure_curves, measure_maps, networks, plan_maps
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.maps import MapScores
@@ -153,9 +153,7 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
         reason = row.reason
     if reason:
         return Cell(dataset, row.method, "FLOPs", None, None, 0, "missing", reason)
-    from evalkit.downstream.saliency.predictor import multiply_adds  # PyTorch
-
     recipe = load_recipe(job.protocol.paper, "paper", job.protocol.ablations.get(row.method, ""))
-    value, recipe = multiply_adds(recipe, row.fuser)
+    value, recipe = networks().multiply_adds(recipe, row.fuser)
     note = f"{label(recipe)}: three images of 352x352" if row.fuser else "three images of 352x352"
     return Cell(dataset, row.method, "FLOPs", value, None, 1, "unpublished", note)
