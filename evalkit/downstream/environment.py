@@ -89,12 +89,13 @@ def ultralytics() -> ModuleType:
     add_operators()
     # read the variables above when they are imported
     import ultralytics as package  # an extra
-    from ultralytics.data import dataset
+    from ultralytics.data import dataset  # an extra
 
     utils = package.utils
 
     plots = importlib.util.find_spec("matplotlib")
-    assert plots is not None and plots.origin is not None
+    assert plots is not None
+    assert plots.origin is not None
     own = Path(plots.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
     for font in ("Arial.ttf", "Arial.Unicode.ttf"):  # else fetched, whatever the offline switch says
         if not (utils.USER_CONFIG_DIR / font).is_file():

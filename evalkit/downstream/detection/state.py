@@ -16,7 +16,7 @@ STATE_KEYS = {
 }
 
 
-class StateError(Exception):
+class DetectorStateError(Exception):
     """A state that is not of this training."""
 
 

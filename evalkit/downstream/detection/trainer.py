@@ -18,7 +18,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
-from evalkit.downstream.detection.state import STATE, StateError, is_state, keep_epochs
+from evalkit.downstream.detection.state import STATE, DetectorStateError, is_state, keep_epochs
 from evalkit.downstream.detection.weights import pretrained
 from evalkit.downstream.environment import calm
 from evalkit.downstream.random_state import random_state, set_random_state
@@ -132,7 +132,7 @@ class Trainer(DetectionTrainer):
                 loader.dataset.load_image(i)
             self.stepped = state["stepped"]
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
-            raise StateError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
+            raise DetectorStateError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
         keep_epochs(self.csv, self.start_epoch)
 
     def restore_last(self, state: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ class Trainer(DetectionTrainer):
                     parameter.grad = state["gradients"][name].to(parameter).reshape(parameter.shape)
             set_random_state(state["random"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise StateError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
+            raise DetectorStateError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
 
     def final_eval(self) -> None:
         """Nothing: the base opens its weights and validates them once more; evalkit predicts with them."""
@@ -207,7 +207,7 @@ def train_network(
         try:
             trainer.train()
             return
-        except StateError as error:
+        except DetectorStateError as error:
             reason = str(error)
     _say(f"the state in {weights} is not of this training ({reason}): {title} starts again.")
     forget_state(weights)

@@ -16,7 +16,7 @@ STATE = "resume.safetensors"
 STATE_KEYS = {"iteration", "model", "optimizer", "schedulers", "history", "counts", "random"}
 
 
-class StateError(Exception):
+class HistoryError(Exception):
     """A state that is not of this training."""
 
 

@@ -30,7 +30,7 @@ from evalkit.data.labels import read_mask
 from evalkit.downstream.random_state import random_state, set_random_state
 from evalkit.downstream.segmentation.history import (
     STATE,
-    StateError,
+    HistoryError,
     read_history,
     write_counts,
     write_history,
@@ -175,7 +175,7 @@ class KeepCounts(Hook):
         self.folder, self.state = Path(folder), state
 
     def before_train(self, runner: Any) -> None:
-        """Put everything back. Raises StateError where it is of another training."""
+        """Put everything back. Raises HistoryError where it is of another training."""
         if self.state is None:
             return
         state, loop = self.state, runner.train_loop
@@ -190,7 +190,7 @@ class KeepCounts(Hook):
             loop.dataloader_iterator._ensure_iterator()
             set_random_state(state["random"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise StateError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
+            raise HistoryError((str(error) or type(error).__name__).splitlines()[0][:200]) from None
         write_history(self.folder, state["history"])
         write_text(self.folder / "counts.csv", state["counts"])
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalkit.downstream.environment import calm, need, set_variables
-from evalkit.downstream.segmentation.history import STATE, StateError, is_state, read_counts, read_history
+from evalkit.downstream.segmentation.history import STATE, HistoryError, is_state, read_counts, read_history
 from evalkit.downstream.segmentation.networks import segmenter
 from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
@@ -192,7 +192,7 @@ def train_segmenter(training: Training) -> TrainedSegmenter:
     mean, std = channel_statistics(training.scenes["train"])
     try:
         _run(training, mean, std, state)
-    except StateError as error:
+    except HistoryError as error:
         _say(f"the state in {training.out} is not of this training ({error}): it starts again.")
         _run(training, mean, std, None)
     remove_state(training.out / STATE)  # it served to go on; the chosen weights are best.safetensors
