@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import finished_run
 
+import evalkit
 from evalkit.cli import main
 from evalkit.data.images import read_image, write_png
 from evalkit.errors import DataError
@@ -199,3 +201,30 @@ def test_a_record_is_written_with_the_hash_of_itself(run: Path, tmp_path: Path) 
     assert "the record was changed after it was written: its own hash is another" in _verify_one(path)[0]
     save(unmarked, path)
     assert load(path) == record
+
+
+def test_a_run_on_sample_scenes_holds_and_says_what_it_is(tmp_path: Path) -> None:
+    evalkit.reproduce("smfnet-table1", sample=True, methods=["average"], out=tmp_path, workers=1)
+    verdicts = verify(tmp_path)
+    assert all(verdict.ok for verdict in verdicts)
+    assert any("generated sample scenes" in note for verdict in verdicts for note in verdict.notes)
+
+
+def test_records_of_the_first_schema_are_read_verified_and_left_as_they_are(run: Path, tmp_path: Path) -> None:
+    """They named what has no value `holes`; their own hash is over that name."""
+    (new,) = (run / "records").glob("*average.json")
+    fields = json.loads(new.read_text())
+    fields |= {"schema_version": 1, "holes": fields.pop("missing")}
+    del fields["record_hash"]
+    text = json.dumps(fields, ensure_ascii=True, sort_keys=True)
+    fields["record_hash"] = hashlib.sha256(text.encode()).hexdigest()
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(fields))
+    record = load(old)
+    assert record.record_hash == record.hash()
+    assert record.same_measurement(load(new))
+    save(load(new), old)
+    assert json.loads(old.read_text()) == fields
+    fields["holes"] = {"EN": "forged"}
+    old.write_text(json.dumps(fields))
+    assert load(old).record_hash != load(old).hash()

@@ -27,7 +27,7 @@ from evalkit.files import write as files
 from evalkit.files.lock import LOCK, locked
 from evalkit.records import store
 from evalkit.records.older import set_aside_older
-from evalkit.records.record import SCHEMA_VERSION, load
+from evalkit.records.record import OLDEST_READ, SCHEMA_VERSION, load
 
 OLD = Path(__file__).parent / "golden" / "older-store"
 
@@ -272,11 +272,11 @@ def test_an_older_schema_is_set_aside_and_a_newer_one_refused(tmp_path, caplog):
     assert reproduce(root, out, "--methods", "average").exit_code == 0
     good, record = contents(out), out / "records" / "TNO__average.json"
     for _ in range(2):  # the second time, the first folder is kept
-        fields = json.loads(record.read_text()) | {"schema_version": SCHEMA_VERSION - 1}
+        fields = json.loads(record.read_text()) | {"schema_version": OLDEST_READ - 1}
         record.write_text(json.dumps(fields))
         assert reproduce(root, out, "--methods", "average").exit_code == 0
         assert "are measured again" in caplog.text
-    aside = [out / f"schema-{SCHEMA_VERSION - 1}", out / f"schema-{SCHEMA_VERSION - 1}-2"]
+    aside = [out / f"schema-{OLDEST_READ - 1}", out / f"schema-{OLDEST_READ - 1}-2"]
     for folder in aside:
         assert (folder / "scores" / "TNO" / "average.csv").read_bytes() == good["scores/TNO/average.csv"]
         assert (folder / "records" / record.name).is_file()

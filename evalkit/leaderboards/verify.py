@@ -189,6 +189,9 @@ def _check_use(record: Record, protocol: Protocol, verdict: Verdict) -> None:
     if record.convention in (*OF_THE_SET, MAPS) and not of_the_paper(record, protocol):
         verdict.notes.append("not the paper's data or lists: its values stand beside no printed ones")
         return
+    if name == "samples" and name not in protocol.datasets:
+        verdict.notes.append("measured on generated sample scenes: its values stand beside no printed ones")
+        return
     if name not in protocol.datasets:
         verdict.problems.append(f"{name} is not a data set of {protocol.name} ({', '.join(protocol.datasets)})")
         return

@@ -1,0 +1,118 @@
+"""Do two checkouts give the same numbers? Audit findings, published tables in every format, runs, shipped records.
+
+    python scripts/compare_versions.py BEFORE [AFTER] [--data-root DATA --outputs OUTPUTS]
+
+A line per part, then what differs. A run that BEFORE wrote is read and resumed by AFTER. Exit code 1 where a number
+differs; where only words differ they are counted, and pass.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
+HASH = re.compile(r"\b[0-9a-f]{16,64}\b")  # keys and digests, which tell whether a row can be reused
+SAMPLE = ["reproduce", "smfnet-table1", "--sample", "--methods", "average,maximum,laplacian"]
+
+
+def evalkit(checkout: Path, *arguments: str, codes: tuple[int, ...] = (0, 3)) -> str:
+    """What a command of a checkout prints. Raises SystemExit where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "evalkit.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tempfile.gettempdir(),
+        env={**os.environ, "PYTHONPATH": str(checkout)},
+    )
+    if done.returncode not in codes:
+        raise SystemExit(f"{checkout}: evalkit {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Comparison:
+    """Counts what is equal and keeps what is not."""
+
+    def __init__(self) -> None:
+        self.differs: list[str] = []
+
+    def part(self, name: str, before: dict[str, str], after: dict[str, str]) -> None:
+        """Compare texts by name: equal, equal in every number, or not."""
+        self.differs += [f"{name}: {key} is missing" for key in sorted(before.keys() - after.keys())]
+        both = sorted(before.keys() & after.keys())
+        numbers = {key: (NUMBER.findall(before[key]), NUMBER.findall(after[key])) for key in both}
+        other = [key for key in both if numbers[key][0] != numbers[key][1]]
+        words = [key for key in both if before[key] != after[key] and key not in other]
+        self.differs += [f"{name}: {key} has other numbers" for key in other]
+        changed = f", {len(words)} in other words" if words else ""
+        print(f"{name}: {len(both) - len(other)} of {len(before)} equal in every number{changed}", flush=True)
+
+
+def findings(checkout: Path) -> dict[str, str]:
+    """Table -> the audit's findings of it."""
+    report: Any = json.loads(evalkit(checkout, "audit", "--all", "--json", codes=(0, 1, 3)))
+    tables = report["tables"] if isinstance(report, dict) else report
+    return {str(table.get("protocol", i)): json.dumps(table, sort_keys=True) for i, table in enumerate(tables)}
+
+
+def published(checkout: Path) -> dict[str, str]:
+    """Protocol and format -> the published table."""
+    names = [entry["name"] for entry in json.loads(evalkit(checkout, "list", "protocols", "--json"))]
+    forms = ("csv", "latex", "markdown", "html")
+    return {
+        f"{name}.{form}": evalkit(checkout, "table", "--published", name, "--format", form, codes=(0, 2, 3))
+        for name in names
+        for form in forms
+    }
+
+
+def files(run: Path) -> dict[str, str]:
+    """The tables and scores of a run, without keys and digests."""
+    paths = sorted([*run.glob("table.*"), *run.glob("scores/*/*.csv")])
+    return {str(path.relative_to(run)): HASH.sub("", path.read_text(encoding="utf-8")) for path in paths}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("before", type=Path)
+    parser.add_argument("after", type=Path, nargs="?", default=Path(__file__).resolve().parents[1])
+    parser.add_argument("--data-root")
+    parser.add_argument("--outputs")
+    arguments = parser.parse_args()
+    before, after = arguments.before.resolve(), arguments.after.resolve()
+    comparison = Comparison()
+    comparison.part("audit", findings(before), findings(after))
+    comparison.part("published tables", published(before), published(after))
+    runs = [SAMPLE]
+    if arguments.data_root:
+        real = ["reproduce", "smfnet-table1", "--data-root", arguments.data_root, "--datasets", "TNO,RoadScene"]
+        given = ["--outputs", arguments.outputs] if arguments.outputs else []
+        runs.append([*real, "--methods", "CDDFuse,average", *given])
+    with tempfile.TemporaryDirectory() as name:
+        for number, command in enumerate(runs, 1):
+            old, new, resumed = (Path(name) / f"{what}{number}" for what in ("before", "after", "resumed"))
+            evalkit(before, *command, "--out", str(old))
+            evalkit(after, *command, "--out", str(new))
+            comparison.part(f"run {number}", files(old), files(new))
+            shutil.copytree(old, resumed)
+            evalkit(after, *command, "--out", str(resumed))
+            comparison.part(f"run {number}, written before and resumed", files(old), files(resumed))
+            verdict = evalkit(after, "leaderboard", "verify", str(resumed), codes=(0, 1)).splitlines()[-1]
+            print(f"run {number}, resumed and verified: {verdict}")
+    verdict = evalkit(after, "leaderboard", "verify", str(before / "evalkit/leaderboards/measured"), codes=(0, 1))
+    print(f"records that shipped before, verified: {verdict.splitlines()[-1]}")
+    print(*comparison.differs, f"{len(comparison.differs)} differ", sep="\n")
+    sys.exit(bool(comparison.differs))
+
+
+if __name__ == "__main__":
+    main()
