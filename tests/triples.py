@@ -46,6 +46,7 @@ def triple(name: str) -> tuple[Gray, Gray, Gray]:
         visible[30:70, 60:110] = 255 - noise[30:70, 60:110] % 2
         fused = (3 * infrared + 5 * visible + noise % 9) // 8
         fused[100:110, 100:130] = 0
+        fused[120:160, 40:100] = visible[120:160, 40:100]  # edges of equal strength
     low, high = (5, 240) if name == "blocks" else (0, 255)
     as_bytes = (np.clip(image, low, high).astype(np.uint8) for image in (fused, infrared, visible))
     return tuple(as_bytes)  # type: ignore[return-value]
