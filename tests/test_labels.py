@@ -234,6 +234,18 @@ def test_black_truth_is_one_without_objects(tmp_path):
 PARTS = st.floats(-0.1, 1.1, allow_nan=False)
 
 
+@pytest.mark.parametrize(("x", "reaches"), [(0.9, 1), (0.9049, 1), (0.9051, 1), (0.9101, None), (0.95, None)])
+def test_a_box_may_reach_a_hundredth_beyond_its_image(x, reaches):
+    """Of a width of 0.2: its right side lies at x + 0.1."""
+    line = f"0 {x} 0.5 0.2 0.2"
+    if reaches is None:
+        with pytest.raises(ValueError, match="within the image"):
+            parse_boxes(line, [0])
+    else:
+        ((_, centre, _, width, _),) = parse_boxes(line, [0])
+        assert centre + width / 2 == pytest.approx(min(x + 0.1, reaches))
+
+
 @settings(max_examples=300, deadline=None)
 @given(PARTS, PARTS, st.floats(0.001, 1.2), st.floats(0.001, 1.2))
 def test_one_rule_for_boxes_that_reach_beyond_the_image(x, y, w, h):

@@ -263,6 +263,18 @@ def test_less_is_better_where_the_card_says_so(tmp_path):
     assert evalkit.compare(a, b).results[0].winner == "a"
 
 
+def test_the_winner_is_named_by_the_corrected_p(tmp_path):
+    """Six images, all won: p is 1/32, which two metrics double."""
+    metrics = ["EN[tang]", "SD[tang]"]
+    rows = [[str(i), 5 + i / 7 + shift, 40 + i / 3 + shift] for shift in (1, 0) for i in range(6)]
+    rows = [[image, en + i * i / 90, sd + i * i / 80] for i, (image, en, sd) in enumerate(rows[:6])], rows[6:]
+    a, b = (write_scores(tmp_path / f"{n}.csv", metrics, r) for n, r in zip("ab", rows, strict=True))
+    (alone,) = evalkit.compare(a, b, metrics=["EN[tang]"]).results
+    assert (alone.p, alone.p_holm, alone.winner) == (1 / 32, 1 / 32, "a")
+    for result in evalkit.compare(a, b).results:
+        assert (result.p, result.p_holm, result.winner) == (1 / 32, 1 / 16, "")
+
+
 def test_images_without_a_partner_and_missing_values_are_named_and_left_out(tmp_path):
     columns = ["EN[tang]", "PSNR[tang]"]
     a = write_scores(tmp_path / "a.csv", columns, [["1", 1, ""], ["2", 2, 5], ["3", 4, 6], ["4", 8, "inf"]])
