@@ -353,7 +353,7 @@ def test_evaluate_writes_what_compare_reads(tmp_path):
         ("pair,EN\n1,2\n", "image"), ("", "image"), ("image,EN[tang]\n1,x\n", "line 2: 'x'"),
         ("image,EN[tang]\n1,2\n1,3\n", "line 3: the image '1'"), ("image,EN[tang]\n1\n", "line 2: 1 cells"),
         ("image,EN[tang],EN[tang]\n1,2,3\n", "two columns"), ("image,ENN[tang]\n1,2\n", "'EN'"),
-        ("image,EN[tang],missing values\n1,,{\n", "damaged"),
+        ("image,EN[tang],missing\n1,,{\n", "damaged"),
     ],
 )  # fmt: skip
 def test_damaged_files_are_named(tmp_path, text, message):
