@@ -117,7 +117,7 @@ def test_units_share_sources_where_pairs_suffice_and_methods_spread_where_not():
 def test_wrong_engines_say_so(options, says, tmp_path, monkeypatch):
     if "dask" in options:
         pytest.importorskip("distributed")
-    monkeypatch.setattr("evalkit.engine.dask.CONNECT", 1)
+        monkeypatch.setattr("evalkit.engine.dask.CONNECT", 1)
     root = make_tno(tmp_path / "data", 2)
     result = CliRunner().invoke(main, [*TABLE, "--data-root", str(root), "--out", str(tmp_path / "run"), *options])
     assert result.exit_code == 2

@@ -121,7 +121,7 @@ def test_hash_changes_with_every_part(content: dict[str, list[float]], data: st.
 
 
 def test_no_mean_over_missing_values() -> None:
-    text = b'image,key,EN,missing values\n1,a,2.5,\n2,b,,"{""EN"": ""flat""}"\n'
+    text = b'image,key,EN,missing\n1,a,2.5,\n2,b,,"{""EN"": ""flat""}"\n'
     assert parse_per_image(text, "x").mean("EN") is None
     assert parse_per_image(text.replace(b',,"{""EN"": ""flat""}"', b",3.5,"), "x").mean("EN") == 3.0
 
@@ -129,12 +129,12 @@ def test_no_mean_over_missing_values() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b"image,EN,missing values\n", "its header is 'image,EN,missing values'"),
-        (b"image,key,EN,missing values\n1,a,2\n", "line 2: 3 cells, expected 4"),
-        (b"image,key,EN,missing values\n1,a,two,\n", "line 2: could not convert"),
-        (b"image,key,EN,missing values\n1,a,nan,\n", "line 2: 'nan' is not a number"),
-        (b"image,key,EN,missing values\n1,a,,\n", "line 2: empty cells are ['EN'], reasons are given for []"),
-        (b"image,key,EN,missing values\n1,a,2,\n1,a,2,\n", "line 3: the image '1' is already there"),
+        (b"image,EN,missing\n", "its header is 'image,EN,missing'"),
+        (b"image,key,EN,missing\n1,a,2\n", "line 2: 3 cells, expected 4"),
+        (b"image,key,EN,missing\n1,a,two,\n", "line 2: could not convert"),
+        (b"image,key,EN,missing\n1,a,nan,\n", "line 2: 'nan' is not a number"),
+        (b"image,key,EN,missing\n1,a,,\n", "line 2: empty cells are ['EN'], reasons are given for []"),
+        (b"image,key,EN,missing\n1,a,2,\n1,a,2,\n", "line 3: the image '1' is already there"),
         (b"\xff", "cannot read x"),
         (b"", "its header is ''"),
     ],
@@ -193,7 +193,7 @@ def test_other_images_are_found(run: Path, tmp_path: Path) -> None:
         ({"dataset__split": "test"}, "the split is test, that of smfnet-table1 is None"),
         ({"images": 24}, "24 of 25 images are measured, but means are given"),
         ({"status": "incomplete"}, "the status is incomplete with 0 missing values"),
-        ({"holes__EN": "lost"}, "EN has a score and a missing value"),
+        ({"missing__EN": "lost"}, "EN has a score and a reason for none"),
         ({"convention": "textbook"}, "the convention is textbook, that of smfnet-table1 is smfnet"),
         ({"protocol__name": "smfnet-table9"}, "unknown protocol 'smfnet-table9'. Did you mean"),
         ({"metrics": ["EN[smfnet]"]}, "SD is scored but not among the metrics"),
@@ -236,7 +236,7 @@ def test_verify_finds_a_mean_over_a_missing_value(copy: Path) -> None:
     change(path, scores_hash=read_per_image(scores).hash())
     found = problems(path)
     assert len(found) == 1
-    assert re.fullmatch(r"EN is [\d.]+, but 05 has no value: no mean over missing values", found[0])
+    assert re.fullmatch(r"EN is [\d.]+, but 05 has no value: a mean needs all", found[0])
 
 
 def test_verify_takes_scores_from_anywhere(copy: Path, tmp_path: Path) -> None:

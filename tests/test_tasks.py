@@ -61,8 +61,8 @@ class Bright(Task):
                     file.finish(scores, {stem: hashes[path] for stem, path in row.fused.items()})
                     record.scores_hash = read_per_image(file.path).hash()
                 save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
-                value, reason = record.scores.get("Bright"), record.missing values.get("Bright", "")
-                status = "missing value" if value is None else "unpublished"
+                value, reason = record.scores.get("Bright"), record.missing.get("Bright", "")
+                status = "missing" if value is None else "unpublished"
                 table.pairs[dataset] = len(pairs.pairs)
                 table.cells.append(Cell(dataset, method, "Bright", value, None, record.images, status, reason))
 
