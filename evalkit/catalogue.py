@@ -17,8 +17,11 @@ from evalkit.methods.fuse import missing_for
 from evalkit.methods.registry import method_card, method_cards
 from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.metrics.evaluate import evaluate
-from evalkit.metrics.registry import card, convention, full_names_of
-from evalkit.protocols.schema import protocol, protocols, rows_of
+from evalkit.metrics.registry import card as metric_card
+from evalkit.metrics.registry import convention as load_convention
+from evalkit.metrics.registry import full_names_of
+from evalkit.protocols.schema import protocol as load_protocol
+from evalkit.protocols.schema import protocols, rows_of
 from evalkit.protocols.tasks import TASKS
 from evalkit.registry import origin_of, plugins
 from evalkit.training.find_recipe import recipes
@@ -212,44 +215,44 @@ def describe(name: str) -> Entry:
 
 def _describe_protocol(name: str) -> Entry:
     """The protocol's fields in the order in which a reader asks for them, and how many numbers are published."""
-    chosen = protocol(name)
-    fields = chosen.model_dump(mode="json")
+    protocol = load_protocol(name)
+    fields = protocol.model_dump(mode="json")
     last = {key: fields.pop(key) for key in ("published", "left_open", "decisions", "notes", "citation")}
-    numbers = {"printed numbers": sum(bool(row.printed) for row in rows_of(chosen))}
-    return {"kind": "protocol", **fields, **numbers, **last, "see": f"evalkit reproduce {chosen.name} --plan"}
+    numbers = {"printed numbers": sum(bool(row.printed) for row in rows_of(protocol))}
+    return {"kind": "protocol", **fields, **numbers, **last, "see": f"evalkit reproduce {protocol.name} --plan"}
 
 
 def _describe_convention(name: str) -> Entry:
-    found = convention(name)
+    convention = load_convention(name)
     return {
         "kind": "convention",
-        "name": found.name,
-        "title": found.title,
-        "used by": found.used_by,
-        "metrics": {metric: definition.choice for metric, definition in found.definitions.items()},
+        "name": convention.name,
+        "title": convention.title,
+        "used by": convention.used_by,
+        "metrics": {metric: definition.choice for metric, definition in convention.definitions.items()},
     }
 
 
 def _describe_metric(name: str) -> Entry:
-    found = card(name)
+    card = metric_card(name)
     entry = {
         "kind": "metric",
-        "name": found.name,
-        "title": found.title,
-        "definition": found.definition,
-        "better": found.better,
-        "range": found.range,
-        "unit": found.unit,
-        "source": found.source,
+        "name": card.name,
+        "title": card.title,
+        "definition": card.definition,
+        "better": card.better,
+        "range": card.range,
+        "unit": card.unit,
+        "source": card.source,
     }
-    if found.task != "fusion":
-        return entry | {"task": found.task, "convention": found.convention}
-    example = _example(found.name)
+    if card.task != "fusion":
+        return entry | {"task": card.task, "convention": card.convention}
+    example = _example(card.name)
     return entry | {
         "conventions": {
-            c.name: f"{c.definitions[found.name].choice}; on the example: {example[c.name]}"
+            c.name: f"{c.definitions[card.name].choice}; on the example: {example[c.name]}"
             for c in CONVENTIONS.values()
-            if found.name in c.definitions
+            if card.name in c.definitions
         },
         "example": "the first sample scene at 320x240, its laplacian fusion",
     }

@@ -91,9 +91,9 @@ def _write(report: Report, out: Path, everything: bool, protocol: str | None, ta
     from evalkit.leaderboards.audit.report import to_html, to_markdown
 
     suffix = out.suffix.casefold()
-    what = "--all" if everything else protocol or f"--table {table}"
+    subject = "--all" if everything else protocol or f"--table {table}"
     if suffix == ".md":
-        text = to_markdown(report, intro=INTRO.format(command=f"evalkit audit {what} --out {out}"))
+        text = to_markdown(report, intro=INTRO.format(command=f"evalkit audit {subject} --out {out}"))
     elif suffix in (".html", ".htm"):
         text = to_html(report)
     elif suffix == ".json":

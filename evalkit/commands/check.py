@@ -54,12 +54,12 @@ def check(
         write_text(golden, write_golden(replace(one, tolerance=tolerance) for one in values))
         click.echo(f"{len(values)} values in {golden}")
         return
-    wanted = read_golden(golden)
-    moved = check_golden(wanted, folders, workers, progress)
+    golden_values = read_golden(golden)
+    moved = check_golden(golden_values, folders, workers, progress)
     if as_json:
-        print_json({"checked": len(wanted), "moved": [str(one) for one in moved]})
+        print_json({"checked": len(golden_values), "moved": [str(one) for one in moved]})
     else:
         for one in moved:
             click.echo(str(one))
-        click.echo(f"{len(wanted)} values checked, {len(moved)} moved")
+        click.echo(f"{len(golden_values)} values checked, {len(moved)} moved")
     sys.exit(EXIT_CHECK if moved else 0)

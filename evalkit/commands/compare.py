@@ -55,7 +55,7 @@ def compare(
     """
     from evalkit.leaderboards.paired import compare as compare_scores
 
-    found = compare_scores(
+    comparison = compare_scores(
         a,
         b,
         run,
@@ -69,36 +69,36 @@ def compare(
         seed=seed,
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(comparison.to_dict())
     else:
-        _print(found)
-    sys.exit(0 if found.complete else 3)
+        _print(comparison)
+    sys.exit(0 if comparison.complete else 3)
 
 
-def _print(found: Comparison) -> None:
+def _print(comparison: Comparison) -> None:
     from evalkit.leaderboards.image_scores import short_name
 
-    percent = f"{100 * found.confidence:g} %"
+    percent = f"{100 * comparison.confidence:g} %"
     heads = ["metric", "A", "B", "A - B", percent, "p", "Holm p", "rank-biserial", "d_z", "n", "better"]
-    for dataset in dict.fromkeys(result.dataset for result in found.results):
-        results = [result for result in found.results if result.dataset == dataset]
+    for dataset in dict.fromkeys(result.dataset for result in comparison.results):
+        results = [result for result in comparison.results if result.dataset == dataset]
         conventions = list(dict.fromkeys(result.metric.partition("[")[2].rstrip("]") for result in results))
         one = len(conventions) == 1
-        rows = [_row(result, short_name(result.metric) if one else result.metric, found) for result in results]
-        title = " · ".join(filter(None, [dataset, f"A = {found.a}", f"B = {found.b}", found.test]))
+        rows = [_row(result, short_name(result.metric) if one else result.metric, comparison) for result in results]
+        title = " · ".join(filter(None, [dataset, f"A = {comparison.a}", f"B = {comparison.b}", comparison.test]))
         print_rows(heads, rows, f"{title} · convention {conventions[0]}" if one else title)
         for line in _left_out(results) + _missing_values(results):
             click.echo(f"– {line}")
-    for line in found.notes:
+    for line in comparison.notes:
         click.echo(f"– {line}")
-    tests = sum(result.p is not None for result in found.results)
+    tests = sum(result.p is not None for result in comparison.results)
     click.echo(
         "\nMeans over the n paired images; BCa bootstrap interval of the mean difference; "
-        f"Holm's correction over {tests} tests; better: Holm p < {found.alpha:g}."
+        f"Holm's correction over {tests} tests; better: Holm p < {comparison.alpha:g}."
     )
 
 
-def _row(result: Paired, name: str, found: Comparison) -> list[str]:
+def _row(result: Paired, name: str, comparison: Comparison) -> list[str]:
     interval = "–" if result.low is None else f"{result.low:+.4f} .. {result.high:+.4f}"
     effects = ["–" if v is None else f"{v:+.2f}" for v in (result.rank_biserial, result.d_z)]
     return [
@@ -109,7 +109,7 @@ def _row(result: Paired, name: str, found: Comparison) -> list[str]:
         *("–" if v is None else p_text(v) for v in (result.p, result.p_holm)),
         *effects,
         str(result.n),
-        {"a": found.a, "b": found.b}.get(result.winner, ""),
+        {"a": comparison.a, "b": comparison.b}.get(result.winner, ""),
     ]
 
 

@@ -57,11 +57,11 @@ def print_missing(frame: pd.DataFrame) -> None:
         metrics.setdefault((image, reason), []).append(column)
     images: dict[tuple[str, str], list[str]] = {}
     for (image, reason), which in metrics.items():
-        what = "all metrics" if len(which) == len(frame.columns) else ", ".join(which)
-        images.setdefault((what, reason), []).append(str(image))
-    for (what, reason), which in images.items():
+        columns = "all metrics" if len(which) == len(frame.columns) else ", ".join(which)
+        images.setdefault((columns, reason), []).append(str(image))
+    for (columns, reason), which in images.items():
         named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
-        click.echo(printable(f"– {named}, {what}: {reason}"))
+        click.echo(printable(f"– {named}, {columns}: {reason}"))
     for note, which in frame.attrs.get("notes", {}).items():
         named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
         click.echo(printable(f"! {named}: {note}"))

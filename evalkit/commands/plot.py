@@ -159,8 +159,8 @@ def draw_curves(
         from evalkit.commands.console import progress
         from evalkit.leaderboards.plots.curves import curves, read_maps
 
-        found, missing = read_maps(maps, truth, methods, progress)
-        return curves(kind, found, missing, title, width or "column", not no_caption)
+        measured, missing = read_maps(maps, truth, methods, progress)
+        return curves(kind, measured, missing, title, width or "column", not no_caption)
 
     write(draw, out)
 
@@ -213,7 +213,7 @@ def grid(
         from evalkit.leaderboards.plots.grid import grid as grid_plot
         from evalkit.leaderboards.plots.scenes import load_scenes
 
-        found, missing = load_scenes(run, datasets, methods, scenes, boxes, data_root, outputs)
-        return grid_plot(found, missing, width or "page", not no_caption, per_line, methods_down)
+        grid_scenes, missing = load_scenes(run, datasets, methods, scenes, boxes, data_root, outputs)
+        return grid_plot(grid_scenes, missing, width or "page", not no_caption, per_line, methods_down)
 
     write(draw, out)

@@ -79,9 +79,9 @@ def _print(ranking: Ranking) -> None:
         click.echo(f"– {line}")
     if ranking.friedman:
         lines = []
-        for metric, found in ranking.friedman.items():
-            groups = "; ".join(", ".join(group) for group in found.groups) or "none"
-            lines.append([metric, str(found.n), f"{found.statistic:.3f}", p_text(found.p), f"{found.cd:.3f}", groups])
+        for metric, test in ranking.friedman.items():
+            groups = "; ".join(", ".join(group) for group in test.groups) or "none"
+            lines.append([metric, str(test.n), f"{test.statistic:.3f}", p_text(test.p), f"{test.cd:.3f}", groups])
         print_rows(
             ["metric", "images", "chi-square", "p", "CD", "not significantly different (best first)"],
             lines,
@@ -106,6 +106,6 @@ def _reasons(ranking: Ranking) -> list[str]:
         missing.setdefault((reason, method), []).append(metric)
     methods: dict[str, list[str]] = {}
     for (reason, method), metrics in missing.items():
-        what = "" if len(metrics) == ranking.ranks.shape[1] else f" ({', '.join(metrics)})"
-        methods.setdefault(reason, []).append(method + what)
+        which_metrics = "" if len(metrics) == ranking.ranks.shape[1] else f" ({', '.join(metrics)})"
+        methods.setdefault(reason, []).append(method + which_metrics)
     return lines + [f"not ranked: {', '.join(names)}: {reason}" for reason, names in methods.items()]

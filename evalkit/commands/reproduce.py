@@ -156,9 +156,9 @@ def table(
     from evalkit.protocols.table.table import read_table
 
     if published is not None and out is None:
-        chosen = published_table(published)
+        content = published_table(published)
     elif out is not None and published is None:
-        chosen = read_table(out)
+        content = read_table(out)
     else:
         raise EvalkitError("name the folder of a run or --published PROTOCOL, one of the two.")
     if significance is not None:
@@ -166,5 +166,5 @@ def table(
 
         if out is None or form == "csv":
             raise EvalkitError("--significance needs a run with scores per image, and a format with marks (not csv).")
-        chosen = with_marks(chosen, significance_marks(out, significance))
-    click.echo(FORMATS[form][1](chosen).encode(), nl=False)  # files are UTF-8, whatever the terminal
+        content = with_marks(content, significance_marks(out, significance))
+    click.echo(FORMATS[form][1](content).encode(), nl=False)  # files are UTF-8, whatever the terminal

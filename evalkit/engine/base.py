@@ -58,6 +58,17 @@ class Local:
     def map(
         self, function: Callable[[Unit], Result], units: Iterable[Unit], *, gpu: bool = False, limited: bool = True
     ) -> Iterator[Result]:
+        """Results of `function` in the order of the units.
+
+        Args:
+            function: what is done with a unit; picklable where the units do not run in this process.
+            units: plain data, one per call of `function`.
+            gpu: a unit uses a GPU: all run in this process, without the timeout.
+            limited: the timeout holds for each unit.
+
+        Raises:
+            EvalkitError: a process died or hung on the same unit again and again.
+        """
         if gpu:
             return map(function, units)
         return in_processes(function, units, self.workers, self.timeout if limited else None)

@@ -63,6 +63,17 @@ class Dask:
     def map(
         self, function: Callable[[Unit], Result], units: Iterable[Unit], *, gpu: bool = False, limited: bool = True
     ) -> Iterator[Result]:
+        """Results of `function` in the order of the units, AHEAD of them at most given out.
+
+        Args:
+            function: what is done with a unit; picklable with cloudpickle.
+            units: plain data, with absolute paths.
+            gpu: a unit uses a GPU: where the cluster has workers with the resource GPU, these do it.
+            limited: the timeout holds for each unit.
+
+        Raises:
+            EvalkitError: workers died or hung on the same unit again and again, or cannot be reached any more.
+        """
         resources = {"GPU": 1} if gpu and self._has_gpu() else None
         timeout = self.timeout if limited else None
         waiting: deque[Future] = deque()

@@ -47,6 +47,12 @@ def in_processes(
     without a timeout, or one job, runs in this process. Where a process dies or a job takes longer than `timeout`
     seconds, all processes are started anew and what was not yet given out is computed again.
 
+    Args:
+        function: what is done with a job; picklable where it does not run in this process.
+        jobs: all are read before the first begins.
+        workers: number of processes; one per processor when not given.
+        timeout: of one job, in seconds; none when not given.
+
     Raises:
         EvalkitError: the same job's turn came TRIES times and each time a process died or took too long.
     """
@@ -123,6 +129,11 @@ def within(timeout: float | None, function: Callable[[Job], Result], job: Job) -
     """The result; where it takes longer than `timeout` seconds, this process ends with the exit code HUNG.
 
     A call that hangs cannot be stopped, its process can: whoever waits for the result gives the job to another one.
+
+    Args:
+        timeout: in seconds; none where the job may take as long as it takes.
+        function: what is done with the job.
+        job: its only argument.
     """
     if timeout is None:
         return function(job)
@@ -186,7 +197,16 @@ def _alone(function: Callable[[Job], Result], job: Job) -> Result:
 
 
 def on_threads(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int | None) -> Iterator[Result]:
-    """As `in_processes`, on threads: for reading and hashing files, which let go of the interpreter."""
+    """As `in_processes`, on threads: for reading and hashing files, which let go of the interpreter.
+
+    Args:
+        function: what is done with a job.
+        jobs: read as they are needed, two per thread ahead.
+        workers: number of threads; one per processor when not given.
+
+    Raises:
+        EvalkitError: `workers` is less than 1.
+    """
     count = _count(workers)
     with ThreadPoolExecutor(count) as pool:
         waiting: deque[Future[Result]] = deque()

@@ -41,8 +41,8 @@ def read_file(path: str | os.PathLike[str], limit: int = MAX_TEXT) -> bytes:
         with open(path, "rb", opener=_no_wait) as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
-                what = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
-                raise DataError(f"cannot read {path}: it is {what}, not a file.")
+                kind = "a folder" if stat.S_ISDIR(about.st_mode) else "a pipe or a device"
+                raise DataError(f"cannot read {path}: it is {kind}, not a file.")
             data = file.read(about.st_size + 1) if about.st_size <= limit else b""  # not limit: that much memory
             if len(data) > about.st_size:  # it grows
                 data += file.read(limit + 1 - len(data))
@@ -94,11 +94,11 @@ def _finite(text: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} is there twice")
-    return found
+    return mapping
 
 
 class _Loader(yaml.SafeLoader):

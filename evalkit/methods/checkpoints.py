@@ -51,6 +51,11 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], where: str) -
 
     BatchNorm's `num_batches_tracked`, which older files lack, may be missing.
 
+    Args:
+        network: changed in place.
+        state: key -> tensor, on any device.
+        where: the file's name, for the message.
+
     Raises:
         CheckpointError: a key is missing, left over, or of another shape; a value that is not finite.
     """
@@ -62,7 +67,13 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], where: str) -
 
 
 def check_shapes(network: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """Raise CheckpointError unless the keys and shapes of a state dict are those of a network."""
+    """Raise CheckpointError unless the keys and shapes of a state dict are those of a network.
+
+    Args:
+        network: whose state dict is expected.
+        state: key -> tensor; `num_batches_tracked` may be missing.
+        where: the file's name, for the message.
+    """
     own = network.state_dict()
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     extra = [k for k in state if k not in own]
@@ -72,9 +83,9 @@ def check_shapes(network: nn.Module, state: Mapping[str, Tensor], where: str) ->
         if k in state and state[k].shape != own[k].shape
     ]
     wrong = [
-        f"{len(found)} {what}: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
-        for what, found in (("missing", missing), ("left over", extra), ("of another shape", shapes))
-        if found
+        f"{len(keys)} {fault}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for fault, keys in (("missing", missing), ("left over", extra), ("of another shape", shapes))
+        if keys
     ]
     if wrong:
         raise CheckpointError(f"the checkpoint {where} is not of {type(network).__name__}: keys {'; '.join(wrong)}.")

@@ -7,16 +7,16 @@ import importlib.util
 from evalkit.errors import EvalkitError
 
 
-def need(package: str, what: str, extra: str) -> None:
+def need(package: str, user: str, extra: str) -> None:
     """Raises EvalkitError where a package that an extra brings is not installed.
 
     Args:
         package: as it is imported.
-        what: what needs it, for the message.
+        user: what needs it, for the message.
         extra: of evalkit, which brings it.
     """
     if importlib.util.find_spec(package) is None:
-        raise EvalkitError(f"{what} needs {package}: pip install 'evalkit[{extra}]'")
+        raise EvalkitError(f"{user} needs {package}: pip install 'evalkit[{extra}]'")
 
 
 def need_torch() -> None:

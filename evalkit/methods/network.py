@@ -41,7 +41,16 @@ class NetworkMethod:
     def run(
         self, network: nn.Module, images: Sequence[tuple[Pixels, Pixels]], device: str
     ) -> Iterator[tuple[Tensor, bool]]:
-        """The output of each pair (infrared, visible), all of one size, and whether it is finite."""
+        """The output of each pair (infrared, visible), all of one size, and whether it is finite.
+
+        Args:
+            network: of `build`, with its weights, on `device`.
+            images: pairs as stored, uint8 (H, W) or (H, W, 3) RGB.
+            device: for the inputs, e.g. "cpu" or "cuda:0".
+
+        Returns:
+            Per pair its output, float32 (C, H, W) on the CPU, for `finish`, and whether all of it is finite.
+        """
         prepared = [self.prepare(*pair) for pair in images]
         with torch.inference_mode():
             inputs = [torch.stack(tensors).to(device) for tensors in zip(*prepared, strict=True)]

@@ -395,7 +395,16 @@ def _mapping(value: Any) -> dict[Any, Any]:
 
 
 def as_tensor(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """A tensor of its own memory. Raises ValueError where the bytes are not as many as the shape needs."""
+    """A tensor of its own memory.
+
+    Args:
+        data: the values one after the other, last axis fastest, in the machine's byte order.
+        dtype: of the tensor; a truth value is a byte, 0 or 1.
+        shape: of the tensor; () for a scalar.
+
+    Raises:
+        ValueError: the bytes are not as many as the shape needs, or a truth value is neither 0 nor 1.
+    """
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"a tensor of shape {shape} has {len(data)} bytes")
     if dtype == torch.bool and data and max(data) > 1:

@@ -49,7 +49,15 @@ class Complexity(Task):
             for name in protocol.metrics
         ]
 
-    def plan_row(self, job: Job, method: str, dataset: str, found: FoundSet) -> Entry:
+    def plan_row(self, job: Job, method: str, dataset: str, available: FoundSet) -> Entry:
+        """One entry of `plan`: the cost of a network is counted, without images.
+
+        Args:
+            job: the run that is planned.
+            method: the row's name.
+            dataset: under which the table prints the cost.
+            available: not used; cost needs no data.
+        """
         reason = missing(method_cards().get(method))
         from_ = "" if reason else "network"
         return {"method": method, "dataset": dataset, "from": from_, "missing": reason, "train": ""}
@@ -108,8 +116,8 @@ def _counting() -> ModuleType:
 
 def counted(card: MethodCard) -> dict[str, float]:
     """Multiply-adds and parameters of a network that evalkit has the code of."""
-    found = _counting().complexity(network_of(card))
-    return {"FLOPs": found.multiply_adds, "Params": found.parameters_by_call}
+    cost = _counting().complexity(network_of(card))
+    return {"FLOPs": cost.multiply_adds, "Params": cost.parameters_by_call}
 
 
 def costs(card: MethodCard | None, settings: Settings) -> tuple[dict[str, float], str]:

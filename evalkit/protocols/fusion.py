@@ -45,14 +45,14 @@ class Fusion(Task):
             UnknownNameError: no such convention.
             OutputError: a file cannot be written.
         """
-        wanted, undefined = metrics_of(job.protocol)
+        defined, undefined = metrics_of(job.protocol)
         out = job.settings.out
         for dataset, use in job.uses.items():
-            for record in run_dataset(job, dataset, use, wanted):
+            for record in run_dataset(job, dataset, use, defined):
                 method = record.method["name"]
                 save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
                 table.pairs[dataset] = record.dataset["pairs"]
-                for metric in wanted:
+                for metric in defined:
                     table.cells.append(cell(record, metric, job.published.get((dataset, method, metric))))
                 for metric, reason in undefined.items():
                     row = job.published.get((dataset, method, metric))
@@ -60,24 +60,36 @@ class Fusion(Task):
                     table.cells.append(Cell(dataset, method, metric, None, printed, 0, "missing", reason, mark))
             if use.published_per_image and not job.sample:
                 images = read_published(job, dataset, use)
-                table.agreement += agree(dataset, images, out / "scores" / dataset, list(wanted))
+                table.agreement += agree(dataset, images, out / "scores" / dataset, list(defined))
 
 
 def metrics_of(protocol: Protocol) -> tuple[dict[str, Definition], dict[str, str]]:
     """Column name -> definition, and column name -> why the convention has none. Raises UnknownNameError."""
     convention(protocol.convention)
-    wanted: dict[str, Definition] = {}
+    defined: dict[str, Definition] = {}
     undefined: dict[str, str] = {}
     for metric in protocol.metrics:
         try:
-            wanted |= definitions([metric], protocol.convention)
+            defined |= definitions([metric], protocol.convention)
         except EvalkitError as error:
             undefined[metric] = f"not measured: {error}".rstrip(".")
-    return wanted, undefined
+    return defined, undefined
 
 
 def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
-    """The values per image that a data set publishes of itself; none where its file is not there."""
+    """The values per image that a data set publishes of itself; none where its file is not there.
+
+    Args:
+        job: the run.
+        dataset: the protocol's name of the data set.
+        use: which names the file, below the data set's folder.
+
+    Returns:
+        (image, method, metric) -> value.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     try:
         pairs = find_pairs(load_card(dataset), job.root or "", use.split)
     except DataError:
@@ -85,8 +97,19 @@ def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
     return published_per_image(pairs.root / use.published_per_image, job.protocol.published_names)
 
 
-def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, Definition]) -> Iterator[Record]:
-    """Fuse and measure every method on one data set; a record for each."""
+def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, Definition]) -> Iterator[Record]:
+    """Fuse and measure every method on one data set; a record for each.
+
+    Args:
+        job: the run.
+        dataset: the protocol's name of the data set.
+        use: the protocol's of this data set.
+        defined: column -> definition of the metric.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
     started, settings = now(), job.settings
     card = load_card(dataset)
     use = use_of(use, card)
@@ -116,8 +139,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
     stems = {pair.stem for pair in pairs.pairs}
     fused = [path for row in filled for stem, path in row.fused.items() if stem in stems]
     hashes |= hash_files(fused, settings)
-    measured = measure_rows(pairs, filled, wanted, hashes, settings)
-    names = {column: definition.full_name for column, definition in wanted.items()}
+    measured = measure_rows(pairs, filled, defined, hashes, settings)
+    names = {column: definition.full_name for column, definition in defined.items()}
     for row in rows:
         record = summarise(job.protocol, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
         if settings.engine.remote and isinstance(row.fuser, NetworkFuser):
@@ -128,7 +151,13 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, wanted: Mapping[str, De
 
 
 def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
-    """One number of the table, judged against the printed one when both come from the same count of pairs."""
+    """One number of the table, judged against the printed one when both come from the same count of pairs.
+
+    Args:
+        record: of one method on one data set.
+        metric: the column.
+        published: the printed cell, where the paper has one.
+    """
     printed, mark = (published.printed, published.mark) if published else (None, "")
     value, reason = record.scores.get(metric), record.missing.get(metric, "")
     status = status_of(value, printed, record.not_comparable)

@@ -36,7 +36,14 @@ def hash_files(files: Iterable[Path], settings: Settings) -> Hashes:
 
 
 def fuse_row(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> None:
-    """Fuse the pairs whose fused image is not there yet; a pair that cannot be fused is left out, with the reason."""
+    """Fuse the pairs whose fused image is not there yet; a pair that cannot be fused is left out, with the reason.
+
+    Args:
+        row: its `fused` says where the images go; what cannot be fused moves to `not_fused`. Its fuser is set.
+        pairs: the data set's pairs.
+        hashes: content hashes, at least of the pairs' infrared and visible files.
+        settings: the run's; with existing "replace" every pair is fused again.
+    """
     assert row.fuser is not None
     jobs: list[FuseJob] = []
     for pair in pairs.pairs:
@@ -92,15 +99,23 @@ def units_of(jobs: list[MeasureJob], slots: int) -> list[Sequence[MeasureJob]]:
 
 
 def measure_rows(
-    pairs: PairSet, rows: list[Row], wanted: Mapping[str, Definition], hashes: Hashes, settings: Settings
+    pairs: PairSet, rows: list[Row], definitions: Mapping[str, Definition], hashes: Hashes, settings: Settings
 ) -> dict[str, dict[str, Scores]]:
-    """Method -> image -> scores: what earlier runs measured on the same images, and the rest measured now."""
-    names = ",".join(definition.full_name + definition.code for definition in wanted.values())
+    """Method -> image -> scores: what earlier runs measured on the same images, and the rest measured now.
+
+    Args:
+        pairs: the data set's pairs.
+        rows: those without a reason: their `fused` images are there.
+        definitions: column -> definition of the metric.
+        hashes: content hashes of the sources and of the rows' fused images.
+        settings: the run's; with existing "replace" nothing of earlier runs is used.
+    """
+    names = ",".join(definition.full_name + definition.code for definition in definitions.values())
     measured: dict[str, dict[str, Scores]] = {}
     files: dict[str, ScoreFile] = {}
     keys: dict[str, dict[str, str]] = {}
     for row in rows:
-        files[row.method] = ScoreFile(settings.scores_file(pairs.dataset, row.method), wanted)
+        files[row.method] = ScoreFile(settings.scores_file(pairs.dataset, row.method), definitions)
         keys[row.method] = {
             pair.stem: digest(
                 REVISION, names, hashes[pair.infrared], hashes[pair.visible], hashes[row.fused[pair.stem]]
@@ -125,7 +140,7 @@ def measure_rows(
     engine = settings.engine
     units = units_of(jobs, engine.slots())
     count = sum(len(unit) for unit in units)
-    results = engine.map(partial(measure_unit, names=names_of(wanted)), units)
+    results = engine.map(partial(measure_unit, names=names_of(definitions)), units)
     done = (pair for unit, scores in zip(units, results, strict=True) for pair in zip(unit, scores, strict=True))
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():

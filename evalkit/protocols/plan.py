@@ -77,7 +77,13 @@ class Row:
     recipe: str = ""  # by which evalkit trained the row's network
 
     def place_in(self, out: Path, pairs: PairSet, kind: Literal["fused", "maps"] = "fused") -> None:
-        """Where evalkit's own fused images, or saliency maps, go, if the row has a network or code."""
+        """Where evalkit's own fused images, or saliency maps, go, if the row has a network or code.
+
+        Args:
+            out: the run's folder.
+            pairs: whose stems name the files.
+            kind: of the images, which names the folder in `out`.
+        """
         if self.fuser is not None:
             folder = out / kind / file_name(self.method) / pairs.dataset
             self.fused = {pair.stem: folder / f"{pair.stem}.png" for pair in pairs.pairs}
@@ -117,6 +123,12 @@ def plan_datasets(
     protocol: Protocol, names: Iterable[str] | None, sample: bool, labels: LabelKind | None = None
 ) -> dict[str, DatasetUse]:
     """The protocol's data sets, or those named; others, too, that have the labels which the task needs.
+
+    Args:
+        protocol: whose data sets are planned.
+        names: in any case; None for all of the protocol's.
+        sample: the run is on the sample scenes alone.
+        labels: of the task, where other data sets that have them may be named, too.
 
     Raises:
         UnknownNameError: a data set that the protocol does not use.
@@ -200,6 +212,15 @@ def find_row(
 ) -> Row:
     """Where a method's fused images come from, or why there are none: the user's outputs, the data set's own, weights,
     or classical code. Nothing is read but the names of files; `fused` is empty where evalkit fuses itself.
+
+    Args:
+        method: the row's name.
+        card: of the data set.
+        pairs: those found of it; their stems name the source images' rows.
+        use: the protocol's of this data set, which may name a folder of fused images.
+        outputs: the user's fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
+        checkpoints: the folder with the authors' weights.
+        ablation: the variant, where the row is one of the protocol's ablations.
     """
     given = find_outputs(outputs, method, card.name, pairs.split)
     if given:
@@ -227,7 +248,16 @@ def find_row(
 
 
 def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings, ablation: str = "") -> Row:
-    """The row that is ready to be fused and measured, or a missing value with its reason."""
+    """The row that is ready to be fused and measured, or a missing value with its reason.
+
+    Args:
+        method: the row's name.
+        card: of the data set.
+        pairs: those found of it.
+        use: the protocol's of this data set.
+        settings: the run's: outputs, checkpoints, device and where evalkit writes.
+        ablation: the variant, where the row is one of the protocol's ablations.
+    """
     row = find_row(method, card, pairs, use, settings.outputs, settings.checkpoints, ablation)
     if row.reason or row.filled_from in ("outputs", "data set"):
         return row

@@ -41,6 +41,14 @@ def plan_report(
     layout, source), rows (method, dataset, from, missing, train), metrics (name, definition or missing), training,
     downstream, left_open, decisions, cells (total, would_run).
 
+    Args:
+        name: of the protocol, e.g. "smfnet-table1".
+        data_root: folder with the data sets; the environment variable EVALKIT_DATA when not given.
+        outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
+        checkpoints: folder with the authors' weights.
+        methods: rows; those of the protocol when not given.
+        datasets: those of the protocol when not given.
+
     Raises:
         UnknownNameError: protocol, method or data set, with the nearest names.
         DataError: a folder that is named does not exist.
@@ -71,7 +79,7 @@ def plan_report(
         "published": sum(bool(row.printed) for row in printed),
         "empty": sum(not row.printed for row in printed),
         "data_root": str(root) if root else None,
-        "datasets": [_describe(uses[dataset], found) for dataset, found in sets.items()],
+        "datasets": [_describe(uses[dataset], available) for dataset, available in sets.items()],
         "rows": entries,
         "metrics": metrics,
         "training": planned.training,
@@ -82,17 +90,17 @@ def plan_report(
     }
 
 
-def _describe(stated: DatasetUse, found: FoundSet) -> Report:
+def _describe(stated: DatasetUse, available: FoundSet) -> Report:
     """What is to be said about a data set; `stated` is the use as the protocol has it."""
     return {
-        "name": found.card.name,
-        "split": found.use.split,
-        "expected": found.use.pairs,
-        "expected_by": "paper" if stated.pairs else "data set" if found.use.pairs else None,
-        "found": None if found.missing else len(found.pairs.pairs),
-        "missing": found.missing,
-        "layout": layout_tree(found.card),
-        "source": found.card.source,
+        "name": available.card.name,
+        "split": available.use.split,
+        "expected": available.use.pairs,
+        "expected_by": "paper" if stated.pairs else "data set" if available.use.pairs else None,
+        "found": None if available.missing else len(available.pairs.pairs),
+        "missing": available.missing,
+        "layout": layout_tree(available.card),
+        "source": available.card.source,
     }
 
 

@@ -29,10 +29,10 @@ from evalkit.protocols.schema import (
     Protocol,
     keep_protocol,
     make_protocol,
-    protocol,
     published_values,
     read_protocol,
 )
+from evalkit.protocols.schema import protocol as load_protocol
 from evalkit.protocols.table.blank import add_missing, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
@@ -95,19 +95,19 @@ def reproduce(
             writing to it.
     """
     methods, datasets = several(methods), several(datasets)
-    chosen = name if isinstance(name, Protocol) else protocol(name)
-    tasks = tasks_of(chosen)
+    protocol = name if isinstance(name, Protocol) else load_protocol(name)
+    tasks = tasks_of(protocol)
     needs = tasks[0].needs
     if sample and not needs.data:
-        raise EvalkitError(f"{chosen.name} has nothing to run on sample scenes: leave --sample out.")
+        raise EvalkitError(f"{protocol.name} has nothing to run on sample scenes: leave --sample out.")
     outputs = find_outputs_root(outputs)
-    uses = plan_datasets(chosen, datasets, sample, needs.labels)
+    uses = plan_datasets(protocol, datasets, sample, needs.labels)
     rows = plan_methods(
-        chosen, methods, outputs, tasks[0].sample_methods(chosen) if sample else None, needs.labels is not None
+        protocol, methods, outputs, tasks[0].sample_methods(protocol) if sample else None, needs.labels is not None
     )
     root = find_data_root(data_root) if needs.data and not sample else None
     weights = find_checkpoints(checkpoints)
-    out = default_out(chosen, sample) if out is None else Path(out)
+    out = default_out(protocol, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
         out = out.absolute()
         root, outputs, weights = (path and path.absolute() for path in (root, outputs, weights))
@@ -115,27 +115,27 @@ def reproduce(
     with locked(out) as lock:
         remove_parts(out)
         set_aside_older(out)
-        check_folder(out, chosen.name, uses, rows)
+        check_folder(out, protocol.name, uses, rows)
         if sample and needs.labels is None:  # networks that learn from scenes draw as many as their recipe says
             root = sample_scenes(out, progress)
-        keep_protocol(chosen, out)
-        table = blank_table(chosen, sample)
+        keep_protocol(protocol, out)
+        table = blank_table(protocol, sample)
         must_see = [path for path in (lock, root, outputs, weights) if path]
         with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
             settings = Settings(
                 out, outputs, weights, device, recolour, existing, workers, progress, train, recipe, opened, root
             )
-            job = Job(chosen, uses, rows, {} if sample else published_values(chosen), root, sample, settings)
+            job = Job(protocol, uses, rows, {} if sample else published_values(protocol), root, sample, settings)
             for task in tasks:
                 task.fill(job, table)
         if not sample:
-            add_missing(table, expected_rows(chosen, uses, rows), lambda row: why_missing(chosen, row))
+            add_missing(table, expected_rows(protocol, uses, rows), lambda row: why_missing(protocol, row))
         table.write(out)
     return table
 
 
 def benchmark(source: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> Table:
-    """Run a benchmark of one's own: a protocol in a YAML file, or as a mapping of the same fields.
+    """Run a benchmark of your own: a protocol in a YAML file, or as a mapping of the same fields.
 
     Args:
         source: the path of the file, or the fields; a name among them names the results folder.
@@ -149,17 +149,17 @@ def benchmark(source: str | os.PathLike[str] | Mapping[str, Any], **options: Any
     return reproduce(read_protocol(source), **options)
 
 
-def why_missing(chosen: Protocol, row: PublishedRow) -> str:
+def why_missing(protocol: Protocol, row: PublishedRow) -> str:
     """Why nothing fills a published cell."""
     if not row.dataset:
         return "the paper does not say on which data set this was measured"
-    what = f"the {row.metric.removesuffix(' std')} of {row.variant or row.class_ or row.dataset}"
+    quantity = f"the {row.metric.removesuffix(' std')} of {row.variant or row.class_ or row.dataset}"
     if row.metric.endswith(" std"):
-        return f"the paper does not say over what it takes the spread of {what}"
-    return f"evalkit does not measure {what}"
+        return f"the paper does not say over what it takes the spread of {quantity}"
+    return f"evalkit does not measure {quantity}"
 
 
 def default_out(name: str | Protocol, sample: bool) -> Path:
     """Where a run writes when no folder is named."""
-    own = name.name if isinstance(name, Protocol) else protocol(name).name
+    own = name.name if isinstance(name, Protocol) else load_protocol(name).name
     return Path("runs") / (f"{own}-sample" if sample else own)

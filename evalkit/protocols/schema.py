@@ -84,7 +84,7 @@ class Claim(BaseModel):
 
 
 class Protocol(_ProtocolModel):
-    """One published table or figure, or a benchmark of one's own."""
+    """One published table or figure, or a benchmark of your own."""
 
     name: str
     title: str
@@ -141,7 +141,7 @@ class Protocol(_ProtocolModel):
 
     @property
     def source(self) -> str:
-        """Paper and table in words; the title of a benchmark of one's own."""
+        """Paper and table in words; the title of a benchmark of your own."""
         return f"{self.paper} {self.table}".strip() or self.title
 
 

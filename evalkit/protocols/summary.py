@@ -21,7 +21,7 @@ def summarise(
     pairs: PairSet,
     use: DatasetUse,
     row: Row,
-    wanted: Mapping[str, str],
+    names: Mapping[str, str],
     measured: Mapping[str, Scores],
     hashes: Hashes,
     started: str,
@@ -29,12 +29,12 @@ def summarise(
     """The record of one method on one data set. A mean stands for every pair of the data set or is a missing value.
 
     Args:
-        wanted: column -> full name of the metric.
+        names: column -> full name of the metric.
     """
     failures = {} if row.reason else find_failures(pairs, row, measured)
     expected = len(pairs.pairs) + len({stem for _, stem in pairs.unpaired})
     scores, missing = {}, {}
-    for metric in wanted:
+    for metric in names:
         undefined = {stem: s.missing[metric] for stem, s in measured.items() if metric in s.missing}
         if reason := row.reason or explain(failures | undefined, expected):
             missing[metric] = reason
@@ -63,7 +63,7 @@ def summarise(
             "content_hash": combine_hashes((p.stem, hashes[p.infrared], hashes[p.visible]) for p in pairs.pairs),
         },
         convention=protocol.convention,
-        metrics=list(wanted.values()),
+        metrics=list(names.values()),
         images=len([stem for stem in measured if stem not in failures]),
         scores=scores,
         missing=missing,
@@ -75,7 +75,16 @@ def summarise(
 
 
 def find_failures(pairs: PairSet, row: Row, measured: Mapping[str, Scores]) -> dict[str, str]:
-    """Images that could not be measured at all, with the reason."""
+    """Images that could not be measured at all, with the reason.
+
+    Args:
+        pairs: the data set's pairs, and what has no partner.
+        row: whose `not_fused` says why an image is not there.
+        measured: stem -> scores.
+
+    Returns:
+        Stem -> reason; an image that lacks some metrics only is not among them.
+    """
     failures = {stem: f"no {role} image" for role, stem in pairs.unpaired}
     for pair in pairs.pairs:
         scores = measured.get(pair.stem)

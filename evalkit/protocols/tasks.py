@@ -93,12 +93,24 @@ class Task:
         """
         return [self.plan_row(job, method, dataset, sets[dataset]) for method in job.methods for dataset in job.uses]
 
-    def plan_row(self, job: Job, method: str, dataset: str, found: FoundSet) -> Entry:
-        """One entry of `plan`."""
+    def plan_row(self, job: Job, method: str, dataset: str, available: FoundSet) -> Entry:
+        """One entry of `plan`.
+
+        Args:
+            job: the run that is planned.
+            method: the row's name.
+            dataset: the protocol's name of the data set.
+            available: what is there of it.
+
+        Returns:
+            method, dataset, from, missing and train: the last three are texts, empty where nothing is to be said.
+        """
         entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
         settings, ablation = job.settings, job.protocol.ablations.get(method, "")
         try:
-            row = find_row(method, found.card, found.pairs, found.use, settings.outputs, settings.checkpoints, ablation)
+            row = find_row(
+                method, available.card, available.pairs, available.use, settings.outputs, settings.checkpoints, ablation
+            )
         except DataError as error:  # two fused images of one stem
             return entry | {"missing": str(error)}
         train = how_to_train(job.protocol, method) if row.reason else ""
@@ -110,7 +122,13 @@ class Task:
         return []
 
     def cells(self, job: Job, ready: list[tuple[str, str]], metrics: list[Entry]) -> set[Key]:
-        """The cells that a run would fill from the (data set, method) that are ready."""
+        """The cells that a run would fill from the (data set, method) that are ready.
+
+        Args:
+            job: the run that is planned.
+            ready: (data set, method) whose entry of `plan` lacks nothing.
+            metrics: name, and definition or missing, of each.
+        """
         names = [metric["name"] for metric in metrics if not metric["missing"]]
         return {(dataset, method, name) for dataset, method in ready for name in names}
 
@@ -131,6 +149,13 @@ class Trained(Task):
         return ["laplacian", "Visible", "Infrared"]
 
     def cells(self, job: Job, ready: list[tuple[str, str]], metrics: list[Entry]) -> set[Key]:
+        """The expected cells of the (data set, method) that are ready, of every class and network.
+
+        Args:
+            job: the run that is planned.
+            ready: (data set, method) whose entry of `plan` lacks nothing.
+            metrics: not used; the columns are those of the published table.
+        """
         rows = expected_rows(job.protocol, job.uses, job.methods)
         return {row.key for row in rows if (row.dataset, row.method) in ready}
 

@@ -39,7 +39,13 @@ def can_train() -> bool:
 
 
 def wants_training(row: Row, protocol: Protocol, settings: Settings) -> bool:
-    """Whether the run was asked to train, and this row is a missing value that training can fill."""
+    """Whether the run was asked to train, and this row is a missing value that training can fill.
+
+    Args:
+        row: as planned.
+        protocol: whose ablations are trained by the recipe of the paper's network.
+        settings: the run's.
+    """
     if not (settings.train and row.reason and can_train()):
         return False
     return (protocol.paper if row.method in protocol.ablations else row.method) in trainable()
@@ -48,15 +54,22 @@ def wants_training(row: Row, protocol: Protocol, settings: Settings) -> bool:
 def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
     """The row with a trained network, or a missing value that says why training failed.
 
+    Args:
+        row: the missing value to be filled.
+        protocol: which names the row's ablation, if it is one.
+        settings: the run's: recipe, device, and where evalkit writes.
+        root: the data root.
+        sample: learn from generated scenes.
+
     Raises:
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
     _, trained = _training()
-    found = train_network(row.method, protocol, settings, root, sample)
-    if isinstance(found, str):
-        return Row(row.method, reason=found)
-    recipe, result = found
+    trained_network = train_network(row.method, protocol, settings, root, sample)
+    if isinstance(trained_network, str):
+        return Row(row.method, reason=trained_network)
+    recipe, result = trained_network
     method = trained.trained_method(result.weights, recipe.method)
     assert method is not None
     return Row(row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=label(recipe))
@@ -69,6 +82,16 @@ def train_network(
 
     It is trained once for all data sets of the run, in OUT/training/<method>; an interrupted training goes on. In a
     sample run, and where the recipe learns from generated scenes, these are drawn in OUT.
+
+    Args:
+        method: the row's name.
+        protocol: which names the row's ablation, if it is one.
+        settings: the run's; `trained` remembers what this run has trained.
+        root: the data root; not used where generated scenes are learned from.
+        sample: learn from generated scenes; with recipe small by the network's recipe "sample" where there is one.
+
+    Returns:
+        The recipe as it was trained by and the result, or the reason.
 
     Raises:
         UnknownNameError: no such recipe.
@@ -114,7 +137,14 @@ def train_network(
 
 
 def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings) -> NetworkFuser:
-    """A network with weights of evalkit's own, ready to run."""
+    """A network with weights of evalkit's own, ready to run.
+
+    Args:
+        name: the row's.
+        method: how the network is built and run.
+        weights: the file, a safetensors file that evalkit wrote.
+        settings: the run's device and recolouring; with remote workers the device is theirs.
+    """
     device = "cpu" if settings.engine.remote else choose_device(settings.device)
     hashes = {weights.name: file_hash(weights)}
     return NetworkFuser(name, method, hashes, [weights], device, settings.recolour, settings.device)

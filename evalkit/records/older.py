@@ -60,6 +60,12 @@ def check_folder(out: Path, protocol: str, datasets: Iterable[str], methods: Ite
     """Make sure that no two methods or data sets, of a run and of those before it in its folder, share files there, and
     that all are of one protocol: its table would replace the other's.
 
+    Args:
+        out: the run's folder.
+        protocol: the name of the run's.
+        datasets: the run's.
+        methods: the run's rows.
+
     Raises:
         OutputError: they do, or are not.
     """

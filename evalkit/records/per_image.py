@@ -76,8 +76,8 @@ def parse_per_image(data: bytes, path: str) -> PerImage:
     digests = header[-1:] == [DIGEST]
     columns = header[:-1] if digests else header
     if columns[:2] != FIRST or columns[-1:] not in LAST or len(set(header)) != len(header):
-        found = ",".join(header)
-        raise DataError(f"{path} is not a score file: its header is {found!r}, expected image,key,...,missing.")
+        as_read = ",".join(header)
+        raise DataError(f"{path} is not a score file: its header is {as_read!r}, expected image,key,...,missing.")
     metrics = tuple(columns[2:-1])
     rows: dict[str, ImageRow] = {}
     for number, line in enumerate(lines[1:], 2):

@@ -95,8 +95,8 @@ def save(record: Record, path: Path) -> None:
     """Write a record as JSON; one that measured the same is left as it is. Raises OutputError."""
     if path.is_file():
         try:
-            found = load(path)
-            if found.same_measurement(record) and found.record_hash == found.hash():
+            earlier = load(path)
+            if earlier.same_measurement(record) and earlier.record_hash == earlier.hash():
                 return
         except DataError:
             pass  # a damaged or foreign record is replaced by the good one

@@ -71,7 +71,13 @@ class ScoreFile:
         return rows
 
     def append(self, image: str, key: str, scores: Scores) -> None:
-        """Add a row to the journal. Raises OutputError."""
+        """Add a row to the journal. Raises OutputError.
+
+        Args:
+            image: its stem.
+            key: hash of everything that the scores depend on.
+            scores: column -> value, and the reasons of those that are missing.
+        """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             line = self._line(image, key, scores)

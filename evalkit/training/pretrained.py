@@ -10,12 +10,12 @@ from evalkit.methods.checkpoints import read_checkpoint
 from evalkit.training.recipe import Recipe
 
 
-def pretrained(recipe: Recipe, part: str, folder: Path | None, what: str) -> tuple[Any, Path] | None:
+def pretrained(recipe: Recipe, part: str, folder: Path | None, weights: str) -> tuple[Any, Path] | None:
     """Content and path of the weights that the recipe names for a part; None where it names none.
 
     Args:
         folder: where the file lies.
-        what: which weights are meant, for the message: "torchvision's ImageNet weights of ResNet-34".
+        weights: which weights are meant, for the message: "torchvision's ImageNet weights of ResNet-34".
 
     Raises:
         DataError: no folder given, or no such file in it. CheckpointError: damaged.
@@ -23,7 +23,7 @@ def pretrained(recipe: Recipe, part: str, folder: Path | None, what: str) -> tup
     name = recipe.weights.get(part)
     if name is None:
         return None
-    meant = f"The recipe {recipe.name} of {recipe.method} begins with {what}"
+    meant = f"The recipe {recipe.name} of {recipe.method} begins with {weights}"
     if folder is None:
         raise DataError(f"{meant}. Put the file {name} into a folder and name it with --weights DIR.")
     path = folder / name

@@ -27,7 +27,14 @@ COLUMNS = ["epoch", "round", "stage", "split", "term", "value"]
 
 
 def save_weights(path: Path, state: Mapping[str, Tensor], recipe: Recipe, about: Mapping[str, Any]) -> None:
-    """Write a safetensors file with recipe and origin inside. Raises OutputError."""
+    """Write a safetensors file with recipe and origin inside. Raises OutputError.
+
+    Args:
+        path: of the file, which is replaced.
+        state: key -> tensor, on any device.
+        recipe: kept as JSON under the metadata key "recipe".
+        about: the origin, JSON-able, kept under the metadata key "about".
+    """
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     metadata = {"recipe": recipe.model_dump_json(), "about": json.dumps(dict(about), sort_keys=True)}
     write_bytes(path, save(tensors, metadata))
@@ -56,6 +63,12 @@ def read_resume(
     """What an interrupted run left, if it was the same run; None where there is nothing, or nothing that can be read.
 
     A last state that is damaged is told, and the one before it serves.
+
+    Args:
+        folder: of the training.
+        recipe: by which it goes on.
+        data_hash: of the training data.
+        tell: says a sentence to the user.
 
     Raises:
         DataError: another recipe, or other data.
@@ -101,6 +114,15 @@ class Log:
                 raise DataError(f"{path} is damaged ({error}). Choose another --out, or --existing replace.") from None
 
     def add(self, epoch: int, round_: int, stage: str, split: str, terms: Mapping[str, float]) -> None:
+        """Add a line per term.
+
+        Args:
+            epoch: counted from 0 over all stages.
+            round_: the number of the pass through the stages.
+            stage: its name in the recipe.
+            split: "train" or "validation".
+            terms: name of the loss's term -> value.
+        """
         for term, value in terms.items():
             row = {"epoch": epoch, "round": round_, "stage": stage, "split": split, "term": term}
             self.rows.append({**row, "value": repr(float(value))})

@@ -30,10 +30,10 @@ def trained_method(path: Path, method: str) -> NetworkMethod | None:
     Raises:
         CheckpointError: damaged, or of another method.
     """
-    found = read_recipe(path)
-    if found is None:
+    saved = read_recipe(path)
+    if saved is None:
         return None
-    recipe, _ = found
+    recipe, _ = saved
     if recipe.method != method:
         raise CheckpointError(f"the checkpoint {path} is of {recipe.method}, not of {method}.")
     system = system_class(recipe.method)

@@ -226,4 +226,4 @@ def note(variants: list[Variant], small: bool) -> str:
     """What stands under the table."""
     seeds = variants[0].schedule.seeds
     text = f"IoU from one confusion matrix over the test images, mean over {seeds} seeds, chosen on held-out images."
-    return f"{text} Recipe small or one's own: not the set-up of the paper." if small else text
+    return f"{text} Recipe small or a custom recipe: not the set-up of the paper." if small else text

@@ -1,4 +1,4 @@
-"""From the authors' names of weights to one's own, without losing any."""
+"""From the authors' names of weights to evalkit's, without losing any."""
 
 from __future__ import annotations
 

@@ -129,10 +129,16 @@ class TableContent:
         return [column for column in self.columns if column.name in names]
 
     def cell(self, dataset: str, method: str, metric: str) -> Cell:
-        """The cell of that name; an empty one where the table has none."""
+        """The cell of that name; an empty one where the table has none.
+
+        Args:
+            dataset: or block, as the cell names it.
+            method: the row.
+            metric: the column.
+        """
         key = (dataset, method, metric)
-        found = (c for c in self.cells if (c.dataset, c.method, c.metric) == key)
-        return next(found, None) or Cell(*key, None, None, 0, "missing")
+        cells = (c for c in self.cells if (c.dataset, c.method, c.metric) == key)
+        return next(cells, None) or Cell(*key, None, None, 0, "missing")
 
     def marks(self, dataset: str, column: Column) -> dict[str, str]:
         """Method -> "best" or "second" among the measured values; equal values share a mark.

@@ -50,8 +50,8 @@ def missing(table: TableContent, dataset: str) -> list[str]:
             metrics.setdefault((cell.reason, cell.method), []).append(cell.metric)
     methods: dict[str, list[str]] = {}
     for (reason, method), which in metrics.items():
-        what = "" if len(which) == len(table.columns_of(dataset)) else f" ({', '.join(which)})"
-        methods.setdefault(reason, []).append(method + what)
+        which_metrics = "" if len(which) == len(table.columns_of(dataset)) else f" ({', '.join(which)})"
+        methods.setdefault(reason, []).append(method + which_metrics)
     return [f"{', '.join(who)}: {reason}" for reason, who in methods.items()]
 
 
@@ -61,8 +61,8 @@ def heading(table: TableContent, dataset: str) -> str:
     count = table.pairs.get(dataset, table.pairs.get(name))
     pairs = "" if count is None else f"{count} pairs"
     if table.sample:
-        what = f"{table.protocol} on generated sample scenes (not a data set of the paper)"
-        return " · ".join(filter(None, [what, variant, pairs]))
+        subject = f"{table.protocol} on generated sample scenes (not a data set of the paper)"
+        return " · ".join(filter(None, [subject, variant, pairs]))
     return " · ".join(filter(None, [table.protocol, table.source, dataset, pairs]))
 
 

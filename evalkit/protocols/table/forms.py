@@ -34,14 +34,14 @@ def sheets(text: str, name: str) -> tuple[str, list[Sheet]]:
         DataError: the text is damaged or larger than the limits.
     """
     if re.search(r"\\begin\s*\{(?:tabular|array|longtable|tblr)", text) or re.search(r"&.*\\\\", text):
-        form, found = "LaTeX", _latex(text, name)
+        form, tables = "LaTeX", _latex(text, name)
     elif re.search(r"(?m)^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$", text) and "|" in text:
-        form, found = "Markdown", [_markdown(text, name)]
+        form, tables = "Markdown", [_markdown(text, name)]
     else:
         first = next((line for line in text.splitlines() if line.strip()), "")
         delimiter = "\t" if "\t" in first else ";" if ";" in first else ","
-        form, found = {"\t": "TSV", ";": "; CSV", ",": "CSV"}[delimiter], [_delimited(text, delimiter, name)]
-    return form, [sheet for sheet in found if sheet]
+        form, tables = {"\t": "TSV", ";": "; CSV", ",": "CSV"}[delimiter], [_delimited(text, delimiter, name)]
+    return form, [sheet for sheet in tables if sheet]
 
 
 def _limited(sheet: Sheet, name: str) -> Sheet:

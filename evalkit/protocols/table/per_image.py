@@ -50,16 +50,29 @@ def published_per_image(path: Path, names: Mapping[str, str]) -> PublishedImages
 
 
 def agree(dataset: str, published: PublishedImages, scores: Path, metrics: list[str]) -> list[Agreement]:
-    """Hold the published values against the scores that a run wrote, per metric."""
+    """Hold the published values against the scores that a run wrote, per metric.
+
+    Args:
+        dataset: named in the results.
+        published: (image, method, metric) -> published value.
+        scores: the folder of the score files, <method>.csv.
+        metrics: the columns to compare.
+
+    Returns:
+        One per metric, relative differences; none where nothing is published.
+
+    Raises:
+        DataError: a score file is damaged.
+    """
     measured: PublishedImages = {}
     for method in {method for _, method, _ in published}:
         file = scores / f"{file_name(method)}.csv"
         if file.is_file():
-            found_here = read_per_image(file)
+            file_scores = read_per_image(file)
             for m in metrics:
-                values = found_here.column(m).items() if m in found_here.metrics else ()
+                values = file_scores.column(m).items() if m in file_scores.metrics else ()
                 measured |= {(image, method, m): value for image, value in values if value is not None}
-    found = []
+    agreements = []
     for metric in metrics:
         keys = [key for key in published if key[2] == metric]
         differences = {
@@ -68,7 +81,7 @@ def agree(dataset: str, published: PublishedImages, scores: Path, metrics: list[
             if key in measured
         }
         worst = max(differences, key=lambda key: differences[key], default=None)
-        found.append(
+        agreements.append(
             Agreement(
                 dataset,
                 metric,
@@ -79,4 +92,4 @@ def agree(dataset: str, published: PublishedImages, scores: Path, metrics: list[
                 f"{worst[1]}, {worst[0]}" if worst else "",
             )
         )
-    return found if published else []
+    return agreements if published else []

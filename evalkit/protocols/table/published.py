@@ -121,8 +121,8 @@ def read_rows(text: str, name: str) -> list[PublishedRow]:
                 continue
             row = _row(header, fields, name, f"{name}, line {lines.line_num}")
             if row.key in seen:
-                what = ", ".join(filter(None, row.key))
-                raise DataError(f"{name}, line {lines.line_num}: {what} is already on line {seen[row.key]}.")
+                key = ", ".join(filter(None, row.key))
+                raise DataError(f"{name}, line {lines.line_num}: {key} is already on line {seen[row.key]}.")
             seen[row.key] = lines.line_num
             rows.append(row)
     except csv.Error as error:

@@ -57,12 +57,12 @@ def read_table(text: str, name: str) -> TableRead:
     Raises:
         DataError: the text holds no table, a number can be read in two ways, or a cell is there twice.
     """
-    form, found = sheets(text.removeprefix("\ufeff"), name)
-    if not found:
+    form, tables = sheets(text.removeprefix("\ufeff"), name)
+    if not tables:
         raise DataError(f"{name} is empty: no table was found in it.")
     read = TableRead([], form)
-    comma = _decimal_comma((cell.text for sheet in found for row in sheet for cell in row), form, name)
-    for sheet in found:
+    comma = _decimal_comma((cell.text for sheet in tables for row in sheet for cell in row), form, name)
+    for sheet in tables:
         width = max(map(len, sheet))
         sheet = [row + [SheetCell("")] * (width - len(row)) for row in sheet]
         heads = [_label(cell.text) for cell in sheet[0]]
