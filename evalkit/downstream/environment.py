@@ -44,8 +44,8 @@ def need(extra: str) -> None:
 
 def cache_folder() -> Path:
     """Where third parties may keep their settings: the only place outside --out that is written."""
-    if chosen := os.environ.get("EVALKIT_CACHE"):
-        return Path(chosen)
+    if named := os.environ.get("EVALKIT_CACHE"):
+        return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "evalkit"
 

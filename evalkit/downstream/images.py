@@ -62,7 +62,14 @@ class Images:
         }
 
     def method_fields(self, row: Row, job: Job, split: Division, reason: str) -> dict[str, Any]:
-        """What a record says of a row's images, which a missing value has none of."""
+        """What a record says of a row's images, which a missing value has none of.
+
+        Args:
+            row: the method, and where its images come from.
+            job: the run.
+            split: the lists of images.
+            reason: why the row is a missing value; empty where it has images.
+        """
         return {
             "name": row.method,
             "filled_from": row.filled_from,
@@ -81,6 +88,13 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
     images from `--outputs` and those of the sources are used as they are.
 
     A row that lacks an image is a missing value: networks trained on fewer images would not be comparable.
+
+    Args:
+        job: the run.
+        dataset: the protocol's name of the data set.
+        use: the protocol's of this data set.
+        kind: of the labels that a pair must have.
+        root: the data root.
 
     Raises:
         DataError: the data set is not there or has no labels of this kind.
@@ -130,7 +144,14 @@ def folder(out: Path, task: str, *names: str) -> Path:
 
 
 def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
-    """Whether the row's network learned from images of the test part, in a sentence for the record."""
+    """Whether the row's network learned from images of the test part, in a sentence for the record.
+
+    Args:
+        row: the method, and where its images come from.
+        job: the run, whose recipe names the training data of a network that was trained here.
+        images: the data set's.
+        test: stems of the test part.
+    """
     if row.method in SOURCES or isinstance(row.fuser, ClassicalFuser):
         return "none: nothing was learned"
     if row.filled_from == "trained":
@@ -138,21 +159,21 @@ def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
         data = load_recipe(job.protocol.paper if variant else row.method, job.settings.recipe, variant).data
         if job.sample or set(data.datasets) == {"samples"}:
             return "none: trained on other generated scenes"
-        wanted = set(test)
-        tested = [pair for pair in images.pairs.pairs if pair.stem in wanted]
+        stems = set(test)
+        tested = [pair for pair in images.pairs.pairs if pair.stem in stems]
         return leakage_by_content(tested, data.datasets, images.pairs.root.parent, data.shares)
     return leakage_by_paper(row.method, images.card.name, images.pairs.split)
 
 
 def printed_classes(card_classes: list[str], printed: Mapping[str, object] | tuple[str, ...]) -> dict[str, str]:
     """The data set's class -> how the paper prints it: "motorcycle" is Motor, "people" is People."""
-    found = {}
+    spelled = {}
     for name in card_classes:
         near = [p for p in printed if name.casefold() == p.casefold()] or [
             p for p in printed if name.casefold().startswith(p.casefold())
         ]
-        found[name] = near[0] if near else name
-    return found
+        spelled[name] = near[0] if near else name
+    return spelled
 
 
 def attempted(train: Callable[[Unit], object], unit: Unit) -> str:
@@ -177,6 +198,13 @@ def pairs_by_stem(images: Images) -> dict[str, ImagePair]:
 
 def sample_root(job: Job, count: int, seed: int, width: int, height: int) -> Path:
     """A data root with as many generated scenes as a downstream network needs, drawn unless they are there already.
+
+    Args:
+        job: the run, in whose folder the scenes are drawn.
+        count: of the scenes.
+        seed: of their drawing.
+        width: in pixels.
+        height: in pixels.
 
     Raises:
         OutputError: a file cannot be written.

@@ -46,7 +46,7 @@ def leakage_by_content(
         datasets: data set -> split that it learned from, as its recipe says.
         shares: data sets of which it saw a part only; the part is not known here, so all of it counts.
     """
-    test, found, missing = list(test), [], []
+    test, shared, missing = list(test), [], []
     for name, split in datasets.items():
         try:
             training = find_pairs(load_card(name), root, split).pairs
@@ -55,16 +55,22 @@ def leakage_by_content(
             continue
         if stems := shared_images(test, training):
             some = " (of which it saw a part)" if name in shares else ""
-            found.append(f"{len(stems)} of {len(test)} test pairs are in {name}{some}: {', '.join(stems[:5])}")
-    if found:
-        return f"leakage: {'; '.join(found)}"
+            shared.append(f"{len(stems)} of {len(test)} test pairs are in {name}{some}: {', '.join(stems[:5])}")
+    if shared:
+        return f"leakage: {'; '.join(shared)}"
     if missing:
         return f"not known: {', '.join(missing)}, from which it learned, is not in the data root"
     return f"none: no test image is in {', '.join(datasets)}"
 
 
 def leakage_by_paper(method: str, dataset: str, split: str | None) -> str:
-    """What a network with its authors' weights shares with a data set, as far as its paper tells."""
+    """What a network with its authors' weights shares with a data set, as far as its paper tells.
+
+    Args:
+        method: the row.
+        dataset: that downstream scores are of.
+        split: of it; None where the data set has none.
+    """
     if method not in LEARNED_FROM:
         return "not known: the training images of these weights are not recorded here"
     part = LEARNED_FROM[method].get(dataset)

@@ -13,8 +13,8 @@ def random_state() -> dict[str, Any]:
     """Of Python's, NumPy's and PyTorch's global generators, as tensors and plain values."""
     state: Any = np.random.get_state()  # noqa: NPY002 - those that the packages draw from
     kind, keys, *rest = state
-    found = {"python": random.getstate(), "numpy": (str(kind), keys.tolist(), *rest), "torch": torch.get_rng_state()}
-    return found | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
+    states = {"python": random.getstate(), "numpy": (str(kind), keys.tolist(), *rest), "torch": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state_all()} if torch.cuda.is_available() else {})
 
 
 def set_random_state(state: dict[str, Any]) -> None:

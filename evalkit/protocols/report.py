@@ -153,7 +153,7 @@ def _row_lines(rows: list[Report]) -> list[str]:
             sources.setdefault((row["method"], row["from"]), []).append(row["dataset"])
         own = row["missing"].replace(f"/{row['method']}/{row['dataset']}", "/<method>/<dataset>")
         missing.append(row | {"missing": own})
-    lines = [f"  {method}: {what} on {', '.join(filter(None, sets))}" for (method, what), sets in sources.items()]
+    lines = [f"  {method}: {source} on {', '.join(filter(None, sets))}" for (method, source), sets in sources.items()]
     return lines + _grouped(missing, "method")
 
 

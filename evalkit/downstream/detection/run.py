@@ -120,6 +120,13 @@ class DetectionRun:
         return results
 
     def train_job(self, row: Row, seed: int, place: Path) -> TrainJob:
+        """The training of one detector: its folder, its data, and the key of everything that it depends on.
+
+        Args:
+            row: whose fused images are learned from; all are there.
+            seed: of the training.
+            place: the row's folder, with the data set in `data/`.
+        """
         labels = [(pair.stem, self.images.hashes[pair.labels["boxes"]]) for pair in self.images.pairs.pairs]
         hashes = self.images.fused_hash(row), combine_hashes(labels)
         key = job_key(self.recipe, seed, self.split, *hashes, self.weights_hash)
@@ -151,34 +158,40 @@ class DetectionRun:
             return
         stems = sorted(self.truth)
         baseline = remembered(self.drawn(stems, results[BASELINE]))
-        found = {}
+        intervals = {}
         for method, result in results.items():
             if method == BASELINE or result.reason:
                 continue
             try:
-                found[method] = vars(paired_bootstrap(self.drawn(stems, result), baseline, len(stems)))
+                intervals[method] = vars(paired_bootstrap(self.drawn(stems, result), baseline, len(stems)))
             except EvalkitError as error:
-                found[method] = {"missing": str(error)}
+                intervals[method] = {"missing": str(error)}
         text = {"of": f"mean {AP50}", "minus": BASELINE, "images": len(stems), "recipe": self.recipe.summary}
-        write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
+        write_text(self.out / "differences.json", json.dumps(text | {"methods": intervals}, indent=1) + "\n")
 
-    def drawn(self, stems: list[str], found: DetectionResult) -> Score:
+    def drawn(self, stems: list[str], result: DetectionResult) -> Score:
         """Mean AP50 over the seeds on drawn images; a repeated image counts as another one."""
         truth = [self.truth[stem] for stem in stems]
-        seeds = [DrawnAP50([boxes[stem] for stem in stems], truth, len(self.names)) for boxes in found.boxes.values()]
+        seeds = [DrawnAP50([boxes[stem] for stem in stems], truth, len(self.names)) for boxes in result.boxes.values()]
         return lambda draw: float(np.mean([one(draw) for one in seeds]))
 
-    def record(self, row: Row, found: DetectionResult, started: str) -> Record:
-        """What was measured of one row, per seed, with everything that it depends on."""
-        reason_for_none = found.reason
+    def record(self, row: Row, result: DetectionResult, started: str) -> Record:
+        """What was measured of one row, per seed, with everything that it depends on.
+
+        Args:
+            row: the method, and where its images come from.
+            result: its scores per seed, AP50 in [0, 1].
+            started: when the run began, as `now` writes it.
+        """
+        reason_for_none = result.reason
         columns = [*self.names, "mean", *(f"mean ({c})" for c in self.conditions)]
         scores, spread, missing = {}, {}, {}
         for class_ in columns:
             name = column_name(class_, AP50)
-            if reason := reason_for_none or found.missing.get(class_, ""):
+            if reason := reason_for_none or result.missing.get(class_, ""):
                 missing[name] = reason
             else:
-                scores[name], spread[name] = mean_and_spread([s[class_] for s in found.seeds.values()])
+                scores[name], spread[name] = mean_and_spread([s[class_] for s in result.seeds.values()])
         method = {
             **self.images.method_fields(row, self.job, self.split, reason_for_none),
             "detector": self.recipe.network,
@@ -187,8 +200,8 @@ class DetectionRun:
             "recipe": self.recipe.summary,
             "recipe_hash": self.recipe.hash,
             "selection": "best on validation by ultralytics' fitness",
-            "per_seed": {str(seed): scores for seed, scores in found.seeds.items()},
-            "per_seed_last_epoch": {str(seed): scores for seed, scores in found.last.items()},
+            "per_seed": {str(seed): scores for seed, scores in result.seeds.items()},
+            "per_seed_last_epoch": {str(seed): scores for seed, scores in result.last.items()},
             "spread": spread,
         }
         return Record(

@@ -68,10 +68,10 @@ class Detection(Trained):
             for condition in run.conditions if not published else ():
                 add_columns(table, job, [f"mean ({condition})"])
             for row in run.images.rows:
-                found = results[row.method]
+                result = results[row.method]
                 extra = () if published else tuple(run.conditions)
-                table.cells += cells_of(job, block, row.method, found, printed, recipe, len(run.split.test), extra)
-                record = run.record(row, found, started)
+                table.cells += cells_of(job, block, row.method, result, printed, recipe, len(run.split.test), extra)
+                record = run.record(row, result, started)
                 save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
         note = (
             f"AP at IoU 0.5, {recipe.summary}. {'Small: not the set-up of the paper.' if recipe.small else ''}".strip()
@@ -81,7 +81,13 @@ class Detection(Trained):
 
 
 def place_of(job: Job, dataset: str, recipe: DetectionRecipe) -> tuple[str, str, bool]:
-    """Block, variant, and whether the paper prints it; no block where the protocol has no AP50 of the data set."""
+    """Block, variant, and whether the paper prints it; no block where the protocol has no AP50 of the data set.
+
+    Args:
+        job: the run; on sample scenes the paper prints nothing.
+        dataset: the protocol's name of the data set.
+        recipe: its network and name make the variant of a block that is not the paper's.
+    """
     printed = [row for row in rows_of(job.protocol) if row.dataset == dataset]
     if not job.sample and printed:
         detection = [row for row in printed if row.metric == AP50]
@@ -93,7 +99,13 @@ def place_of(job: Job, dataset: str, recipe: DetectionRecipe) -> tuple[str, str,
 
 
 def add_columns(table: Table, job: Job, classes: list[str]) -> None:
-    """The columns that the table lacks."""
+    """The columns that the table lacks.
+
+    Args:
+        table: changed in place.
+        job: the run, whose protocol has the unit.
+        classes: as the table shows them; "mean" and "mean (condition)" are among them.
+    """
     have = {column.name for column in table.columns}
     unit = job.protocol.units.get(AP50, "")
     for class_ in classes:
@@ -106,13 +118,27 @@ def cells_of(
     job: Job,
     block: str,
     method: str,
-    found: DetectionResult,
+    result: DetectionResult,
     printed: Mapping[str, str],
     recipe: DetectionRecipe,
     images: int,
     conditions: tuple[str, ...] = (),
 ) -> list[Cell]:
-    """A row's cells: the mean over the seeds of the weights selected on validation."""
+    """A row's cells: the mean over the seeds of the weights selected on validation.
+
+    Args:
+        job: the run, with the published cells.
+        block: of the table.
+        method: the row.
+        result: AP50 in [0, 1] per seed, or why there is none.
+        printed: the data set's class -> how the paper prints it.
+        recipe: the set-up, which says why a value is not comparable.
+        images: number of test images.
+        conditions: those with a mean of their own.
+
+    Returns:
+        A cell per class, for the mean, and per condition; in percent where the protocol's unit is %.
+    """
     factor = 100.0 if job.protocol.units.get(AP50) == "%" else 1.0
     names = {name: column_name(shown, AP50) for name, shown in printed.items()} | {"mean": column_name("mean", AP50)}
     names |= {f"mean ({c})": column_name(f"mean ({c})", AP50) for c in conditions}
@@ -120,11 +146,11 @@ def cells_of(
     for class_, column in names.items():
         row = job.published.get((block, method, column))
         text, mark = (row.printed or None, row.mark) if row else (None, "")
-        reason = found.reason or found.missing.get(class_, "")
+        reason = result.reason or result.missing.get(class_, "")
         if reason:
             cells.append(Cell(block, method, column, None, text, 0, "missing", reason, mark))
             continue
-        value, _ = mean_and_spread([scores[class_] for scores in found.seeds.values()])
+        value, _ = mean_and_spread([scores[class_] for scores in result.seeds.values()])
         why = why_not_comparable(recipe, text is not None)
         status = status_of(value, text, why if text else "")
         cells.append(Cell(block, method, column, factor * value, text, images, status, why, mark))

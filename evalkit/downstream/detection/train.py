@@ -100,7 +100,16 @@ def _place_image(source: Path, target: Path) -> tuple[int, int]:
 def job_key(
     recipe: DetectionRecipe, seed: int, split: Division, images_hash: str, labels_hash: str, weights: str
 ) -> str:
-    """What a trained detector depends on."""
+    """What a trained detector depends on.
+
+    Args:
+        recipe: its hash counts.
+        seed: of the training.
+        split: the lists of images.
+        images_hash: SHA-256 over the images.
+        labels_hash: SHA-256 over the boxes.
+        weights: hash of the file with the pretrained weights; empty without.
+    """
     package = ultralytics().__version__
     return digest(REVISION, package, recipe.hash, seed, split.hash, images_hash, labels_hash, weights)
 
@@ -146,10 +155,10 @@ def finished(job: TrainJob) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _options(job: TrainJob) -> dict[str, Any]:
@@ -198,7 +207,7 @@ def _names(data: Path) -> list[str]:
 def _predict(job: TrainJob, which: str, model: Any) -> None:
     """The boxes that a detector finds on the test part, in pixels of the image, written to <which>.json."""
     images = sorted((job.data.parent / "images" / "test").iterdir())
-    found = {}
+    boxes_of = {}
     for path in images:
         result = model.predict(
             str(path),
@@ -214,19 +223,19 @@ def _predict(job: TrainJob, which: str, model: Any) -> None:
             exist_ok=True,
         )[0]
         boxes = result.boxes.cpu().numpy()
-        found[path.stem] = {
+        boxes_of[path.stem] = {
             "size": [result.orig_shape[1], result.orig_shape[0]],
             "corners": np.round(boxes.xyxy.astype(float), 3).tolist(),
             "classes": boxes.cls.astype(int).tolist(),
             "scores": np.round(boxes.conf.astype(float), 6).tolist(),
         }
-    write_text(job.folder / f"{which}.json", json.dumps(found))
+    write_text(job.folder / f"{which}.json", json.dumps(boxes_of))
 
 
 def predictions(folder: Path, which: str) -> tuple[dict[str, Boxes], dict[str, tuple[int, int]]]:
     """The predicted boxes of the test part, and the images' width and height. Raises DataError for a damaged file."""
     path = folder / f"{which}.json"
-    found = _read(path)
+    content = _read(path)
     try:
         boxes = {
             stem: Boxes(
@@ -234,9 +243,9 @@ def predictions(folder: Path, which: str) -> tuple[dict[str, Boxes], dict[str, t
                 np.array(one["classes"], int),
                 np.array(one["scores"], float),
             )
-            for stem, one in found.items()
+            for stem, one in content.items()
         }
-        sizes = {stem: (int(one["size"][0]), int(one["size"][1])) for stem, one in found.items()}
+        sizes = {stem: (int(one["size"][0]), int(one["size"][1])) for stem, one in content.items()}
     except (KeyError, TypeError, ValueError):
         boxes, sizes = {}, {}
     if not boxes:
@@ -245,7 +254,13 @@ def predictions(folder: Path, which: str) -> tuple[dict[str, Boxes], dict[str, t
 
 
 def truths(data: Path, sizes: Mapping[str, tuple[int, int]], classes: int) -> dict[str, Boxes]:
-    """The true boxes of the test part, in pixels. Raises DataError."""
+    """The true boxes of the test part, in pixels. Raises DataError.
+
+    Args:
+        data: the data.yaml; the labels lie beside it, in labels/test.
+        sizes: stem -> (width, height) of the image in pixels.
+        classes: number of classes.
+    """
     folder = data.parent / "labels" / "test"
     texts = {stem: (folder / f"{stem}.txt").read_text(encoding="utf-8") for stem in sizes}
     return {stem: parse_yolo(text, *sizes[stem], classes, source=stem) for stem, text in texts.items()}

@@ -24,7 +24,14 @@ def write_scatter(table: Table, out: Path) -> None:
 
 
 def write_curves(dataset: str, curves: dict[str, MapScores], missing: dict[str, str], out: Path) -> None:
-    """curves/<data set>/<method>.csv, and both figures as SVG; those of an earlier run go. Raises OutputError."""
+    """curves/<data set>/<method>.csv, and both figures as SVG; those of an earlier run go. Raises OutputError.
+
+    Args:
+        dataset: names files and titles.
+        curves: method -> curves.
+        missing: method -> why it has none, for the caption.
+        out: the run's folder.
+    """
     for file in (*(out / "curves" / dataset).glob("*.csv"), out / f"pr-{dataset}.svg", out / f"f-{dataset}.svg"):
         file.unlink(missing_ok=True)
     if not curves:

@@ -39,6 +39,14 @@ def find_maps(
     """Where a row's saliency maps come from, or why there are none: the user's maps, a source image read as a map,
     or weights that `evalkit train` wrote. Nothing is read but the names of files.
 
+    Args:
+        method: the row's name.
+        protocol: which says whether evalkit can train the row's network.
+        card: of the data set.
+        pairs: those found of it.
+        outputs: the user's maps, OUTPUTS/<method>/<dataset>/<stem>.png.
+        checkpoints: the folder with weights.
+
     Raises:
         DataError: two maps of one stem.
     """
@@ -72,6 +80,15 @@ def plan_maps(
 ) -> Row:
     """The row that is ready to be predicted and measured, or a missing one with its reason; trains where that is asked.
 
+    Args:
+        method: the row's name.
+        protocol: whose ablations are trained by the recipe of the paper's network.
+        card: of the data set.
+        pairs: those found of it, with masks.
+        settings: the run's: outputs, checkpoints, recipe, device and where evalkit writes.
+        root: the data root.
+        sample: learn from generated scenes.
+
     Raises:
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
@@ -80,10 +97,10 @@ def plan_maps(
     if row.reason and learns(method, protocol) and (settings.train or sample):
         if not can_train():
             return Row(method, reason="training needs PyTorch and Lightning Fabric: pip install 'evalkit[training]'")
-        found = train_network(method, protocol, settings, root, sample)
-        if isinstance(found, str):
-            return Row(method, reason=settings.named(found))
-        row = networks().predictor(method, found[1].weights, protocol, settings)
+        trained = train_network(method, protocol, settings, root, sample)
+        if isinstance(trained, str):
+            return Row(method, reason=settings.named(trained))
+        row = networks().predictor(method, trained[1].weights, protocol, settings)
         row.filled_from = "trained"
     elif row.filled_from == "checkpoint":
         weights = weights_of(method, settings.checkpoints)
@@ -105,13 +122,13 @@ def networks() -> ModuleType:
 class MapJob:
     """A map and its mask."""
 
-    found: Path
+    saliency_map: Path
     mask: Path
     expected: Expected = NOT_HASHED
 
     def read(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Map and mask, as they were hashed. Raises ImageError, UnreadableError."""
-        return self.expected.image(self.found), self.expected.read(
+        return self.expected.image(self.saliency_map), self.expected.read(
             self.mask, lambda data: decode_salient(data, self.mask)
         )
 
@@ -137,15 +154,22 @@ def _measure(job: MapJob) -> Scores:
 
 def curves_unit(jobs: Sequence[MapJob]) -> list[NDArray[np.float64]]:
     """Precision, recall, F and E of every map, (4, 256)."""
-    found = []
+    stacked = []
     for job in jobs:
         curves = saliency_curves(*job.read())
-        found.append(np.stack([getattr(curves, name) for name in CURVES]))
-    return found
+        stacked.append(np.stack([getattr(curves, name) for name in CURVES]))
+    return stacked
 
 
 def jobs_of(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> dict[str, MapJob]:
-    """Stem -> the map and its mask, of the pairs that have a map."""
+    """Stem -> the map and its mask, of the pairs that have a map.
+
+    Args:
+        row: its `fused` has the maps by stem.
+        pairs: with a mask each.
+        hashes: content hashes of maps and masks.
+        settings: the run's; with remote workers the hashes are checked there.
+    """
     jobs = {}
     for pair in pairs.pairs:
         if pair.stem in row.fused:
@@ -155,7 +179,17 @@ def jobs_of(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> dic
 
 
 def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> dict[str, Scores]:
-    """Stem -> scores: what earlier runs measured of the same maps and masks, and the rest measured now."""
+    """Stem -> scores: what earlier runs measured of the same maps and masks, and the rest measured now.
+
+    Args:
+        row: its `fused` has the maps by stem.
+        pairs: with a mask each.
+        hashes: content hashes of maps and masks.
+        settings: the run's; with existing "replace" nothing of earlier runs is used.
+
+    Raises:
+        OutputError: the score file cannot be written.
+    """
     jobs = jobs_of(row, pairs, hashes, settings)
     keys = {
         pair.stem: score_key(hashes[pair.labels["salient"]], hashes[row.fused[pair.stem]])
@@ -180,7 +214,17 @@ def measure_maps(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -
 
 
 def measure_curves(row: Row, pairs: PairSet, hashes: Hashes, settings: Settings) -> MapScores:
-    """The curves averaged over the maps, in the order of the pairs; raises ImageError for a map without measures."""
+    """The curves averaged over the maps, in the order of the pairs; raises ImageError for a map without measures.
+
+    Args:
+        row: its `fused` has the maps by stem, one at least.
+        pairs: with a mask each.
+        hashes: content hashes of maps and masks.
+        settings: the run's.
+
+    Returns:
+        The mean curves, float64 (256,) each, and F_max, the highest value of the mean F curve; no scores per map.
+    """
     jobs = jobs_of(row, pairs, hashes, settings)
     done = _each(settings.engine.map(curves_unit, chunks(list(jobs.values()), MAPS)))
     progress = settings.progress(done, len(jobs), f"curves of {pairs.dataset}, {row.method}")

@@ -18,14 +18,21 @@ from evalkit.training.trained import check_size
 
 
 def predictor(method: str, weights: Path, protocol: Protocol, settings: Settings) -> Row:
-    """The row with the network whose weights lie there, or why there is none: damaged, or of another network."""
+    """The row with the network whose weights lie there, or why there is none: damaged, or of another network.
+
+    Args:
+        method: the row's name.
+        weights: a safetensors file.
+        protocol: whose network, or ablation of it, the weights have to be of.
+        settings: the run's device.
+    """
     variant = protocol.ablations.get(method, "")
     try:
-        found = read_recipe(weights)
-        recipe = found[0] if found else None
+        saved = read_recipe(weights)
+        recipe = saved[0] if saved else None
         if recipe is None or (recipe.method, recipe.variant) != (protocol.paper, variant):
-            what = f"{protocol.paper} {variant}".strip()
-            return Row(method, reason=f"{weights} has not the weights of {what} as `evalkit train` writes them")
+            network_name = f"{protocol.paper} {variant}".strip()
+            return Row(method, reason=f"{weights} has not the weights of {network_name} as `evalkit train` writes them")
         network = saliency_method(recipe)
         check_size(weights, network.build, inside)
         fuser = fuser_of(method, network, weights, replace(settings, recolour=False))
@@ -37,7 +44,7 @@ def predictor(method: str, weights: Path, protocol: Protocol, settings: Settings
 def multiply_adds(recipe: Recipe, fuser: Fuser | None) -> tuple[float, Recipe]:
     """10^9 multiply-adds for three images of 352x352, of the row's own network where it has one, and its recipe."""
     if isinstance(fuser, NetworkFuser):
-        found = read_recipe(fuser.files[0])
-        assert found is not None
-        recipe = found[0]
+        saved = read_recipe(fuser.files[0])
+        assert saved is not None
+        recipe = saved[0]
     return detector_cost(recipe).multiply_adds / 1e9, recipe

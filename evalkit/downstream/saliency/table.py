@@ -47,11 +47,21 @@ class Saliency(Task):
     def full_names(self, columns: Iterable[str], convention: str) -> list[str]:
         return [f"{column}[{convention}]" for column in MEASURES]
 
-    def plan_row(self, job: Job, method: str, dataset: str, found: FoundSet) -> Entry:
+    def plan_row(self, job: Job, method: str, dataset: str, available: FoundSet) -> Entry:
+        """One entry of `plan`: where the row's saliency maps come from.
+
+        Args:
+            job: the run that is planned.
+            method: the row's name.
+            dataset: the protocol's name of the data set.
+            available: what is there of it.
+        """
         entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
         settings = job.settings
         try:
-            row = find_maps(method, job.protocol, found.card, found.pairs, settings.outputs, settings.checkpoints)
+            row = find_maps(
+                method, job.protocol, available.card, available.pairs, settings.outputs, settings.checkpoints
+            )
         except DataError as error:  # two maps of one stem
             return entry | {"missing": str(error)}
         return entry | {"from": row.filled_from, "missing": row.reason}
@@ -99,7 +109,17 @@ def columns_of(job: Job) -> list[str]:
 
 
 def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, PairSet, Hashes, Record]]:
-    """Every row on one data set, with the hashes of its files and its record."""
+    """Every row on one data set, with the hashes of its files and its record.
+
+    Args:
+        job: the run.
+        dataset: the protocol's name of the data set.
+        use: the protocol's of this data set.
+
+    Raises:
+        UnknownNameError: no such recipe.
+        OutputError: a file cannot be written.
+    """
     started, settings, card = now(), job.settings, load_card(dataset)
     use = use_of(use, card)
     root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
@@ -143,6 +163,14 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
     """Multiply-adds of the salient-object network for three images of 352x352.
 
     Of the network that made the maps; of the paper's where they are the user's.
+
+    Args:
+        job: the run.
+        dataset: the cell's block.
+        row: the method, and the network that made its maps, if evalkit ran one.
+
+    Returns:
+        In 10^9 multiply-adds, or a missing value with its reason.
     """
     reason = ""
     if not learns(row.method, job.protocol):

@@ -44,9 +44,9 @@ def write_counts(path: Path, counts: dict[str, NDArray[np.int64]]) -> None:
 
 def read_counts(path: Path) -> dict[str, NDArray[np.int64]]:
     """What `write_counts` wrote."""
-    found = {}
+    counts = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         stem, *numbers = line.split(",")
         side = round(len(numbers) ** 0.5)
-        found[stem] = np.array(numbers, np.int64).reshape(side, side)
-    return found
+        counts[stem] = np.array(numbers, np.int64).reshape(side, side)
+    return counts

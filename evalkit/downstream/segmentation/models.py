@@ -49,15 +49,15 @@ def model_config(
     Raises:
         UnknownNameError: no such network.
     """
-    chosen = segmenter(name)
+    network = segmenter(name)
     statistics = {"mean": list(mean), "std": list(std), "size": list(crop)}
-    if chosen.streams == 2:
+    if network.streams == 2:
         preprocessor = {"type": "FourChannels", "pad_val": 0, "seg_pad_val": IGNORE, **statistics}
         preprocessor["test_cfg"] = {"size_divisor": 32}
         own = {"network": name, "classes": classes, "class_weights": list(class_weights)}
         return {"type": "FeatureLevel", "data_preprocessor": preprocessor, **own}
 
-    file = Path(mmseg.__file__).parent / ".mim" / "configs" / chosen.config
+    file = Path(mmseg.__file__).parent / ".mim" / "configs" / network.config
     model = ConfigFile.fromfile(str(file)).model.to_dict()
     model["pretrained"] = None
     _walk(model, _without_downloads)
@@ -70,8 +70,8 @@ def model_config(
         head |= (losses or {}).get(role, {})
         if class_weights:
             head["loss_decode"] = head["loss_decode"] | {"class_weight": list(class_weights)}
-    if chosen.channels:
-        model["decode_head"]["channels"] = chosen.channels
+    if network.channels:
+        model["decode_head"]["channels"] = network.channels
     return model
 
 

@@ -111,10 +111,10 @@ class SegmentationRun:
         for (method, seed), job in jobs.items():
             if results[method].reason:
                 continue
-            found, trained_one = results[method], train_segmenter(job)
-            found.trained[seed] = trained_one
-            found.seeds[seed], missing = self.score(trained_one.counts, trained_one.counts)
-            found.missing |= missing
+            result, trained_one = results[method], train_segmenter(job)
+            result.trained[seed] = trained_one
+            result.seeds[seed], missing = self.score(trained_one.counts, trained_one.counts)
+            result.missing |= missing
         self.differences(results)
         return results
 
@@ -128,20 +128,20 @@ class SegmentationRun:
         parts = {"mean": stems} | {
             f"mean ({c})": [stem for stem in stems if self.scenes.strata.get(stem) == c] for c in self.scenes.conditions
         }
-        for mean, chosen in parts.items():
-            if not chosen:
+        for mean, part in parts.items():
+            if not part:
                 missing |= {f"{mean} {m}": "no test image was taken in this condition" for m in MEASURES}
                 continue
-            found = segmentation_scores(np.sum([counts[stem] for stem in chosen], axis=0), self.scenes.names)
-            values = {f"{mean} {m}": found[f"m{m}"] for m in MEASURES}
-            reasons = {f"{mean} {m}": found["missing"].get(f"m{m}", "") for m in MEASURES}
+            measured = segmentation_scores(np.sum([counts[stem] for stem in part], axis=0), self.scenes.names)
+            values = {f"{mean} {m}": measured[f"m{m}"] for m in MEASURES}
+            reasons = {f"{mean} {m}": measured["missing"].get(f"m{m}", "") for m in MEASURES}
             if mean == "mean":
-                values |= {f"{name} {m}": found[m][name] for m in MEASURES for name in self.scenes.names}
+                values |= {f"{name} {m}": measured[m][name] for m in MEASURES for name in self.scenes.names}
                 reasons |= {
-                    f"{n} {m}": found["missing"].get(f"{m} {n}", "") for m in MEASURES for n in self.scenes.names
+                    f"{n} {m}": measured["missing"].get(f"{m} {n}", "") for m in MEASURES for n in self.scenes.names
                 }
                 shown = [self.scenes.names[i] for i in self.scenes.shown]
-                values |= {f"{SHOWN} {m}": sum(found[m][n] for n in shown) / max(len(shown), 1) for m in MEASURES}
+                values |= {f"{SHOWN} {m}": sum(measured[m][n] for n in shown) / max(len(shown), 1) for m in MEASURES}
                 reasons |= {f"{SHOWN} {m}": "" if shown else "the test images show no class" for m in MEASURES}
             missing |= {column: reason for column, reason in reasons.items() if reason}
             scores |= {column: value for column, value in values.items() if not reasons[column]}
@@ -153,41 +153,48 @@ class SegmentationRun:
         if base is None or base.reason or not base.trained:
             return
         stems = list(self.scenes.split.test)
-        found: dict[str, object] = {}
+        intervals: dict[str, object] = {}
         for method, result in results.items():
             if method == BASELINE or result.reason:
                 continue
             first, second = (partial(mean_iou_of, stacked(r.trained.values(), stems)) for r in (result, base))
             try:
-                found[method] = vars(paired_bootstrap(first, second, len(stems)))
+                intervals[method] = vars(paired_bootstrap(first, second, len(stems)))
             except EvalkitError as error:
-                found[method] = {"missing": str(error)}
+                intervals[method] = {"missing": str(error)}
         text = {"of": OF, "minus": BASELINE, "images": len(stems), "network": self.variant.name}
-        write_text(self.out / "differences.json", json.dumps(text | {"methods": found}, indent=1) + "\n")
+        write_text(self.out / "differences.json", json.dumps(text | {"methods": intervals}, indent=1) + "\n")
 
-    def record(self, row: Row, found: SegmentationResult, recipe: str, started: str) -> Record:
-        """What was measured of one row, per seed, with everything that it depends on."""
+    def record(self, row: Row, result: SegmentationResult, recipe: str, started: str) -> Record:
+        """What was measured of one row, per seed, with everything that it depends on.
+
+        Args:
+            row: the method, and where its images come from.
+            result: its scores per seed, IoU and Acc in [0, 1].
+            recipe: its name, as records have it.
+            started: when the run began, as `now` writes it.
+        """
         scenes, images = self.scenes, self.scenes.images
         scores, spread, missing = {}, {}, {}
         for column in self.columns:
-            if reason := found.reason or found.missing.get(column, ""):
+            if reason := result.reason or result.missing.get(column, ""):
                 missing[column] = reason
             else:
-                scores[column], spread[column] = mean_and_spread([s[column] for s in found.seeds.values()])
+                scores[column], spread[column] = mean_and_spread([s[column] for s in result.seeds.values()])
         pretrained = {self.weights.name: self.weights_hash} if self.weights else {}
         method = {
-            **images.method_fields(row, self.job, scenes.split, found.reason),
+            **images.method_fields(row, self.job, scenes.split, result.reason),
             "segmenter": self.schedule.network,
             "segmenter_weights": pretrained,
             "stands_for": self.schedule.stands_for,
             "recipe": recipe,
             "schedule": self.schedule.model_dump(mode="json"),
             "selection": "highest mIoU on the held-out images",
-            "per_seed": {str(seed): one for seed, one in found.seeds.items()},
-            "selected_iteration": {str(seed): t.iteration for seed, t in found.trained.items()},
-            "held_out_mIoU": {str(seed): t.val for seed, t in found.trained.items()},
-            "test_mIoU_if_chosen_on_test": {str(seed): t.best_on_test for seed, t in found.trained.items()},
-            "channel_statistics": {str(seed): t.statistics for seed, t in found.trained.items()},
+            "per_seed": {str(seed): one for seed, one in result.seeds.items()},
+            "selected_iteration": {str(seed): t.iteration for seed, t in result.trained.items()},
+            "held_out_mIoU": {str(seed): t.val for seed, t in result.trained.items()},
+            "test_mIoU_if_chosen_on_test": {str(seed): t.best_on_test for seed, t in result.trained.items()},
+            "channel_statistics": {str(seed): t.statistics for seed, t in result.trained.items()},
             "spread": spread,
         }
         return Record(
@@ -197,7 +204,7 @@ class SegmentationRun:
             dataset=images.dataset_fields(scenes.split, scenes.how),
             convention="set",
             metrics=[f"{column}[set]" for column in self.columns],
-            images=0 if found.reason else len(scenes.split.test),
+            images=0 if result.reason else len(scenes.split.test),
             scores=scores,
             missing=missing,
             failures=[],

@@ -82,13 +82,19 @@ class Segmentation(Trained):
                 networks = ", ".join(variant.schedule.network for variant in variants)
                 why = f"recipe {job.settings.recipe} trains {networks} on {dataset}"
                 cure = "; --recipe paper trains the paper's networks" if small else ""
-                wanted = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
-                add_missing(table, wanted, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
+                rows = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
+                add_missing(table, rows, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
         table.note = " ".join(filter(None, [table.note, note(variants, small)]))
 
 
 def methods_of(job: Job, block: str, variant: Variant) -> list[str]:
-    """The rows of a block: those of the paper and those it does not know; of a network of two streams its own."""
+    """The rows of a block: those of the paper and those it does not know; of a network of two streams its own.
+
+    Args:
+        job: the run.
+        block: of the table.
+        variant: the block's network.
+    """
     network = variant.schedule.network
     if segmenter(network).streams == 2:
         return [method for method in job.methods if FEATURE_LEVEL.get(method) == network]
@@ -108,23 +114,23 @@ def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
     """The networks to train, and whether the run is a small one. Raises UnknownNameError, DataError."""
     name = job.settings.recipe
     if name == "paper":
-        found = schedules()["paper"].get(job.protocol.name)
-        if found is None:
+        networks_of_paper = schedules()["paper"].get(job.protocol.name)
+        if networks_of_paper is None:
             raise UnknownNameError("segmentation recipe", f"paper of {job.protocol.name}", list(schedules()["paper"]))
-        return [Variant(variant, schedule, True) for variant, schedule in found.items()], False
+        return [Variant(variant, schedule, True) for variant, schedule in networks_of_paper.items()], False
     if name.endswith((".yaml", ".yml")):
         schedule, label = read_schedule(Path(name)), f"recipe {Path(name).stem}"
     elif name == "small":
         schedule, label = schedules()["small"], "recipe small"
     else:
         raise UnknownNameError("segmentation recipe", name, ["small", "paper"], "A file of your own ends in .yaml.")
-    wanted: list[SegmentationSchedule] = []
+    to_train: list[SegmentationSchedule] = []
     if any(method not in FEATURE_LEVEL for method in job.methods):
-        wanted.append(schedule)
+        to_train.append(schedule)
     if segmenter(schedule.network).streams == 1:
         networks = [FEATURE_LEVEL[method] for method in job.methods if method in FEATURE_LEVEL]
-        wanted += [schedule.model_copy(update={"network": network}) for network in networks]
-    return [Variant(f"{one.network}, {label}", one, False) for one in wanted], True
+        to_train += [schedule.model_copy(update={"network": network}) for network in networks]
+    return [Variant(f"{one.network}, {label}", one, False) for one in to_train], True
 
 
 def fill_block(
@@ -136,7 +142,20 @@ def fill_block(
     scenes: SegmentationScenes | None,
     reason: str,
 ) -> None:
-    """The cells and records of one network on one data set; missing values, for the reason, without scenes."""
+    """The cells and records of one network on one data set; missing values, for the reason, without scenes.
+
+    Args:
+        job: the run, in whose folder the records are written.
+        table: changed in place; it has the block.
+        block: of the table.
+        variant: the block's network.
+        methods: its rows.
+        scenes: the data set's images; None where they cannot be used.
+        reason: why there are no scenes.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     names = [label.name for label in load_card(table.blocks[block][0]).segmentation]
     printed = {name: printed_name(name, job.protocol.classes) for name in names} | {"mean": "mean"}
     started = now()
@@ -153,9 +172,9 @@ def fill_block(
         printed |= {f"mean ({c})": f"mean ({c})" for c in scenes.conditions}
     add_columns(table, job, printed)
     for row in run.rows:
-        found = results[row.method]
-        table.cells += cells_of(job, block, variant, row.method, found, printed, len(scenes.split.test))
-        record = run.record(row, found, job.settings.recipe_name, started)
+        result = results[row.method]
+        table.cells += cells_of(job, block, variant, row.method, result, printed, len(scenes.split.test))
+        record = run.record(row, result, job.settings.recipe_name, started)
         save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
 
 
@@ -174,7 +193,13 @@ def measures_of(job: Job) -> list[str]:
 
 
 def add_columns(table: Table, job: Job, printed: dict[str, str]) -> None:
-    """The columns that the table lacks."""
+    """The columns that the table lacks.
+
+    Args:
+        table: changed in place.
+        job: the run, whose protocol has measures and units.
+        printed: the data set's class -> how the table shows it.
+    """
     have = {column.name for column in table.columns}
     for measure in measures_of(job):
         unit = job.protocol.units.get(measure, "")
@@ -184,9 +209,28 @@ def add_columns(table: Table, job: Job, printed: dict[str, str]) -> None:
 
 
 def cells_of(
-    job: Job, block: str, variant: Variant, method: str, found: SegmentationResult, printed: dict[str, str], images: int
+    job: Job,
+    block: str,
+    variant: Variant,
+    method: str,
+    result: SegmentationResult,
+    printed: dict[str, str],
+    images: int,
 ) -> list[Cell]:
-    """A row's cells: the mean over the seeds of the networks chosen on held-out images."""
+    """A row's cells: the mean over the seeds of the networks chosen on held-out images.
+
+    Args:
+        job: the run, with the published cells.
+        block: of the table.
+        variant: the block's network.
+        method: the row.
+        result: IoU and Acc in [0, 1] per seed, or why there are none.
+        printed: the data set's class -> how the table shows it.
+        images: number of test images.
+
+    Returns:
+        A cell per class and measure, in percent where the protocol's unit is %; of a published block only its columns.
+    """
     of_paper = {row.column for row in rows_of(job.protocol) if row.block == block}
     cells = []
     for class_, shown in printed.items():
@@ -196,10 +240,10 @@ def cells_of(
             text, mark = (row.printed or None, row.mark) if row else (None, "")
             if variant.published and name not in of_paper:
                 continue  # no column of the paper: in the record
-            if reason := found.reason or found.missing.get(column, ""):
+            if reason := result.reason or result.missing.get(column, ""):
                 cells.append(Cell(block, method, name, None, text, 0, "missing", reason, mark))
                 continue
-            value, _ = mean_and_spread([scores[column] for scores in found.seeds.values()])
+            value, _ = mean_and_spread([scores[column] for scores in result.seeds.values()])
             value *= 100.0 if job.protocol.units.get(measure) == "%" else 1.0
             not_comparable = why_not_comparable(variant, job, block, images)
             status = status_of(value, text, not_comparable if text else "")
@@ -208,7 +252,14 @@ def cells_of(
 
 
 def why_not_comparable(variant: Variant, job: Job, block: str, images: int) -> str:
-    """Why a value never stands beside a printed one as its equal; empty where it may."""
+    """Why a value never stands beside a printed one as its equal; empty where it may.
+
+    Args:
+        variant: the block's network.
+        job: the run, whose protocol says how many images the paper tested on.
+        block: of the table.
+        images: number of test images.
+    """
     schedule = variant.schedule
     if not variant.published:
         return f"{variant.name}: not the set-up of the paper"

@@ -25,7 +25,13 @@ INFRARED_CHANNELS = (16, 16, 16, 36, 36)
 
 
 def conv(channels_in: int, channels_out: int, dilation: int = 1) -> nn.Sequential:
-    """3x3 convolution, BatchNorm, leaky ReLU with slope 0.1."""
+    """3x3 convolution, BatchNorm, leaky ReLU with slope 0.1.
+
+    Args:
+        channels_in: of the input, (N, channels_in, H, W).
+        channels_out: of the output, (N, channels_out, H, W).
+        dilation: of the kernel, in pixels; padded by as much.
+    """
     layers = (
         nn.Conv2d(channels_in, channels_out, 3, padding=dilation, dilation=dilation),
         nn.BatchNorm2d(channels_out),
