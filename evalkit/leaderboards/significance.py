@@ -123,6 +123,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values of one family of tests, in the order given.
 
     Source: Holm 1979, Scandinavian Journal of Statistics 6(2), 65-70.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.02])
+        [0.03, 0.04, 0.04]
     """
     adjusted = [0.0] * len(p_values)
     worst = 0.0

@@ -42,7 +42,12 @@ class Cell:
 
 
 def agreement(value: float, printed: str) -> Status:
-    """How a value agrees with a printed number: equal when it rounds to it, close within 0.1 %."""
+    """How a value agrees with a printed number: equal when it rounds to it, close within 0.1 %.
+
+    Example:
+        >>> agreement(0.51349, "0.513"), agreement(0.51351, "0.513"), agreement(0.52, "0.513")
+        ('equal', 'close', 'differs')
+    """
     difference = abs(value - float(printed))
     if difference <= 0.5 * 10.0 ** -decimals_of(printed) * (1 + 1e-9):
         return "equal"

@@ -72,7 +72,12 @@ def is_number(text: str) -> bool:
 
 
 def decimals_of(printed: str) -> int:
-    """Digits behind the decimal point: 4 for "0.5130", 3 for "1e-3"; 0 for an empty cell."""
+    """Digits behind the decimal point; 0 for an empty cell.
+
+    Example:
+        >>> [decimals_of(printed) for printed in ("0.5130", "1e-3", "46", "")]
+        [4, 3, 0, 0]
+    """
     match = _NUMBER.fullmatch(printed)
     if not match:
         return 0
