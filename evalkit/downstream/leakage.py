@@ -44,6 +44,7 @@ def leakage_by_content(
     Args:
         test: the pairs that downstream scores are of.
         datasets: data set -> split that it learned from, as its recipe says.
+        root: the data root.
         shares: data sets of which it saw a part only; the part is not known here, so all of it counts.
     """
     test, shared, missing = list(test), [], []

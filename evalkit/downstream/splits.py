@@ -76,6 +76,7 @@ def divide(
         kind: each pair by itself, or runs of `block` neighbours (in natural order of the stems) together.
         seed: another seed gives other lists.
         strata: stem -> condition; each condition is divided in the ratio by itself.
+        block: length of a run, in pairs.
 
     Returns:
         The parts. Their sizes follow the ratio to one pair, for sequences to one block, per stratum.

@@ -70,6 +70,8 @@ def paired_bootstrap(first: Score, second: Score, images: int, resamples: int = 
     Args:
         first, second: index array (images,) -> score.
         images: size of the test set.
+        resamples: number of draws.
+        seed: of the draws.
 
     Raises:
         EvalkitError: fewer than two images, or less than half of the draws have scores.

@@ -36,6 +36,8 @@ class Engine(Protocol):
         """Results of `function` in the order of the units.
 
         Args:
+            function: what is done with a unit.
+            units: plain data, one per call of `function`.
             gpu: a unit uses a GPU.
             limited: the engine's timeout holds for each unit; not for trainings.
 

@@ -23,10 +23,12 @@ def open_engine(
     """The engine that `--engine` and its companions name; a cluster that is started here ends with it.
 
     Args:
+        name: "local" or "dask".
         workers: processes or, of a cluster started here, workers.
         address: of a dask scheduler, e.g. tcp://head:8786.
         cluster: a kind that dask.CLUSTERS names, set up by dask's own configuration.
         timeout: seconds for one unit.
+        must_see: files and folders that every worker of a cluster has to see.
 
     Raises:
         EvalkitError: options that do not go together, distributed is not installed, no scheduler or no worker there.

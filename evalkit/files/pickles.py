@@ -93,6 +93,7 @@ def read_pickle(
     """The value of the pickle at the file's position; the position is behind it afterwards.
 
     Args:
+        file: in memory, at the pickle's first byte.
         rebuilders: function or class -> what stands for its call. Nothing else is called.
         persistent: gives the value for what the pickle says lies outside of it.
         names: which names may stand as values, such as the type of a storage.

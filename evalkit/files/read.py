@@ -148,6 +148,8 @@ def model_from_yaml(
     """A model from the fields of a YAML text.
 
     Args:
+        model: the pydantic class.
+        text: YAML, a mapping of its fields.
         where: what is read, for the error: "the recipe mine.yaml".
         defaults: of fields that the text leaves out.
         part: one of PARTS: a text that is divided into such parts holds the fields below that name.

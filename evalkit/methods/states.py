@@ -101,6 +101,7 @@ def last_state(
     """The last state that can be read; None where there is none. What is damaged is told.
 
     Args:
+        path: of the last state; the one before it lies at `before(path)`.
         tell: gets a sentence where a state is passed over.
         fits: whether a content is a state of this kind.
     """

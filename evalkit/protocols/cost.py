@@ -151,8 +151,11 @@ def save_cost(job: Job, dataset: str, method: str, values: Mapping[str, float], 
     """Write the record of one network, and its one row of scores. Only of what can be counted again: no times.
 
     Args:
+        job: the run.
         dataset: under which the table prints it; the values do not depend on its images, so it has no content hash.
+        method: the network.
         values: column -> value, in the units of the table.
+        started: when the count began, as `now` writes it.
 
     Raises:
         OutputError: a file cannot be written.

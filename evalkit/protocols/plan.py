@@ -105,6 +105,8 @@ def find_set(
     """Look for a data set below the data root.
 
     Args:
+        dataset: the protocol's name of the data set.
+        use: the protocol's of this data set.
         root: none where no data root is named.
         usable: leaves the pairs that a task can use; raises EvalkitError where there are none.
     """
@@ -173,6 +175,9 @@ def plan_methods(
     """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
 
     Args:
+        protocol: whose rows are planned.
+        names: in any case; None for all of the protocol's.
+        outputs: the user's images; its folders are methods.
         sample_methods: the rows of a run on sample scenes, where none are named: it has none of the paper's to fill.
         sources: whether the source images themselves can be rows.
 

@@ -245,6 +245,7 @@ def parse(text: str, where: str, numbers: Path | None = None) -> Protocol:
     """A protocol from YAML text.
 
     Args:
+        text: YAML, a mapping of the protocol's fields.
         where: the file's name, whose stem is the protocol's name where the text has none; for the messages.
         numbers: the file of its published numbers, where they do not ship.
 

@@ -29,7 +29,14 @@ def summarise(
     """The record of one method on one data set. A mean stands for every pair of the data set or is a missing value.
 
     Args:
+        protocol: of the table.
+        pairs: the data set's pairs, and what has no partner.
+        use: the protocol's of this data set.
+        row: the method, and where its images come from.
         names: column -> full name of the metric.
+        measured: stem -> scores by column.
+        hashes: content hashes of the sources and of the row's fused images.
+        started: when the run began, as `now` writes it.
     """
     failures = {} if row.reason else find_failures(pairs, row, measured)
     expected = len(pairs.pairs) + len({stem for _, stem in pairs.unpaired})

@@ -14,6 +14,8 @@ def pretrained(recipe: Recipe, part: str, folder: Path | None, weights: str) -> 
     """Content and path of the weights that the recipe names for a part; None where it names none.
 
     Args:
+        recipe: names the file of each part that begins with published weights.
+        part: of the network, as the recipe calls it.
         folder: where the file lies.
         weights: which weights are meant, for the message: "torchvision's ImageNet weights of ResNet-34".
 

@@ -117,6 +117,8 @@ def hard_cross_entropy(
         logits: (N, classes, H, W).
         labels: integers (N, H, W); `ignore` is left out.
         minimum: pixels of the whole batch.
+        threshold: of the true class's probability, in (0, 1).
+        ignore: the label of pixels that do not count.
     """
     losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=ignore)[labels != ignore]
     if len(losses) == 0:

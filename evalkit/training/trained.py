@@ -49,6 +49,7 @@ def check_size(path: Path, build: Callable[[], nn.Module], select: Callable[[Sta
     """Make sure that a network has the sizes of the tensors in the file, before it gets any memory.
 
     Args:
+        path: of a safetensors file that evalkit wrote.
         build: the network that the recipe in the file describes.
         select: the tensors that are its own, under its names.
 

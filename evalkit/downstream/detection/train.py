@@ -62,6 +62,8 @@ def prepare_data(
         folder: replaced if it is there.
         pairs: stem -> pair with boxes.
         images: stem -> the image in place of the visible one.
+        split: the part of every stem.
+        card: of the data set, with its classes for detection.
 
     Returns:
         data.yaml.

@@ -197,7 +197,9 @@ def correlation_loss(
     nothing yet, into a constant image: begin with small steps, as the authors' warm-up from 1e-5 does.
 
     Args:
+        fused, infrared, visible: (N, 1, H, W).
         whole: one correlation over the values of the whole batch, as in the code, else the mean over images.
+        least: of the sum of both correlations; none as published.
     """
     total = correlation(fused, infrared, whole) + correlation(fused, visible, whole)
     return 1 / ((total if least is None else total.clamp_min(least)) + EPSILON)
