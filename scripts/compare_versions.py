@@ -24,19 +24,32 @@ HASH = re.compile(r"\b[0-9a-f]{16,64}\b")  # keys and digests, which tell whethe
 SAMPLE = ["reproduce", "smfnet-table1", "--sample", "--methods", "average,maximum,laplacian"]
 
 
-def evalkit(checkout: Path, *arguments: str, codes: tuple[int, ...] = (0, 3)) -> str:
-    """What a command of a checkout prints. Raises SystemExit where it fails."""
+# in one process for many commands: a start takes longer than a table
+PROGRAM = """
+import json, sys
+from click.testing import CliRunner
+from evalkit.cli import main
+results = [CliRunner().invoke(main, command) for command in json.loads(sys.stdin.read())]
+print(json.dumps([[result.exit_code, result.stdout, result.stderr] for result in results]))
+"""
+
+
+def evalkit(checkout: Path, *commands: list[str], codes: tuple[int, ...] = (0, 3)) -> list[str]:
+    """What each command of a checkout prints. Raises SystemExit where one fails."""
     done = subprocess.run(
-        [sys.executable, "-m", "evalkit.cli", *arguments],
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(commands),
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
         cwd=tempfile.gettempdir(),
         env={**os.environ, "PYTHONPATH": str(checkout)},
     )
-    if done.returncode not in codes:
-        raise SystemExit(f"{checkout}: evalkit {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    results = json.loads(done.stdout.splitlines()[-1])
+    for command, (code, out, err) in zip(commands, results, strict=True):
+        if code not in codes:
+            raise SystemExit(f"{checkout}: evalkit {' '.join(command)} failed:\n{out}{err}")
+    return [out for _, out, _ in results]
 
 
 class Comparison:
@@ -59,20 +72,18 @@ class Comparison:
 
 def findings(checkout: Path) -> dict[str, str]:
     """Table -> the audit's findings of it."""
-    report: Any = json.loads(evalkit(checkout, "audit", "--all", "--json", codes=(0, 1, 3)))
+    report: Any = json.loads(evalkit(checkout, ["audit", "--all", "--json"], codes=(0, 1, 3))[0])
     tables = report["tables"] if isinstance(report, dict) else report
     return {str(table.get("protocol", i)): json.dumps(table, sort_keys=True) for i, table in enumerate(tables)}
 
 
 def published(checkout: Path) -> dict[str, str]:
     """Protocol and format -> the published table."""
-    names = [entry["name"] for entry in json.loads(evalkit(checkout, "list", "protocols", "--json"))]
-    forms = ("csv", "latex", "markdown", "html")
-    return {
-        f"{name}.{form}": evalkit(checkout, "table", "--published", name, "--format", form, codes=(0, 2, 3))
-        for name in names
-        for form in forms
-    }
+    names = [entry["name"] for entry in json.loads(evalkit(checkout, ["list", "protocols", "--json"])[0])]
+    wanted = [(name, form) for name in names for form in ("csv", "latex", "markdown", "html")]
+    commands = [["table", "--published", name, "--format", form] for name, form in wanted]
+    texts = evalkit(checkout, *commands, codes=(0, 2, 3))
+    return {f"{name}.{form}": text for (name, form), text in zip(wanted, texts, strict=True)}
 
 
 def files(run: Path) -> dict[str, str]:
@@ -100,15 +111,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for number, command in enumerate(runs, 1):
             old, new, resumed = (Path(name) / f"{what}{number}" for what in ("before", "after", "resumed"))
-            evalkit(before, *command, "--out", str(old))
-            evalkit(after, *command, "--out", str(new))
+            evalkit(before, [*command, "--out", str(old)])
+            evalkit(after, [*command, "--out", str(new)])
             comparison.part(f"run {number}", files(old), files(new))
             shutil.copytree(old, resumed)
-            evalkit(after, *command, "--out", str(resumed))
+            evalkit(after, [*command, "--out", str(resumed)])
             comparison.part(f"run {number}, written before and resumed", files(old), files(resumed))
-            verdict = evalkit(after, "leaderboard", "verify", str(resumed), codes=(0, 1)).splitlines()[-1]
-            print(f"run {number}, resumed and verified: {verdict}")
-    verdict = evalkit(after, "leaderboard", "verify", str(before / "evalkit/leaderboards/measured"), codes=(0, 1))
+            (verdict,) = evalkit(after, ["leaderboard", "verify", str(resumed)], codes=(0, 1))
+            print(f"run {number}, resumed and verified: {verdict.splitlines()[-1]}")
+    (verdict,) = evalkit(after, ["leaderboard", "verify", str(before / "evalkit/leaderboards/measured")], codes=(0, 1))
     print(f"records that shipped before, verified: {verdict.splitlines()[-1]}")
     print(*comparison.differs, f"{len(comparison.differs)} differ", sep="\n")
     sys.exit(bool(comparison.differs))
