@@ -80,9 +80,9 @@ def _value(text: str, where: str) -> float:
 
 
 def _reasons(text: str, where: str) -> dict[str, str]:
-    reasons = parse_json(text, f"{where}: the column missing values") if text else {}
+    reasons = parse_json(text, f"{where}: the column `missing`") if text else {}
     if not isinstance(reasons, dict):
-        raise DataError(f"{where}: the column missing values is damaged. Measure again with --existing replace.")
+        raise DataError(f"{where}: the column `missing` is damaged. Measure again with --existing replace.")
     return {metric: str(reason) for metric, reason in reasons.items()}
 
 
