@@ -73,15 +73,31 @@ def in_any_case(name: str, known: Iterable[str]) -> str | None:
 
 
 def spelled(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
-    """The known spelling of a name, whatever its case. Raises UnknownNameError."""
+    """The known spelling of a name, whatever its case.
+
+    Args:
+        kind: what the name is of, in words, for the message: "metric".
+        name: as the user wrote it.
+        known: the names there are.
+        hint: a sentence to end the message with.
+
+    Raises:
+        UnknownNameError: none of the known names is this one.
+    """
     known = list(known)
-    found = in_any_case(name, known)
-    if found is None:
+    spelling = in_any_case(name, known)
+    if spelling is None:
         raise UnknownNameError(kind, name, known, hint)
-    return found
+    return spelling
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
-    """The known names closest to `name`, whatever their case; none where nothing is close."""
+    """The known names closest to `name`, the closest first, whatever their case; none where nothing is close.
+
+    Args:
+        name: as the user wrote it.
+        known: the names there are.
+        count: at most so many names, at least 1.
+    """
     by_folded = {k.casefold(): k for k in known}
     return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.6)]

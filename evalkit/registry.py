@@ -82,6 +82,11 @@ class Registry(Mapping[str, Item], Generic[Item]):
     def add(self, name: str, item: Item, aliases: tuple[str, ...] = ()) -> None:
         """Register an item; the running program may register its own anew, as a cell of a notebook does.
 
+        Args:
+            name: what it is listed as; found in any case.
+            item: what the name stands for.
+            aliases: other names that find it, in any case; they are not listed.
+
         Raises:
             EvalkitError: the name or an alias is taken; names both who registered it.
         """

@@ -60,7 +60,7 @@ def read_golden(path: Path) -> list[Golden]:
     if not rows or not {"image", "metric", "value"} <= set(rows[0]):
         expected = ", ".join(HEADER)
         raise DataError(f"{path} is not a golden file: expected the columns {expected}. Write one with --update.")
-    found = []
+    golden = []
     for number, row in enumerate(rows, 2):
         try:
             value = float(row["value"]) if row["value"] else None
@@ -71,8 +71,8 @@ def read_golden(path: Path) -> list[Golden]:
                 raise ValueError("not finite")
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}, line {number}: {error}. Expected numbers for value and tolerance.") from None
-        found.append(Golden(from_cell(row["image"]), row["metric"], value, tolerance))
-    return found
+        golden.append(Golden(from_cell(row["image"]), row["metric"], value, tolerance))
+    return golden
 
 
 def write_golden(golden: Iterable[Golden]) -> str:
@@ -125,6 +125,12 @@ def check_golden(
     """What moved: values outside their tolerance, values that came or went, images that are not there any more, and
     images that the golden file does not have.
 
+    Args:
+        golden: the values to hold on to, as `read_golden` gives them.
+        folders: of the fused, the infrared and the visible images.
+        workers: processes; None for one per processor.
+        progress: wraps the images measured: (items, total, text) -> items.
+
     Raises:
         UnknownNameError: a metric or convention of the golden file that evalkit does not have.
         DataError: a folder is missing or empty.
@@ -151,20 +157,44 @@ def check_golden(
 def update_file(
     file: Path, folders: tuple[Path, Path, Path], metrics: Iterable[str] | None, tolerance: float, workers: int | None
 ) -> str:
-    """Write the golden file from what is measured; an empty text. Raises EvalkitError."""
+    """Write the golden file from what is measured.
+
+    Args:
+        file: to write; replaced where it exists.
+        folders: of the fused, the infrared and the visible images.
+        metrics: names of metrics; None or none of them for all.
+        tolerance: relative, written with every value.
+        workers: processes; None for one per processor.
+
+    Returns:
+        An empty text, as `moved_text` gives where nothing moved.
+
+    Raises:
+        EvalkitError: a metric is unknown, a folder is missing or empty, or the file cannot be written.
+    """
     values, _ = measure_golden(None, metrics or all_full_names(), folders, workers)
     write_text(file, write_golden(replace(one, tolerance=tolerance) for one in values))
     return ""
 
 
 def moved_text(file: Path, folders: tuple[Path, Path, Path], workers: int | None) -> str:
-    """What moved, a line each; empty where nothing did."""
+    """What moved, a line each; empty where nothing did.
+
+    Args:
+        file: the golden file; where it is missing, the text says so.
+        folders: of the fused, the infrared and the visible images.
+        workers: processes; None for one per processor.
+
+    Raises:
+        DataError: the golden file is damaged, or a folder is missing or empty.
+        UnknownNameError: a metric or convention of the golden file that evalkit does not have.
+    """
     if not file.is_file():
         return f"there is not a golden file {file}. Write it with pytest --evalkit-update, and commit it."
-    wanted = read_golden(file)
-    moved = check_golden(wanted, folders, workers)
+    golden = read_golden(file)
+    moved = check_golden(golden, folders, workers)
     lines = [str(one) for one in moved[:SHOWN]]
     if len(moved) > SHOWN:
         lines.append(f"... and {len(moved) - SHOWN} more")
     more = "If that is meant: pytest --evalkit-update, and commit the file."
-    return "\n".join([f"{len(moved)} of {len(wanted)} values of {file.name} moved:", *lines, more]) if moved else ""
+    return "\n".join([f"{len(moved)} of {len(golden)} values of {file.name} moved:", *lines, more]) if moved else ""
