@@ -93,7 +93,7 @@ def test_every_changed_digit_is_found(run: Path, root: Path) -> None:
             digit = str((int(text[at]) + rng.randrange(1, 10)) % 10)
             path.write_text(text[:at] + digit + text[at + 1 :])
             changed = path.read_text()
-            if path.suffix == ".csv" and same_numbers(changed, text):
+            if same_numbers(changed, text) if path.suffix == ".csv" else json.loads(changed) == json.loads(text):
                 continue  # a digit behind the precision of a number says nothing
             said = [p for v in _verify_one(run / "records/TNO__average.json") for p in v]
             assert said, (path.name, text[max(0, at - 20) : at + 20])
