@@ -291,7 +291,22 @@ def interrupt(root: Path, seen: Path, *arguments: object) -> tuple[int, str]:
     return process.returncode, told
 
 
-@pytest.mark.slow  # three runs; on a busy machine a worker that is just starting may still show its traceback
+def hears_ctrl_c(_: int) -> bool:
+    time.sleep(0.05)  # so that every worker gets some
+    return signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_no_worker_process_hears_ctrl_c_from_its_first_moment() -> None:
+    """In a process of its own: what starts inside with the first workers must not make the others hear it."""
+    program = (
+        "from evalkit.engine.processes import in_processes\nfrom test_endings import hears_ctrl_c\n"
+        "if __name__ == '__main__':\n    print(any(in_processes(hears_ctrl_c, range(12), 3)))"
+    )
+    here = {**environment(), "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=here)
+    assert (done.stdout.strip(), done.stderr) == ("False", "")
+
+
 def test_ctrl_c_with_worker_processes_and_then_on(tmp_path: Path) -> None:
     make_tno(tmp_path / "data", 25, 120, 160)
     make_outputs(tmp_path / "outputs", "CDDFuse", 25, 120, 160)

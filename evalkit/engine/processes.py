@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import multiprocessing.resource_tracker
 import os
 import signal
 import threading
@@ -80,7 +81,8 @@ def in_processes(
             initializer=_start_worker,
             initargs=(os.getpid(), plugins),
         )
-        loky.backend.resource_tracker.ensure_running()  # else it unblocks the signal when it starts inside
+        for tracker in (loky.backend.resource_tracker, multiprocessing.resource_tracker):
+            tracker.ensure_running()  # else it starts inside, and unblocks the signal for all that start after it
         with deaf_children():
             results = pool(joblib.delayed(_elsewhere)(plugins, timeout, function, job) for job in jobs[done:])
         try:
