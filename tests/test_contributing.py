@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from conftest import forget_plugins, make_tno, textured
 
 from evalkit.cli import main
-from evalkit.data.images import write_png
+from evalkit.data.images import read_image, write_png
+from evalkit.protocols.table.table import read_table
 from evalkit.registry import VARIABLE
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -78,6 +79,9 @@ def test_a_method_with_weights(tmp_path):
     bench = tmp_path / "bench.yaml"
     bench.write_text("{title: x, convention: smfnet, metrics: [EN], datasets: {TNO: {pairs: 2}}, methods: [Blend]}")
     run("reproduce", bench, *options, "--plugin", plugin, "--workers", 1)
+    infrared, visible = (read_image(tmp_path / f"data/TNO/{role}/01.png").astype(float) for role in ("ir", "vi"))
+    fused = read_image(tmp_path / "run/fused/Blend/TNO/01.png")
+    assert np.array_equal(fused, np.rint(0.25 * infrared + 0.75 * visible))
 
 
 def test_a_trainable_network(tmp_path):
@@ -101,6 +105,10 @@ def test_a_trainable_network(tmp_path):
 def test_a_protocol(tmp_path):
     make_tno(tmp_path / "data", 3)
     run("reproduce", save("A protocol", tmp_path), "--data-root", tmp_path / "data", "--out", tmp_path / "run")
+    table = read_table(tmp_path / "run")
+    assert [column.name for column in table.columns] == ["EN", "VIF", "SSIM[tang]"]
+    assert [table.cell("TNO", method, "VIF").images for method in ("average", "laplacian")] == [3, 3]
+    assert table.complete
 
 
 def test_a_data_set(tmp_path):

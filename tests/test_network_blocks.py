@@ -21,18 +21,6 @@ from evalkit.methods.layers.windows import (  # noqa: E402
     to_windows,
 )
 
-
-def node(w, x):
-    def bottleneck(part, x):
-        part = w / f"theta_{part}" / "bottleneckBlock"
-        x = functional.relu6(part.conv(x, "0"))
-        return part.conv(functional.relu6(part.conv(x, "3", True, groups=64)), "5")
-
-    z1, z2 = w.conv(x, "shffleconv").split(32, 1)
-    z2 = z2 + bottleneck("phi", z1)
-    return torch.cat([z1 * torch.exp(bottleneck("rho", z2)) + bottleneck("eta", z2), z2], 1)
-
-
 # --- blocks
 
 

@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from conftest import SHARED, two_threads  # noqa: E402
-from tensors import noise  # noqa: E402
+from tensors import naive_scan, noise  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -51,21 +51,6 @@ def randomised(options: Options = TINY, seed: int = 0) -> S4Fusion:
 
 
 # --- the selective scan
-
-
-def naive_scan(u, dt, A, B, C, D=None, dt_bias=None):
-    """The recurrence as it is written, one time after the other."""
-    groups, channels = B.shape[1], u.shape[1]
-    delta = functional.softplus(dt if dt_bias is None else dt + dt_bias[:, None])
-    B, C = (x.repeat_interleave(channels // groups, dim=1) for x in (B, C))
-    h = u.new_zeros(*u.shape[:2], A.shape[1])
-    y = []
-    for t in range(u.shape[-1]):
-        step = delta[:, :, t, None]
-        h = torch.exp(step * A) * h + step * B[..., t] * u[:, :, t, None]
-        y.append((C[..., t] * h).sum(-1))
-    scanned = torch.stack(y, dim=-1)
-    return scanned if D is None else scanned + D[:, None] * u
 
 
 # --- structure

@@ -9,28 +9,13 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
-from tensors import noise  # noqa: E402
+from tensors import naive_scan, noise  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from evalkit.methods.layers import selective_scan, state_space  # noqa: E402
 
 # --- the selective scan
-
-
-def naive_scan(u, dt, A, B, C, D=None, dt_bias=None):
-    """The recurrence as it is written, one time after the other."""
-    groups, channels = B.shape[1], u.shape[1]
-    delta = functional.softplus(dt if dt_bias is None else dt + dt_bias[:, None])
-    B, C = (x.repeat_interleave(channels // groups, dim=1) for x in (B, C))
-    h = u.new_zeros(*u.shape[:2], A.shape[1])
-    y = []
-    for t in range(u.shape[-1]):
-        step = delta[:, :, t, None]
-        h = torch.exp(step * A) * h + step * B[..., t] * u[:, :, t, None]
-        y.append((C[..., t] * h).sum(-1))
-    scanned = torch.stack(y, dim=-1)
-    return scanned if D is None else scanned + D[:, None] * u
 
 
 def scan_inputs(length=57, batch=2, channels=8, groups=2, states=5, seed=0, dtype=torch.float64, skip=True):
