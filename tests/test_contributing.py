@@ -67,6 +67,14 @@ def test_a_metric_takes_at_most_twelve_lines(tmp_path):
     assert "1.0000" in run("evaluate", *folders, "--metrics", "QX[mine]", "--plugin", plugin)
 
 
+def test_the_metric_of_the_readme(tmp_path):
+    readme = Path(__file__).resolve().parents[1] / "README.md"
+    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(next(block for block in blocks if "@evalkit.metric(" in block))
+    assert listed("metrics", plugin)["QX"]["conventions"] == "mine"
+
+
 def test_a_convention(tmp_path):
     assert listed("conventions", save("A convention", tmp_path))["lab"]["metrics"] == "SSIM EN"
 
