@@ -77,15 +77,15 @@ def record_files(folder: Path) -> list[Path]:
     """The records below a folder: everything in a folder `records`, as `evalkit reproduce` writes them;
     but those of an older schema that a run set aside.
     """
-    found = (path for path in folder.rglob("*.json") if path.parent.name == "records")
-    return sorted(path for path in found if not any(map(ASIDE.fullmatch, path.relative_to(folder).parts)))
+    records = (path for path in folder.rglob("*.json") if path.parent.name == "records")
+    return sorted(path for path in records if not any(map(ASIDE.fullmatch, path.relative_to(folder).parts)))
 
 
 def check_names(record: Record, path: Path) -> None:
     """Make sure that a record says what it is of. Raises DataError."""
-    for what in ("protocol", "dataset", "method"):
-        if not isinstance(getattr(record, what).get("name"), str):
-            raise DataError(f"the record {path} does not name its {what}. Measure it again.")
+    for part in ("protocol", "dataset", "method"):
+        if not isinstance(getattr(record, part).get("name"), str):
+            raise DataError(f"the record {path} does not name its {part}. Measure it again.")
 
 
 def scores_of(path: Path, record: Record) -> Path | None:
@@ -96,7 +96,13 @@ def scores_of(path: Path, record: Record) -> Path | None:
 
 
 def check_scores(record: Record, rows: PerImage, verdict: Verdict) -> None:
-    """That the means of the record are those of the per-image scores, digit for digit."""
+    """That the means of the record are those of the per-image scores, digit for digit.
+
+    Args:
+        record: what was written of one method on one data set.
+        rows: its per-image scores.
+        verdict: gets a problem for everything that does not fit.
+    """
     say = verdict.problems.append
     verdict.checked.append("scores")
     if record.scores_hash and rows.hash() != record.scores_hash:
@@ -133,14 +139,14 @@ def verify_table(path: Path) -> Verdict:
     scores = {(r.dataset["name"], r.method["name"]): r.scores for r in records}
     measured = {(r.dataset["name"], r.method["name"]): set(r.columns) for r in records}
     for cell in table.cells:
-        wanted = scores.get((cell.dataset, cell.method))
-        if cell.value is None or wanted is None:
+        recorded = scores.get((cell.dataset, cell.method))
+        if cell.value is None or recorded is None:
             continue
         if cell.metric not in measured[cell.dataset, cell.method] and cell.metric in ("FLOPs", "Time"):
             verdict.notes.append(f"{cell.metric} is in the table alone, not in a record: it cannot be checked")
-        elif wanted.get(cell.metric) != cell.value:
+        elif recorded.get(cell.metric) != cell.value:
             where = f"{cell.dataset}, {cell.method}, {cell.metric}"
-            verdict.problems.append(f"{where} is {cell.value!r}, in its record {wanted.get(cell.metric)!r}")
+            verdict.problems.append(f"{where} is {cell.value!r}, in its record {recorded.get(cell.metric)!r}")
     csv = path.with_suffix(".csv")
     if csv.is_file() and read_file(csv) != to_csv(table).encode():
         verdict.problems.append(f"{csv} does not hold the numbers of {path.name}: one of them was changed")

@@ -87,16 +87,26 @@ def _reasons(text: str, where: str) -> dict[str, str]:
 
 
 def full_name(column: str, default_convention: str | None, where: object = "") -> str:
-    """`SSIM` or `SSIM[tang]` -> the full name. Raises UnknownNameError, or DataError where no convention is stated."""
+    """`SSIM` or `SSIM[tang]` -> the full name.
+
+    Args:
+        column: heading of the column.
+        default_convention: of a metric that does not name its own.
+        where: file that the column stands in, for the error.
+
+    Raises:
+        UnknownNameError: an unknown metric or convention.
+        DataError: no convention is stated.
+    """
     metric, bracket, named = column.strip().partition("[")
     known = card(metric.strip())
-    chosen = named.rstrip("] ") if bracket else known.convention or default_convention
-    if not chosen:
+    stated = named.rstrip("] ") if bracket else known.convention or default_convention
+    if not stated:
         raise DataError(
             f"{where} does not say in which convention {known.name} was measured. Say it, e.g. --convention smfnet; "
             "numbers of different conventions are never compared."
         )
-    return f"{known.name}[{chosen if known.convention else convention(chosen).name}]"
+    return f"{known.name}[{stated if known.convention else convention(stated).name}]"
 
 
 def full_name_of(column: Column) -> str:
@@ -148,17 +158,17 @@ class RunScores:
         return f" ({reasons[0]})" if reasons else ""
 
 
-def chosen_columns(columns: list[str], wanted: list[str] | None) -> list[str]:
-    """The full names that `wanted` (EN or EN[smfnet], in any case) names; all when None. Raises UnknownNameError."""
-    if wanted is None:
+def chosen_columns(columns: list[str], names: list[str] | None) -> list[str]:
+    """The full names behind `names` (EN or EN[smfnet], in any case); all when None. Raises UnknownNameError."""
+    if names is None:
         return columns
     by_name: Mapping[str, str] = {short_name(c).casefold(): c for c in columns} | {c.casefold(): c for c in columns}
-    if not wanted:
+    if not names:
         raise EvalkitError("no metric is named. Give e.g. --metrics EN,SSIM, or leave it out for all.")
-    for name in wanted:
+    for name in names:
         if name.casefold() not in by_name:
             raise UnknownNameError("metric", name, [short_name(c) for c in columns], "Only measured ones can be used.")
-    return list(dict.fromkeys(by_name[name.casefold()] for name in wanted))
+    return list(dict.fromkeys(by_name[name.casefold()] for name in names))
 
 
 def short_name(full: str) -> str:

@@ -40,20 +40,25 @@ def saliency_folder(
 ) -> MapScores:
     """Measure every mask's map, paired by file name without suffix.
 
+    Args:
+        predictions: folder of the maps: gray images of 8 bits, 0 .. 255, each of its mask's height and width.
+        truths: folder of the masks.
+        progress: wraps the masks as they are measured, given their number and what is done.
+
     Raises:
         DataError: a folder is missing or empty, or not one map can be measured.
     """
-    found, masks = image_files(predictions), image_files(truths)
+    maps, masks = image_files(predictions), image_files(truths)
     missing: dict[str, str] = {}
     measured: list[str] = []
 
     def readable() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
         for stem, mask in progress(masks.items(), len(masks), "measure"):
-            if stem not in found:
+            if stem not in maps:
                 missing[stem] = f"no map of this name in {predictions}"
                 continue
             try:
-                pair = read_image(found[stem]), read_salient(mask)
+                pair = read_image(maps[stem]), read_salient(mask)
             except DataError as error:
                 missing[stem] = str(error)
                 continue

@@ -37,6 +37,12 @@ def significance_marks(
     over these tests. `†`: the best is not significantly better. `‡`: no test was possible. The best and what is missing
     bear no mark.
 
+    Args:
+        out: the folder that `reproduce` wrote.
+        test: "wilcoxon" (signed rank) or "permutation" (sign flip).
+        alpha: level below which the corrected p is significant, 0 .. 1.
+        seed: of the permutation test.
+
     Raises:
         DataError: the folder holds no finished run, or no scores per image.
     """

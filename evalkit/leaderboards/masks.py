@@ -36,22 +36,29 @@ def segmentation_folder(
 ) -> MaskScores:
     """Measure every true mask's prediction, paired by file name without suffix.
 
+    Args:
+        predictions: folder of the predicted masks: a class id per pixel, each of its true mask's height and width.
+        truths: folder of the true masks.
+        classes: of the data set, with the ids 0, 1, 2, ...
+        ignore: id of the pixels of the true masks that do not count; None where all do.
+        progress: wraps the masks as they are measured, given their number and what is done.
+
     Raises:
         DataError: a folder is missing or empty, or the classes' ids are not 0, 1, 2, ...
     """
     names = {label.id: label.name for label in classes}
     if sorted(names) != list(range(len(names))) or not names:
         raise DataError("the data set's card names no classes with ids 0, 1, 2, ...: it has no segmentation labels.")
-    found, masks = image_files(predictions), image_files(truths)
+    predicted, masks = image_files(predictions), image_files(truths)
     matrix = np.zeros((len(names), len(names)), np.int64)
     missing: dict[str, str] = {}
     ignored = pixels = 0
     for stem, mask in progress(masks.items(), len(masks), "measure"):
         try:
-            if stem not in found:
+            if stem not in predicted:
                 raise DataError(f"no mask of this name in {predictions}")
             truth = read_mask(mask)
-            matrix += confusion(read_mask(found[stem]), truth, len(names), ignore)
+            matrix += confusion(read_mask(predicted[stem]), truth, len(names), ignore)
             pixels += truth.size
             ignored += 0 if ignore is None else int(np.count_nonzero(truth == ignore))
         except EvalkitError as error:

@@ -130,12 +130,12 @@ def compare(
     else:
         names = str(a), str(b)
         blocks, notes = _blocks(RunScores(run), names, None if datasets is None else list(datasets))
-    wanted = None if metrics is None else list(metrics)
+    metric_names = None if metrics is None else list(metrics)
     results = []
     for dataset, (x, y) in blocks.items():
         columns, only = _common_columns(x, y, names)
-        notes += [f"{dataset}: {line}" if dataset else line for line in only] if wanted is None else []
-        for metric in chosen_columns(columns, wanted):
+        notes += [f"{dataset}: {line}" if dataset else line for line in only] if metric_names is None else []
+        for metric in chosen_columns(columns, metric_names):
             results.append(_paired(dataset, metric, x, y, names, test, confidence, resamples, seed))
     return Comparison(*names, test, confidence, alpha, _decided(results, alpha), notes)
 

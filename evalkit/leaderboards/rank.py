@@ -89,7 +89,7 @@ def rank_values(
         better: which way is better, per metric.
         reasons: (method, metric) -> why there is no value.
         common: leave out the "methods" with a missing value, or the "metrics" with a missing value, and name them.
-
+        dataset, convention: what the values are of, for the ranking to say.
     """
     values, reasons = values.astype(float), reasons or {}
     values = values.where(np.isfinite(values))
@@ -136,13 +136,22 @@ def checked(rankings: list[Ranking]) -> list[Ranking]:
     if any(ranking.ranks.notna().to_numpy().any() for ranking in rankings):
         return rankings
     reasons = [why for ranking in rankings for why in [*ranking.left_out.values(), *ranking.missing.values()]]
-    found = f" ({'; '.join(list(dict.fromkeys(reasons))[:3])})" if reasons else ""
-    raise DataError(f"nothing to rank{found}. Two methods with a value in the same metric are needed.")
+    because = f" ({'; '.join(list(dict.fromkeys(reasons))[:3])})" if reasons else ""
+    raise DataError(f"nothing to rank{because}. Two methods with a value in the same metric are needed.")
 
 
-def chosen_names(kind: str, wanted: Iterable[str] | None, known: Iterable[str]) -> list[str]:
-    """The known names that are wanted, whatever their case; all when None. Raises UnknownNameError."""
+def chosen_names(kind: str, names: Iterable[str] | None, known: Iterable[str]) -> list[str]:
+    """The known names behind `names`, whatever their case.
+
+    Args:
+        kind: what is named, for the error.
+        names: as a user writes them; all known ones when None.
+        known: as they are spelled.
+
+    Raises:
+        UnknownNameError: a name that is not among the known ones.
+    """
     known = list(known)
-    if wanted is None:
+    if names is None:
         return known
-    return [spelled(kind, name, known) for name in dict.fromkeys(wanted)]
+    return [spelled(kind, name, known) for name in dict.fromkeys(names)]

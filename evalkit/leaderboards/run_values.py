@@ -57,6 +57,11 @@ def join_runs(
 
     A method that several runs hold is told apart by the folder: `average (runs/a)`.
 
+    Args:
+        runs: folders that `reproduce` wrote.
+        datasets: blocks; all when None.
+        metrics: columns; all when None.
+
     Raises:
         DataError: a folder holds no run, or the runs differ in the convention of a metric or in a data set's pairs.
         UnknownNameError: an unknown data set or metric.
@@ -66,21 +71,20 @@ def join_runs(
     opened = [RunScores(out) for out in dict.fromkeys(os.fspath(run) for run in runs)]
     columns = _joined_columns(opened, None if metrics is None else list(metrics))
     known = list(dict.fromkeys(name for run in opened for name in run.table.datasets))
-    wanted = chosen_names("data set", datasets, known)
+    named = chosen_names("data set", datasets, known)
     conventions = ", ".join(dict.fromkeys(run.table.convention for run in opened))
-    return [_block(name, opened, columns, conventions, metrics is not None) for name in wanted]
+    return [_block(name, opened, columns, conventions, metrics is not None) for name in named]
 
 
-def _joined_columns(runs: list[RunScores], wanted: list[str] | None) -> dict[str, Column]:
+def _joined_columns(runs: list[RunScores], metric_names: list[str] | None) -> dict[str, Column]:
     """Column name -> column. Raises DataError when a metric stands in two conventions."""
     measures = (column for run in runs for column in run.table.columns if not column.name.endswith(SPREAD))
-    names = dict.fromkeys(column.name for column in measures)
-    chosen = chosen_names("metric", wanted, names)
+    names = chosen_names("metric", metric_names, dict.fromkeys(column.name for column in measures))
     columns: dict[str, Column] = {}
     metrics: dict[str, tuple[Column, Path]] = {}
     for run in runs:
         for column in run.table.columns:
-            if column.name not in chosen:
+            if column.name not in names:
                 continue
             first, home = metrics.setdefault(column.name.partition("[")[0], (column, run.out))
             if first.convention != column.convention or first.name != column.name:
@@ -90,7 +94,7 @@ def _joined_columns(runs: list[RunScores], wanted: list[str] | None) -> dict[str
                     "Measure in one of them, or choose other columns with --metrics."
                 )
             columns[column.name] = column
-    return {name: columns[name] for name in chosen}
+    return {name: columns[name] for name in names}
 
 
 def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], convention: str, named: bool) -> ValueBlock:
@@ -160,6 +164,11 @@ def rank_published(
     Where a block prints means over classes, only these are ranked, unless `metrics` names columns: a class and the mean
     that it is in would count it twice. Columns whose better way is not known are left out and named.
 
+    Args:
+        rows: the printed numbers.
+        datasets, methods, metrics: a choice of blocks, rows and columns; everything when not given.
+        common: leave out the "methods" or the "metrics" that have a missing value.
+
     Raises:
         DataError: rows of several protocols (whose conventions may differ), or nothing is left to rank.
         UnknownNameError: an unknown data set, method or column.
@@ -168,14 +177,14 @@ def rank_published(
     rows = list(rows)
     protocols = list(dict.fromkeys(row.protocol for row in rows))
     if len(protocols) != 1:
-        found = f"the numbers of {', '.join(protocols)}" if rows else "no printed numbers"
-        raise DataError(f"{found} cannot be ranked: numbers of one protocol are, for papers differ in conventions.")
+        numbers = f"the numbers of {', '.join(protocols)}" if rows else "no printed numbers"
+        raise DataError(f"{numbers} cannot be ranked: numbers of one protocol are, for papers differ in conventions.")
     blocks = list(dict.fromkeys(row.block for row in rows))
-    wanted = None if metrics is None else list(metrics)
+    columns = None if metrics is None else list(metrics)
     rankings = []
     for block in chosen_names("data set", datasets, blocks):
         inside = [row for row in rows if row.block == block]
-        means = {row.metric for row in inside if row.class_ == "mean" and wanted is None}
+        means = {row.metric for row in inside if row.class_ == "mean" and columns is None}
         left_out: dict[str, str] = {}
         better: dict[str, Better] = {}
         for row in inside:
@@ -193,7 +202,7 @@ def rank_published(
         for row in inside:
             if row.column in better and row.value is not None:
                 values.loc[row.method, row.column] = row.value
-        values = values.loc[chosen_names("method", methods, values.index), chosen_names("metric", wanted, list(better))]
+        values = values.loc[chosen_names("method", methods, values.index), chosen_names("metric", columns, better)]
         ranking = rank_values(values, better, reasons, common, block, f"as published in {protocols[0]}")
         for column, why in left_out.items():
             ranking.left_out.setdefault(column, why)
@@ -227,14 +236,14 @@ def rank(
     rankings = []
     for block in join_runs(runs, datasets, metrics):
         values = block.values.loc[chosen_names("method", methods, block.values.index)]
-        found = rank_values(values, block.better, block.reasons, common, block.dataset, block.convention)
-        for metric in found.ranks.columns:
-            ranked = [str(m) for m in found.ranks.index[found.ranks[metric].notna()]]
+        ranking = rank_values(values, block.better, block.reasons, common, block.dataset, block.convention)
+        for metric in ranking.ranks.columns:
+            ranked = [str(m) for m in ranking.ranks.index[ranking.ranks[metric].notna()]]
             try:
                 scores = block.scores(ranked, str(metric))
-                found.friedman[str(metric)] = critical_difference(scores, block.better[str(metric)], alpha)
+                ranking.friedman[str(metric)] = critical_difference(scores, block.better[str(metric)], alpha)
             except (NoTestError, DataError) as error:
-                found.no_friedman[str(metric)] = str(error)
-        found.left_out.update(block.left_out)
-        rankings.append(found)
+                ranking.no_friedman[str(metric)] = str(error)
+        ranking.left_out.update(block.left_out)
+        rankings.append(ranking)
     return checked(rankings)

@@ -45,6 +45,11 @@ def permutation(differences: ArrayLike, resamples: int = RESAMPLES, seed: int = 
 
     Source: Fisher 1935, The Design of Experiments, section 21.
 
+    Args:
+        differences: (n,), a finite number per image.
+        resamples: random sign patterns.
+        seed: of these.
+
     Raises:
         NoTestError: fewer than two differences, or all of them zero.
     """
@@ -67,6 +72,12 @@ def bootstrap_interval(
     """Bias-corrected and accelerated (BCa) bootstrap interval of the mean difference.
 
     Source: Efron 1987, doi:10.1080/01621459.1987.10478410.
+
+    Args:
+        differences: (n,), a finite number per image.
+        confidence: how often such an interval holds the mean, 0 .. 1.
+        resamples: bootstrap samples.
+        seed: of these.
 
     Raises:
         NoTestError: fewer than two differences, or all of them equal.
@@ -111,7 +122,16 @@ def cohen_dz(differences: ArrayLike) -> float:
 
 
 def paired_p(differences: ArrayLike, test: Test = "wilcoxon", resamples: int = RESAMPLES, seed: int = 0) -> float:
-    """Two-sided p of the test of that name. Raises NoTestError."""
+    """Two-sided p of the test of that name.
+
+    Args:
+        differences: (n,), a finite number per image.
+        test: "wilcoxon" (signed rank) or "permutation" (sign flip).
+        resamples, seed: of the permutation test.
+
+    Raises:
+        NoTestError: fewer than two differences, or all of them zero.
+    """
     if test == "wilcoxon":
         return wilcoxon(differences)
     if test == "permutation":
@@ -170,6 +190,7 @@ def critical_difference(
     Args:
         scores: a row per block (image or data set), a column per method; no NaN.
         better: which way is better.
+        alpha: level of both tests, 0 .. 1.
 
     Raises:
         NoTestError: fewer than three methods or two blocks, a missing value, or no method differs from another.

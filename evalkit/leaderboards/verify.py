@@ -167,9 +167,9 @@ def _check_protocol(record: Record, verdict: Verdict) -> None:
     try:
         protocol = protocol_of_run(record.protocol["name"], verdict.path.parents[1])
         columns = record.columns
-        wanted = tasks_of(protocol)[0].full_names(columns, record.convention)
-        if wanted is not None and record.metrics != wanted:
-            say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(wanted)}")
+        full_names = tasks_of(protocol)[0].full_names(columns, record.convention)
+        if full_names is not None and record.metrics != full_names:
+            say(f"the metrics are {', '.join(record.metrics)}, in this convention {', '.join(full_names)}")
     except EvalkitError as error:
         say(str(error))
         return
@@ -222,23 +222,32 @@ def check_images(
     verdict: Verdict,
     remeasure: int | None = REMEASURED,
 ) -> None:
-    """That the images at hand are those that were measured, and that some of them measure the same again."""
+    """That the images at hand are those that were measured, and that some of them measure the same again.
+
+    Args:
+        record: what was written of one method on one data set.
+        rows: its per-image scores, None where they are missing.
+        fused: folder of the fused images, FUSED/<method>/<dataset>/<stem>.png; None where nobody says.
+        data_root: folder of the data sets, None where nobody says.
+        verdict: gets a problem for everything that does not hold, and the checks that were possible.
+        remeasure: how many images are measured again, None for all.
+    """
     name, method, split = record.dataset["name"], record.method["name"], record.dataset.get("split")
     pairs: dict[str, ImagePair] = {}
     sources: dict[str, tuple[str, ...]] = {}
     if data_root is not None:
         try:
-            found = find_pairs(load_card(name), data_root, split)
+            pair_set = find_pairs(load_card(name), data_root, split)
             if record.convention == MAPS:
-                found = labelled(found, "salient")
-            pairs = {pair.stem: pair for pair in found.pairs}
+                pair_set = labelled(pair_set, "salient")
+            pairs = {pair.stem: pair for pair in pair_set.pairs}
             sources = {stem: tuple(map(file_hash, measured_files(pair, record))) for stem, pair in pairs.items()}
         except EvalkitError as error:
             verdict.problems.append(f"the sources cannot be checked: {error}")
         else:
             verdict.checked.append("sources")
             if combine_hashes((stem, *both) for stem, both in sources.items()) != record.dataset.get("content_hash"):
-                verdict.problems.append(f"the images of {name} are not those that were measured: {_places(found)}")
+                verdict.problems.append(f"the images of {name} are not those that were measured: {_places(pair_set)}")
     files = fused_of(record, pairs, fused, data_root, verdict.path.parents[1])
     images: dict[str, str] = {}
     if files is not None and not files:
@@ -279,7 +288,15 @@ def fused_of(
     data_root: str | os.PathLike[str] | None,
     run: Path,
 ) -> dict[str, Path] | None:
-    """The fused images of a record by stem, empty where they are missing; None where nobody says where they are."""
+    """The fused images of a record by stem, empty where they are missing; None where nobody says where they are.
+
+    Args:
+        record: what was written of one method on one data set.
+        pairs: of that data set, by stem.
+        fused: folder of the fused images, FUSED/<method>/<dataset>/<stem>.png; None where nobody says.
+        data_root: folder of the data sets, some of which hold fused images; None where nobody says.
+        run: folder that the record is of.
+    """
     name, method = record.dataset["name"], record.method["name"]
     if record.method.get("filled_from") == "data set":  # it has them itself
         use = protocol_of_run(record.protocol["name"], run).datasets.get(name)
@@ -294,7 +311,13 @@ def fused_of(
 
 
 def key_of(record: Record, sources: Sequence[str], image: str) -> str:
-    """The key that the row of an image has, from the hashes of what it was measured on."""
+    """The key that the row of an image has, from the hashes of what it was measured on.
+
+    Args:
+        record: names metrics and convention.
+        sources: SHA-256 of the files behind the scores, in the order of `measured_files`.
+        image: SHA-256 of the fused image.
+    """
     *pair, last = sources
     if record.convention == MAPS:
         return score_key(last, image)
@@ -303,10 +326,16 @@ def key_of(record: Record, sources: Sequence[str], image: str) -> str:
 
 
 def measure_again(record: Record, pair: ImagePair, path: Path) -> dict[str, float]:
-    """Column -> value of one fused image; NaN where there is none."""
+    """Column -> value of one fused image; NaN where there is none.
+
+    Args:
+        record: names metrics and convention.
+        pair: its sources.
+        path: the fused image, or the saliency map.
+    """
     if record.convention == MAPS:
-        found = saliency(read_image(path), read_salient(pair.labels["salient"]))
-        return {column: found[measure] for column, measure in MEASURES.items()}
+        scores = saliency(read_image(path), read_salient(pair.labels["salient"]))
+        return {column: scores[measure] for column, measure in MEASURES.items()}
     names = tuple(zip(record.columns, record.metrics, strict=True))
     return measure_job(MeasureJob(pair.stem, pair.infrared, pair.visible, {"": path}), names)[""]
 
@@ -346,15 +375,21 @@ def measured_files(pair: ImagePair, record: Record) -> list[Path]:
 
 
 def check_weights(record: Record, folders: list[Path], verdict: Verdict) -> None:
-    """That the weights at hand are those that fused the images."""
-    for name, wanted in dict(record.method.get("weights") or {}).items():
-        found = next((folder / file_name(name) for folder in folders if (folder / file_name(name)).is_file()), None)
-        if found is None:
+    """That the weights at hand are those that fused the images.
+
+    Args:
+        record: names the weights with their SHA-256.
+        folders: where they may lie; the first that holds a file gives it.
+        verdict: gets a problem for weights that are others.
+    """
+    for name, measured in dict(record.method.get("weights") or {}).items():
+        path = next((folder / file_name(name) for folder in folders if (folder / file_name(name)).is_file()), None)
+        if path is None:
             verdict.notes.append("its weights are not at hand: give their folder with --checkpoints")
             continue
         verdict.checked.append("weights")
-        if file_hash(found) != wanted:
-            verdict.problems.append(f"the weights {found} are not those that were measured")
+        if file_hash(path) != measured:
+            verdict.problems.append(f"the weights {path} are not those that were measured")
 
 
 def _places(pairs: PairSet) -> str:
