@@ -46,20 +46,20 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
     """
     shipped = {name: rows_of(shipped) for name, shipped in protocols().items()}
     if source is None:
-        chosen = shipped
+        audited = shipped
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
         if path.suffix.casefold() in SUFFIXES or path.is_file():
-            chosen = {path.name: read_table_rows(path)}
+            audited = {path.name: read_table_rows(path)}
         else:
             name = protocol(str(source)).name
-            chosen = {name: shipped[name]}
+            audited = {name: shipped[name]}
             if not any(row.printed for row in shipped[name]):
                 raise DataError(f"{name} has no published numbers here. `evalkit show {name}` says what it is of.")
     else:
         rows = list(source)
-        chosen = {rows[0].protocol if rows else "": rows}
-    return _report(chosen, shipped)
+        audited = {rows[0].protocol if rows else "": rows}
+    return _report(audited, shipped)
 
 
 def read_table_rows(path: Path) -> list[PublishedRow]:
@@ -75,30 +75,30 @@ def read_own_table(path: Path) -> TableRead:
     return read
 
 
-def _report(chosen: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]]) -> Report:
+def _report(audited: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]]) -> Report:
     known = protocols()
     sources = {
         name: across.Source(p.paper, {d: use.pairs for d, use in p.datasets.items()}) for name, p in known.items()
     }
     between = [
         finding
-        for finding in across.check({**shipped, **chosen}, sources)
-        if finding.protocol in chosen or finding.other in chosen
+        for finding in across.check({**shipped, **audited}, sources)
+        if finding.protocol in audited or finding.other in audited
     ]
     tables = []
-    for name, rows in chosen.items():
+    for name, rows in audited.items():
         own = known.get(name)
-        found = audit_rows(rows)
+        findings = audit_rows(rows)
         if own is not None:
-            found += claims.check(rows, [claim.model_dump() for claim in own.claims], own.paper)
-        tables.append(_table(name, rows, own, _sorted(found)))
+            findings += claims.check(rows, [claim.model_dump() for claim in own.claims], own.paper)
+        tables.append(_table(name, rows, own, _sorted(findings)))
     return Report(tables, _sorted(between))
 
 
-def _table(name: str, rows: list[PublishedRow], protocol: Protocol | None, found: list[Finding]) -> TableReport:
+def _table(name: str, rows: list[PublishedRow], protocol: Protocol | None, findings: list[Finding]) -> TableReport:
     title = f"{protocol.paper}, {protocol.table}: {protocol.title}" if protocol else name
     tested = len(protocol.claims) if protocol and rows else 0
-    return TableReport(name, title, sum(bool(row.printed) for row in rows), tested, found)
+    return TableReport(name, title, sum(bool(row.printed) for row in rows), tested, findings)
 
 
 def _sorted(findings: Iterable[Finding]) -> list[Finding]:

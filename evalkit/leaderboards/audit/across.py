@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from math import log, log10
+from math import log, log10, prod
 from statistics import median
 
 from evalkit.leaderboards.audit.finding import Finding, Interval, Sure, cut, names
@@ -57,11 +57,11 @@ def check(tables: Mapping[str, list[PublishedRow]], sources: Mapping[str, Source
 
 
 def _columns(rows: list[PublishedRow]) -> Columns:
-    found: Columns = {}
+    columns: Columns = {}
     for row in rows:
         if row.printed and row.dataset and row.method not in UNNAMED:
-            found.setdefault((row.dataset, row.variant, row.class_, row.metric), {})[row.method] = row
-    return found
+            columns.setdefault((row.dataset, row.variant, row.class_, row.metric), {})[row.method] = row
+    return columns
 
 
 def _finding(
@@ -138,7 +138,5 @@ def _ratio(first: PublishedRow, second: PublishedRow) -> Interval | None:
 
 
 def _turned(mine: dict[str, PublishedRow], theirs: dict[str, PublishedRow], common: list[str]) -> list[str]:
-    def difference(cells: dict[str, PublishedRow], m: str, n: str) -> Fraction:
-        return Fraction(cells[m].printed) - Fraction(cells[n].printed)
-
-    return [f"{m} / {n}" for m, n in combinations(common, 2) if difference(mine, m, n) * difference(theirs, m, n) < 0]
+    values = [{m: Fraction(cells[m].printed) for m in common} for cells in (mine, theirs)]
+    return [f"{m} / {n}" for m, n in combinations(common, 2) if prod(v[m] - v[n] for v in values) < 0]

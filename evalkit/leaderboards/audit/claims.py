@@ -50,6 +50,11 @@ from evalkit.protocols.table.published import PublishedRow
 def check(rows: list[PublishedRow], claims: list[Mapping[str, Any]], own: str = "") -> Iterator[Finding]:
     """Claims that the printed numbers do not bear out.
 
+    Args:
+        rows: the printed numbers of one table.
+        claims: of each statement of the text its fields, as the module's docstring lists them.
+        own: the paper's own method.
+
     Raises:
         DataError: a claim of unknown kind, without a field that its kind needs, or about a row that is not there.
     """
@@ -190,30 +195,30 @@ def _value(claim: Statement) -> Iterator[Finding]:
 
 
 def _count(claim: Statement) -> Iterator[Finding]:
-    what, stated = claim.get("what"), int(claim.get("printed"))
-    counted = COUNTS.get(what)
+    noun, stated = claim.get("what"), int(claim.get("printed"))
+    counted = COUNTS.get(noun)
     if counted is None:
-        raise UnknownNameError("count of a claim", what, COUNTS)
-    found = counted(claim)
-    if len(found) != stated:
-        why = f"The table has {len(found)} {what if what != 'best' else 'columns where it is best'}: {names(found, 12)}"
-        yield claim.finding("certain", "", claim.fields.get("method", ""), "", str(stated), str(len(found)), why)
+        raise UnknownNameError("count of a claim", noun, COUNTS)
+    items = counted(claim)
+    if len(items) != stated:
+        why = f"The table has {len(items)} {noun if noun != 'best' else 'columns where it is best'}: {names(items, 12)}"
+        yield claim.finding("certain", "", claim.fields.get("method", ""), "", str(stated), str(len(items)), why)
 
 
 def _methods(claim: Statement) -> list[str]:
-    found = [method for method in dict.fromkeys(row.method for row in claim.rows) if method not in SOURCES]
-    return [m for m in found if m != claim.own] if claim.fields.get("of") == "others" else found
+    methods = [method for method in dict.fromkeys(row.method for row in claim.rows) if method not in SOURCES]
+    return [m for m in methods if m != claim.own] if claim.fields.get("of") == "others" else methods
 
 
 def _best_columns(claim: Statement) -> list[str]:
-    method, found = claim.get("method"), []
+    method, best = claim.get("method"), []
     for lines in grid(row for row in claim.picked() if row.class_ != AGGREGATE).values():
         for column, cells in columns(lines).items():
             way = better_of(next(iter(cells.values())).metric)
             values = {m: Fraction(r.printed) * (-1 if way == "lower" else 1) for m, r in cells.items()}
             if method in values and values[method] == max(values.values()):
-                found.append(column)
-    return found
+                best.append(column)
+    return best
 
 
 COUNTS: dict[str, Callable[[Statement], list[str]]] = {
@@ -232,9 +237,9 @@ def _improvement(claim: Statement) -> Iterator[Finding]:
     for block, lines in blocks.items():
         for column, cells in columns(lines).items():
             if ours in cells:
-                found = improvement.contradiction(cells, ours, over, claim.get("printed"), str(unit))
-                if found is not None:
-                    recomputed, why, sure = found
+                difference = improvement.contradiction(cells, ours, over, claim.get("printed"), str(unit))
+                if difference is not None:
+                    recomputed, why, sure = difference
                     yield claim.finding(sure, block, ours, column, claim.get("printed"), recomputed, why)
 
 

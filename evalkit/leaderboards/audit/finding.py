@@ -105,20 +105,20 @@ def total(intervals: Iterable[Interval]) -> Interval:
 
 def grid(rows: Iterable[PublishedRow]) -> Grid:
     """Printed cells by block, method and column; empty ones are not in it. Order is the table's."""
-    found: Grid = {}
+    cells: Grid = {}
     for row in rows:
         if row.printed:
-            found.setdefault(row.block, {}).setdefault(row.method, {})[row.column] = row
-    return found
+            cells.setdefault(row.block, {}).setdefault(row.method, {})[row.column] = row
+    return cells
 
 
 def columns(block: dict[str, Cells]) -> dict[str, dict[str, PublishedRow]]:
     """The same block by column and method."""
-    found: dict[str, dict[str, PublishedRow]] = {}
+    by_column: dict[str, dict[str, PublishedRow]] = {}
     for method, cells in block.items():
         for column, row in cells.items():
-            found.setdefault(column, {})[method] = row
-    return found
+            by_column.setdefault(column, {})[method] = row
+    return by_column
 
 
 def by_chance(expected: float) -> str:

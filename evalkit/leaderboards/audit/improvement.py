@@ -15,7 +15,18 @@ Cells = Mapping[str, PublishedRow]  # method -> cell of one column
 
 
 def contradiction(cells: Cells, ours: str, over: str, printed: str, unit: str) -> tuple[str, str, Sure] | None:
-    """None where the numbers bear the claim out, else what they give, which other reading gives the claim, how sure."""
+    """None where the numbers bear the claim out, else what they give, which other reading gives the claim, how sure.
+
+    Args:
+        cells: method -> cell, of one column.
+        ours: the method that is said to be better.
+        over: whom it is compared with: a method, "mean" or "best" of the others.
+        printed: the improvement as the text has it.
+        unit: "percent" (of the other's value) or "points".
+
+    Raises:
+        UnknownNameError: `over` is not in the table.
+    """
     stated = _stated(printed)
     reference = _reference(cells, ours, over)
     value = _gain(cells[ours], reference, unit, "theirs")
@@ -27,11 +38,11 @@ def contradiction(cells: Cells, ours: str, over: str, printed: str, unit: str) -
             return None
         return _signed(value, unit), f"Possible before rounding; the printed numbers give it {nominal[0]}", "possible"
     signed = _signed(value, unit)
-    found = [text for text, gain in readings if gain.meets(stated)]
-    if not found:
-        return signed, "No other reading gives it either (relative to the own value, points, any other row)", "certain"
-    more = f"; or {len(found) - 2} more" if len(found) > 2 else ""
-    return signed, f"It comes out {'; or '.join(found[:2])}{more}", "likely"
+    others = [text for text, gain in readings if gain.meets(stated)]
+    if not others:
+        return signed, "No other reading gives it either (relative to its own value, points, any other row)", "certain"
+    more = f"; or {len(others) - 2} more" if len(others) > 2 else ""
+    return signed, f"It comes out {'; or '.join(others[:2])}{more}", "likely"
 
 
 def _signed(value: Interval, unit: str) -> str:
@@ -69,7 +80,7 @@ def _best(cells: Cells, others: list[str]) -> str:
 
 
 def _gain(mine: PublishedRow, theirs: Interval, unit: str, divisor: str) -> Interval:
-    """Percent of the other value (or of one's own), or points; positive is better. All corners of the intervals."""
+    """Percent of the other value (or of the method's own), or points; positive is better. All corners count."""
     own = rounded(mine)
     sign = -1 if better_of(mine.metric) == "lower" else 1
     points = 100 if abs(own.high) <= 1 + ulp(mine) else 1
@@ -84,7 +95,7 @@ def _gain(mine: PublishedRow, theirs: Interval, unit: str, divisor: str) -> Inte
 
 
 def _readings(cells: Cells, ours: str, over: str, unit: str) -> Iterator[tuple[str, Interval]]:
-    """Other readings of the claim: of one's own value, in points, against another row."""
+    """Other readings of the claim: relative to the method's own value, in points, against another row."""
     reference = _reference(cells, ours, over)
     other_unit = "points" if unit == "percent" else "percent"
     word = {"percent": "in percent", "points": "in points"}

@@ -36,7 +36,7 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
         if high < 0 or low > SPREAD:
             sure: Sure = "certain" if high < 0 else "possible"
             bound = 10 * log10(peak**2 / float(pair[1].printed))
-            what = (
+            why = (
                 "a mean of PSNRs below the PSNR of the mean MSE is impossible on the same images"
                 if high < 0
                 else "far more than images of one set usually differ"
@@ -44,17 +44,29 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
             yield Finding(
                 "psnr row", sure, rows[0].protocol, block, method, "PSNR", pair[0].printed,
                 f"at least {bound:.3f} from MSE {pair[1].printed} with peak {peak}",
-                f"gap {gap(*pair, peak):+.2f} dB ({low:+.2f} .. {high:+.2f} with rounding): {what}",
+                f"gap {gap(*pair, peak):+.2f} dB ({low:+.2f} .. {high:+.2f} with rounding): {why}",
             )  # fmt: skip
 
 
 def gap(psnr: PublishedRow, mse: PublishedRow, peak: int) -> float:
-    """Printed PSNR minus the PSNR of the printed MSE, in dB."""
+    """Printed PSNR minus the PSNR of the printed MSE, in dB.
+
+    Args:
+        psnr: cell of a mean PSNR, in dB.
+        mse: cell of a mean MSE above 0, of the same method and images.
+        peak: greatest gray level, 1 or 255.
+    """
     return float(psnr.printed) - 10 * log10(peak**2 / float(mse.printed))
 
 
 def gap_bounds(psnr: PublishedRow, mse: PublishedRow, peak: int) -> tuple[float, float]:
-    """The least and greatest gap of the numbers behind the printed digits."""
+    """The least and greatest gap of the numbers behind the printed digits.
+
+    Args:
+        psnr: cell of a mean PSNR, in dB.
+        mse: cell of a mean MSE, of the same method and images.
+        peak: greatest gray level, 1 or 255.
+    """
     p, m = cut(psnr), cut(mse)
     low = float(p.low) - 10 * log10(peak**2 / float(m.low)) if m.low > 0 else float("-inf")
     return low, float(p.high) - 10 * log10(peak**2 / float(m.high))

@@ -30,22 +30,28 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
 
 
 def bounds(metric: str, highest: Fraction = Fraction(0), least: Fraction = Fraction(0)) -> Bounds:
-    """Least and greatest possible value, of a fraction in percent where `highest` (of the column's middle) is
-    above 2, and, for metrics that are printed as fractions, `least` too.
+    """Least and greatest possible value; of a sum over two sources the sum's range (SSIM: -2 .. 2).
 
-    A sum over two sources has the sum's range (SSIM: -2 .. 2). (None, None) where the card states none.
+    Args:
+        metric: its name, or one with " std" behind it.
+        highest: middle of the printed column: a fraction is taken to be in percent where it is above 2 and, of a
+            metric that is printed as a fraction, `least` too.
+        least: smallest number of the column.
+
+    Returns:
+        The two bounds; None where the metric's card states none.
     """
     if metric.endswith(" std"):
         return Fraction(0), None
-    found = column_card(metric)
-    if found is None:
+    card = column_card(metric)
+    if card is None:
         return (Fraction(0) if metric in ("FLOPs", "Params", "Time") else None), None
-    pairs = [(Fraction(low), Fraction(high)) for low, high in _PAIR.findall(found.range)]
-    if pairs and found.range.startswith(str(_PAIR.search(found.range)[0])):  # type: ignore[index]
+    pairs = [(Fraction(low), Fraction(high)) for low, high in _PAIR.findall(card.range)]
+    if pairs and card.range.startswith(str(_PAIR.search(card.range)[0])):  # type: ignore[index]
         low, high = min(p[0] for p in pairs), max(p[1] for p in pairs)
-        percent = highest > 2 and (found.task in ("segmentation", "detection") or (high <= 1 and least > 2))
+        percent = highest > 2 and (card.task in ("segmentation", "detection") or (high <= 1 and least > 2))
         return (low * 100, high * 100) if percent else (low, high)
-    from_ = _LEAST.fullmatch(found.range)
+    from_ = _LEAST.fullmatch(card.range)
     return (Fraction(from_[1]) if from_ else None), None
 
 
@@ -102,8 +108,8 @@ def _magnitude(block: str, column: str, cells: dict[str, PublishedRow]) -> Itera
 def _mixture(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
     """A column of which some values are sums over the two sources and others cannot be."""
     first = next(iter(cells.values()))
-    found = column_card(first.metric)
-    if found is None or "a sum:" not in found.range:
+    card = column_card(first.metric)
+    if card is None or "a sum:" not in card.range:
         return
     values = sorted((Fraction(row.printed), method) for method, row in cells.items() if Fraction(row.printed) <= 2)
     above = [method for value, method in values if value > 1]

@@ -70,10 +70,10 @@ class Report:
     def summary(self) -> str:
         """One line: how much was looked at, and how many findings there are."""
         cells, claims = (sum(getattr(table, key) for table in self.tables) for key in ("cells", "claims"))
-        found = Counter(finding.sure for finding in self.findings)
+        counts = Counter(finding.sure for finding in self.findings)
         held = sum(table.cells > 0 for table in self.tables)
         text = f"{cells} printed numbers and {claims} statements in {held} table{'s' if held != 1 else ''}: "
-        return text + f"{len(self.findings)} findings, " + ", ".join(f"{found[sure]} {sure}" for sure in SURE)
+        return text + f"{len(self.findings)} findings, " + ", ".join(f"{counts[sure]} {sure}" for sure in SURE)
 
     def sections(self) -> list[tuple[str, list[Finding]]]:
         """Heading and findings; tables without numbers are left out."""
@@ -92,7 +92,13 @@ def cells(finding: Finding) -> list[str]:
 
 
 def to_markdown(report: Report, title: str = "Audit of published tables", intro: str = "") -> str:
-    """A heading per table, its findings as a Markdown table."""
+    """A heading per table, its findings as a Markdown table.
+
+    Args:
+        report: the findings.
+        title: first heading.
+        intro: paragraph below it.
+    """
     lines = [f"# {title}", "", *([intro, ""] if intro else []), f"{report.summary()}.", "", *_counts(report), ""]
     for heading, findings in report.sections():
         lines += [f"## {_escaped(heading)}", ""]
@@ -106,9 +112,9 @@ def to_markdown(report: Report, title: str = "Audit of published tables", intro:
 
 
 def _counts(report: Report) -> list[str]:
-    found = Counter((finding.check, finding.sure) for finding in report.findings)
+    counts = Counter((finding.check, finding.sure) for finding in report.findings)
     rows = [
-        f"| {check} | {looks_at} | " + " | ".join(str(found[check, sure] or "") for sure in SURE) + " |"
+        f"| {check} | {looks_at} | " + " | ".join(str(counts[check, sure] or "") for sure in SURE) + " |"
         for check, looks_at in CHECKS.items()
     ]
     return [f"| check | what it looks at | {' | '.join(SURE)} |", "|---" * (len(SURE) + 2) + "|", *rows]

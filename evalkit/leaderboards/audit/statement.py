@@ -33,16 +33,16 @@ class Statement:
 
     def picked(self) -> list[PublishedRow]:
         """The printed cells of the claim's metrics, classes and blocks."""
-        wanted = {"metric": self.listed("metric"), "class_": self.listed("class"), "block": self.listed("blocks")}
-        for key, chosen in wanted.items():
+        limits = {"metric": self.listed("metric"), "class_": self.listed("class"), "block": self.listed("blocks")}
+        for key, allowed in limits.items():
             known = list(dict.fromkeys(getattr(row, key) for row in self.rows))
-            for name in chosen:
+            for name in allowed:
                 if name not in known:
                     raise UnknownNameError(f"{key.rstrip('_')} (claim {self.fields.get('text')!r})", name, known)
         return [
             row
             for row in self.rows
-            if row.printed and all(not chosen or getattr(row, key) in chosen for key, chosen in wanted.items())
+            if row.printed and all(not allowed or getattr(row, key) in allowed for key, allowed in limits.items())
         ]
 
     def methods(self, key: str) -> list[str]:
@@ -62,14 +62,23 @@ class Statement:
     def finding(
         self, sure: Sure, block: str, row: str, column: str, printed: str, recomputed: str, why: str
     ) -> Finding:
+        """What does not hold.
+
+        Args:
+            sure: how sure that is.
+            block, row, column: where; empty where it is of all of them.
+            printed: what the text states, or the cell that it speaks of.
+            recomputed: what the table has.
+            why: what is wrong.
+        """
         protocol = self.rows[0].protocol
         return Finding("claim", sure, protocol, block, row, column, printed, recomputed, self.says(why))
 
 
-def together(claim: Statement, found: list[Finding]) -> Iterator[Finding]:
+def together(claim: Statement, findings: list[Finding]) -> Iterator[Finding]:
     """What one claim gives in many cells as one finding per degree of certainty."""
     for sure in SURE:
-        same = [finding for finding in found if finding.sure == sure]
+        same = [finding for finding in findings if finding.sure == sure]
         if len(same) <= MANY:
             yield from same
             continue

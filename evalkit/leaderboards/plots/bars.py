@@ -24,11 +24,16 @@ def bar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = T
     """A panel per data set and metric, a bar per method from zero to the mean; a missing value is named in its place.
 
     Measured bars carry the 95 % bootstrap interval of the mean over the images.
+
+    Args:
+        blocks: a data set each; measured, or as a paper prints them.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
     """
-    figure, axes, wanted = _panels(blocks, width)
+    figure, axes, shown = _panels(blocks, width)
     missing: dict[tuple[str, Panel], str] = {}
     intervals = False
-    for one, (block, metric) in zip(axes, wanted, strict=True):
+    for one, (block, metric) in zip(axes, shown, strict=True):
         column = block.values[metric]
         names = [str(name) for name in column.index]
         drawn = [i for i, value in enumerate(column) if not np.isnan(value)]
@@ -61,19 +66,24 @@ def bar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = T
     text = f"{means(blocks)}; the arrow says which way is better."
     if intervals:
         text += " Lines: 95 % bootstrap (BCa) interval of the mean."
-    return finish(figure, text, gather(missing, [(b.dataset, m) for b, m in wanted]), (), caption)
+    return finish(figure, text, gather(missing, [(b.dataset, m) for b, m in shown]), (), caption)
 
 
 @styled
 def box(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric, a box per method of its values per image; a missing value is named in its place.
 
+    Args:
+        blocks: a measured data set each.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
+
     Raises:
         DataError: published numbers, or no method has a value for every image.
     """
-    figure, axes, wanted = _panels(blocks, width)
+    figure, axes, shown = _panels(blocks, width)
     missing: dict[tuple[str, Panel], str] = {}
-    for one, (block, metric) in zip(axes, wanted, strict=True):
+    for one, (block, metric) in zip(axes, shown, strict=True):
         scores, reasons = image_values(block, metric)
         names = [str(name) for name in block.values.index]
         drawn = [i for i, name in enumerate(names) if name in scores]
@@ -96,24 +106,24 @@ def box(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = T
         f"Values per image, {said(blocks)}; the arrow says which way is better. Box: quartiles and median; "
         "diamond: mean; whiskers: the farthest values within 1.5 quartile distances; dots: values beyond."
     )
-    return finish(figure, text, gather(missing, [(b.dataset, m) for b, m in wanted]), (), caption)
+    return finish(figure, text, gather(missing, [(b.dataset, m) for b, m in shown]), (), caption)
 
 
 def _panels(blocks: Sequence[ValueBlock], width: Width) -> tuple:
-    wanted = [(block, metric) for block in blocks for metric in block.values.columns]
+    shown = [(block, metric) for block in blocks for metric in block.values.columns]
     tallest = max(len(block.values) for block in blocks)
-    columns = (1 if len(wanted) == 1 else 2) if width == "column" else min(len(wanted), 4)
+    columns = (1 if len(shown) == 1 else 2) if width == "column" else min(len(shown), 4)
     figure, _ = panels(1, width, 1)
     lines = max(
         wrapped(figure, str(name), ROOM, 5.5).count("\n") + 1 for block in blocks for name in block.values.index
     )
-    figure, axes = panels(len(wanted), width, 0.72 + max(0.145, 0.1 * lines) * tallest, columns)
+    figure, axes = panels(len(shown), width, 0.72 + max(0.145, 0.1 * lines) * tallest, columns)
     if len(blocks) == 1:
         figure.suptitle(place(blocks[0]), fontsize=7)
     if all(list(block.values.index) == list(blocks[0].values.index) for block in blocks):
         for i, one in enumerate(axes):
             one.tick_params(axis="y", labelleft=i % columns == 0)  # the names stand at the left panel of each row
-    return figure, axes, wanted
+    return figure, axes, shown
 
 
 def _methods(axes: Axes, names: list[str], drawn: list[int]) -> None:

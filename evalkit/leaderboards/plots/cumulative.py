@@ -29,18 +29,23 @@ def distribution(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.flo
 def cumulative(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric; the legend of each panel carries the mean per method.
 
+    Args:
+        blocks: a measured data set each.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
+
     Raises:
         DataError: published numbers, or no method has a value for every image.
     """
-    wanted = [(block, metric) for block in blocks for metric in block.values.columns]
+    shown = [(block, metric) for block in blocks for metric in block.values.columns]
     methods = list(dict.fromkeys(str(method) for block in blocks for method in block.values.index))
     longest = max(map(len, methods))
-    columns = 1 if width == "column" or len(wanted) == 1 else 2 if longest > 16 else 3
+    columns = 1 if width == "column" or len(shown) == 1 else 2 if longest > 16 else 3
     per_row = max(1, round((3.5 if columns == 1 and width == "column" else 7.16 / columns) / (0.62 + 0.052 * longest)))
     height = 1.75 + 0.115 * -(-len(methods) // per_row)
-    figure, axes = panels(len(wanted), width, height, columns)
+    figure, axes = panels(len(shown), width, height, columns)
     left_out: dict[tuple[str, Panel], str] = {}
-    for one, (block, metric) in zip(axes, wanted, strict=True):
+    for one, (block, metric) in zip(axes, shown, strict=True):
         scores, missing = image_values(block, metric)
         handles = []
         for i, method in enumerate(methods):
@@ -66,4 +71,4 @@ def cumulative(blocks: Sequence[ValueBlock], width: Width = "column", caption: b
         f"Cumulative distribution, {said(blocks)}: a point (x, y) means that 100x % of the image pairs have values not "
         "above y. The mean over all pairs stands behind each name."
     )
-    return finish(figure, text, gather(left_out, [(b.dataset, m) for b, m in wanted]), (), caption)
+    return finish(figure, text, gather(left_out, [(b.dataset, m) for b, m in shown]), (), caption)

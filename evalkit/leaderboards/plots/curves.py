@@ -27,6 +27,12 @@ def read_maps(
 ) -> tuple[dict[str, MapScores], dict[str, str]]:
     """Measure MAPS/<method>/*.png against the masks; methods that lack a map, or have one that is damaged, apart.
 
+    Args:
+        maps: holds a folder per method: gray images of 8 bits, 0 .. 255, each of its mask's height and width.
+        truth: folder of the masks.
+        methods: folders; all when None.
+        progress: wraps the maps as they are measured, given their number and what is done.
+
     Returns:
         Method -> its scores and curves over every mask; and the missing methods with the reason.
 
@@ -39,7 +45,7 @@ def read_maps(
     folders = {path.name: path for path in maps.iterdir() if path.is_dir() and not path.name.startswith(".")}
     if not folders:
         raise DataError(f"{maps} holds no folders. Expected {maps}/<method>/<stem>.png, a folder per method.")
-    found: dict[str, MapScores] = {}
+    measured: dict[str, MapScores] = {}
     missing: dict[str, str] = {}
     for method in chosen_names("method", methods, sorted(folders, key=natural_key)):
         try:
@@ -55,10 +61,10 @@ def read_maps(
                 f"e.g. {where}: {why}"
             )
         else:
-            found[method] = result
-    if not found:
+            measured[method] = result
+    if not measured:
         raise DataError("nothing to draw: " + "; ".join(f"{method}: {why}" for method, why in missing.items()) + ".")
-    return found, missing
+    return measured, missing
 
 
 @styled
@@ -70,7 +76,16 @@ def curves(
     width: Width = "column",
     caption: bool = True,
 ) -> Drawing:
-    """The curves averaged over the maps, of each method; the legend carries the maximum of F on the curve."""
+    """The curves averaged over the maps, of each method; the legend carries the maximum of F on the curve.
+
+    Args:
+        kind: "pr", precision against recall; or "f", F against the threshold.
+        maps: method -> its curves, as `read_maps` gives them.
+        missing: method -> why it has none.
+        title: above the panel.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
+    """
     figure, (axes,) = panels(1, width, 2.3 if width == "column" else 3.2)
     handles = []
     order = sorted([*maps, *missing], key=natural_key)
@@ -86,12 +101,12 @@ def curves(
     count = len(next(iter(maps.values())).images)
     if kind == "pr":
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1))
-        what = "Precision and recall of the maps binarised at level ≥ t, t = 0..255"
+        subject = "Precision and recall of the maps binarised at level ≥ t, t = 0..255"
     else:
         axes.set(xlabel="threshold", ylabel="F (β² = 0.3)", xlim=(0, LEVELS - 1), ylim=(0, 1))
         axes.set_xticks([0, 51, 102, 153, 204, 255])
-        what = "F of the maps binarised at level ≥ t"
-    text = f"{what}, averaged over {count} maps at each threshold; convention pysodmetrics."
+        subject = "F of the maps binarised at level ≥ t"
+    text = f"{subject}, averaged over {count} maps at each threshold; convention pysodmetrics."
     return finish(figure, text, missing, handles, caption)
 
 

@@ -62,7 +62,10 @@ def grid(
     Args:
         scenes: with the same names of images in the same order.
         missing: method -> why it has no image somewhere; its panel there says so.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
         per_line: panels in a line; where it is not given, as even as can be with at most 8 on a page, 4 on a column.
+        methods_down: a line per method and a column per scene.
     """
     names = list(scenes[0].images)
     if methods_down:

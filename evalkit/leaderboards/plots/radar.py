@@ -45,6 +45,11 @@ def corners(radius: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
 def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set. A metric without any value has no axis; a missing value opens the method's polygon.
 
+    Args:
+        blocks: a data set each; measured, or as a paper prints them.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
+
     Raises:
         DataError: fewer than three metrics with values, or no values.
     """

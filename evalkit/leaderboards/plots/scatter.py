@@ -51,28 +51,34 @@ def read_cost(source: str, measure: str) -> Cost:
         values = {card.name: card.parameters / 1e6 for card in cards if card.parameters}
         return Cost("Params (M)", "trainable values as on the methods' cards", values)
     measured = Path(source).is_dir()
-    found = values_of([Path(source)], metrics=[measure]) if measured else values_of((), source, metrics=[measure])
-    column = found[0].values.columns[0]
+    blocks = values_of([Path(source)], metrics=[measure]) if measured else values_of((), source, metrics=[measure])
+    column = blocks[0].values.columns[0]
     unit = COST_UNITS.get(str(column), "")
-    printed = {str(m): float(v) for m, v in found[0].values[column].items() if not math.isnan(v)}
+    printed = {str(m): float(v) for m, v in blocks[0].values[column].items() if not math.isnan(v)}
     name = f"{column} ({unit})" if unit else str(column)
-    return Cost(name, f"measured in {Path(source).name}" if measured else found[0].convention, printed)
+    return Cost(name, f"measured in {Path(source).name}" if measured else blocks[0].convention, printed)
 
 
 @styled
 def scatter(blocks: Sequence[ValueBlock], cost: Cost, width: Width = "column", caption: bool = True) -> Drawing:
     """A panel per data set and metric; a method without quality or without cost is named as missing.
 
+    Args:
+        blocks: a data set each; measured, or as a paper prints them.
+        cost: what the methods cost, the horizontal axis.
+        width: of the figure: "column" is 3.5, "page" 7.16 inches.
+        caption: write it below the panels.
+
     Raises:
         DataError: no method has both.
     """
-    wanted = [(block, metric) for block in blocks for metric in block.values.columns]
-    figure, axes = panels(len(wanted), width, 2.5)
+    shown = [(block, metric) for block in blocks for metric in block.values.columns]
+    figure, axes = panels(len(shown), width, 2.5)
     costs = {name.casefold(): value for name, value in cost.values.items()}
     missing: dict[str, str] = {}
     points: list[tuple[Axes, dict[str, tuple[float, float]]]] = []
-    for one, (block, metric) in zip(axes, wanted, strict=True):
-        found: dict[str, tuple[float, float]] = {}
+    for one, (block, metric) in zip(axes, shown, strict=True):
+        places: dict[str, tuple[float, float]] = {}
         for method, value in block.values[metric].items():
             if math.isnan(value):
                 why = block.reasons.get((str(method), metric), "no value")
@@ -80,30 +86,30 @@ def scatter(blocks: Sequence[ValueBlock], cost: Cost, width: Width = "column", c
             elif str(method).casefold() not in costs:
                 missing[str(method)] = f"no {cost.name} in: {cost.source}"
             else:
-                found[str(method)] = costs[str(method).casefold()], float(value)
-        points.append((one, found))
+                places[str(method)] = costs[str(method).casefold()], float(value)
+        points.append((one, places))
         one.set(xlabel=f"{cost.name} ↓", ylabel=label(block, metric))
         one.set_title(place(block))
         one.grid(True)
-    if not any(found for _, found in points):
+    if not any(places for _, places in points):
         raise DataError("nothing to draw: " + "; ".join(f"{name}: {why}" for name, why in missing.items()) + ".")
     methods = list(dict.fromkeys(str(method) for block in blocks for method in block.values.index))
-    for one, found in points:
-        _points(one, found, methods)
+    for one, places in points:
+        _points(one, places, methods)
     text = f"Quality: {said(blocks)}. Cost: {cost.source}. The arrows say which way is better."
     drawing = finish(figure, text, missing, (), caption)
-    for one, found in points:  # in the settled layout: names are placed by what they would cover
-        _names(one, found)
+    for one, places in points:  # in the settled layout: names are placed by what they would cover
+        _names(one, places)
     return drawing
 
 
-def _points(axes: Axes, found: Mapping[str, tuple[float, float]], methods: list[str]) -> None:
-    costs = [x for x, _ in found.values()]
+def _points(axes: Axes, places: Mapping[str, tuple[float, float]], methods: list[str]) -> None:
+    costs = [x for x, _ in places.values()]
     if costs and min(costs) > 0 and max(costs) > WIDE * min(costs):
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda x, _: f"{x:,g}")  # powers would need the mathematics that is off
         axes.xaxis.set_minor_formatter("")
-    for method, (x, y) in found.items():
+    for method, (x, y) in places.items():
         i = methods.index(method)
         axes.plot(
             x, y, MARKERS[i % len(MARKERS)], color=COLOURS[i % len(COLOURS)], markersize=4.5, label=method, zorder=3
@@ -111,13 +117,13 @@ def _points(axes: Axes, found: Mapping[str, tuple[float, float]], methods: list[
     axes.margins(0.14)
 
 
-def _names(axes: Axes, found: Mapping[str, tuple[float, float]]) -> None:
+def _names(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:
     """Each name where it covers the least of points, other names and the frame; with a line where it lies far off."""
     pixels = axes.figure.dpi / 72
     frame = axes.get_window_extent()
-    marks = {name: axes.transData.transform(point) for name, point in found.items()}
+    marks = {name: axes.transData.transform(point) for name, point in places.items()}
     taken = [Bbox.from_bounds(x - 3 * pixels, y - 3 * pixels, 6 * pixels, 6 * pixels) for x, y in marks.values()]
-    for name, point in sorted(found.items(), key=lambda item: item[1]):
+    for name, point in sorted(places.items(), key=lambda item: item[1]):
         best = None
         for away in AWAY:
             for dx, dy in SIDES:

@@ -34,8 +34,15 @@ def load_scenes(
 ) -> tuple[list[GridScene], dict[str, str]]:
     """Infrared, visible and fused images of each scene, with its boxes; and the methods that lack one, with reasons.
 
-    Fused images come from RUN/fused, `outputs`, or the data set's own folder, as `reproduce` takes them. Boxes are
-    those written, or chosen where methods differ most (`zoom.choose_boxes`); none for `boxes=["none"]`.
+    Args:
+        run: folder that `reproduce` wrote.
+        dataset: block of the run; its only one when None.
+        methods: rows; all when None.
+        stems: the scenes; the first two when None.
+        boxes: as `parse_boxes` reads them; where a scene has none, chosen where methods differ most
+            (`zoom.choose_boxes`); none at all for `["none"]`.
+        data_root: folder of the data sets; that of EVALKIT_DATA when None.
+        outputs: folder of fused images that are not in RUN/fused; the data set's own folder when None.
 
     Raises:
         DataError: no run, no data set, an unreadable image, images of one scene that differ in size.
@@ -44,17 +51,17 @@ def load_scenes(
     """
     table = read_table(run)
     pairs, use = _pairs(table, run, dataset, data_root)
-    wanted = chosen_names("method", methods, table.methods(_block(table, pairs.dataset)))
+    names = chosen_names("method", methods, table.methods(_block(table, pairs.dataset)))
     by_stem = {pair.stem: pair for pair in pairs.pairs}
     for stem in stems or []:
         if stem not in by_stem:
             raise UnknownNameError(f"scene of {pairs.dataset}", stem, by_stem)
-    chosen = [by_stem[stem] for stem in dict.fromkeys(stems or list(by_stem)[:DRAWN])]
-    written = {} if list(boxes) == [NONE] else parse_boxes(boxes, [pair.stem for pair in chosen])
-    folders = {method: _fused(method, run, pairs, use, find_outputs_root(outputs)) for method in wanted}
+    drawn = [by_stem[stem] for stem in dict.fromkeys(stems or list(by_stem)[:DRAWN])]
+    written = {} if list(boxes) == [NONE] else parse_boxes(boxes, [pair.stem for pair in drawn])
+    folders = {method: _fused(method, run, pairs, use, find_outputs_root(outputs)) for method in names}
     missing: dict[str, str] = {}
     scenes = []
-    for pair in chosen:
+    for pair in drawn:
         images = _images(pair, folders, missing)
         fused = [image for name, image in images.items() if name in folders and image is not None]
         scene = GridScene(pair.stem, images)
@@ -63,7 +70,7 @@ def load_scenes(
         if list(boxes) != [NONE] and not placed:
             placed = choose_boxes(fused)
         scenes.append(GridScene(pair.stem, images, placed))
-    if len(missing) == len(wanted) and all(scene.images[m] is None for scene in scenes for m in wanted):
+    if len(missing) == len(names) and all(scene.images[m] is None for scene in scenes for m in names):
         raise DataError("nothing to draw: " + "; ".join(f"{method}: {why}" for method, why in missing.items()) + ".")
     return scenes, missing
 

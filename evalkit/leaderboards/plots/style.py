@@ -165,7 +165,14 @@ def missing_handle(method: str) -> Line2D:
 
 
 def panels(count: int, width: Width, height: float, columns: int | None = None) -> tuple[Figure, list[Axes]]:
-    """A figure of that many panels, each `height` inches high; one a row on a column, three on a page."""
+    """A figure of panels, filled row by row.
+
+    Args:
+        count: number of panels.
+        width: of the figure.
+        height: of a panel, in inches.
+        columns: panels in a row; one on a column, three on a page when None.
+    """
     columns = min(count, columns or (1 if width == "column" else 3))
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(WIDTHS[width], height * rows), layout="constrained", dpi=100)
@@ -176,14 +183,27 @@ def panels(count: int, width: Width, height: float, columns: int | None = None) 
 
 
 def text_width(figure: Figure, text: str, size: float) -> float:
-    """Inches."""
+    """How wide a line of text is, in inches.
+
+    Args:
+        figure: what it is to be drawn in.
+        text: one line.
+        size: of the letters, in points.
+    """
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     properties = font_manager.FontProperties(family=_fonts(), size=size)
     return renderer.get_text_width_height_descent(text, properties, False)[0] / figure.dpi
 
 
 def wrapped(figure: Figure, text: str, width: float, size: float) -> str:
-    """The text in lines of at most `width` inches; a word that is longer is broken."""
+    """The text in lines; a word that is longer than a line is broken.
+
+    Args:
+        figure: what it is to be drawn in.
+        text: its own line breaks are kept.
+        width: of a line at most, in inches.
+        size: of the letters, in points.
+    """
     lines: list[str] = []
     for paragraph in text.split("\n"):
         line = ""
@@ -207,7 +227,15 @@ def wrapped(figure: Figure, text: str, width: float, size: float) -> str:
 def finish(
     figure: Figure, caption: str, missing: Mapping[str, str], handles: Sequence[Artist] = (), show_caption: bool = True
 ) -> Drawing:
-    """Put legend and caption below the panels. The figure grows by their height: nothing lies on anything else."""
+    """Put legend and caption below the panels. The figure grows by their height: nothing lies on anything else.
+
+    Args:
+        figure: with everything drawn.
+        caption: what is drawn; the missing are named behind it.
+        missing: what is not drawn -> why.
+        handles: entries of the legend; without any there is none.
+        show_caption: write the caption into the figure, too.
+    """
     figure.draw_without_rendering()
     caption = "\n".join([caption, *missing_lines(missing)])
     width, height = map(float, figure.get_size_inches())

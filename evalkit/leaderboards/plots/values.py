@@ -23,7 +23,12 @@ def blocks(
     methods: Iterable[str] | None = None,
     metrics: Iterable[str] | None = None,
 ) -> list[ValueBlock]:
-    """A block per data set, of runs or of a protocol's printed numbers; rows and columns as named, all when None.
+    """A block per data set, of runs or of a protocol's printed numbers.
+
+    Args:
+        runs: folders that `reproduce` wrote.
+        published: name of a protocol, instead of runs.
+        datasets, methods, metrics: a choice of blocks, rows and columns, in this order; all when None.
 
     Raises:
         EvalkitError: neither runs nor a protocol are named, or both are.
@@ -34,14 +39,14 @@ def blocks(
         raise EvalkitError("name the folder of a run (`evalkit reproduce --out`) or --published PROTOCOL, one of both.")
     methods = None if methods is None else list(methods)
     if published is not None:
-        found = _published_blocks(published, datasets, metrics)
+        value_blocks = _published_blocks(published, datasets, metrics)
     else:
-        found = join_runs(runs, datasets, metrics)
-    known = list(dict.fromkeys(str(method) for block in found for method in block.values.index))
+        value_blocks = join_runs(runs, datasets, metrics)
+    known = list(dict.fromkeys(str(method) for block in value_blocks for method in block.values.index))
     rows = chosen_names("method", methods, known)
-    for block in found:
+    for block in value_blocks:
         block.values = block.values.loc[[row for row in rows if row in block.values.index]]
-    return [block for block in found if not block.values.empty]
+    return [block for block in value_blocks if not block.values.empty]
 
 
 def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterable[str] | None) -> list[ValueBlock]:
@@ -49,7 +54,7 @@ def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterab
     if not rows:
         raise DataError(f"{name} prints no numbers. `evalkit show {name}` says what it shows.")
     metrics = None if metrics is None else list(metrics)
-    found = []
+    value_blocks = []
     for dataset in chosen_names("data set", datasets, dict.fromkeys(row.block for row in rows)):
         inside = [row for row in rows if row.block == dataset]
         ways = {row.column: better_of(row.metric) for row in inside}
@@ -62,8 +67,10 @@ def _published_blocks(name: str, datasets: Iterable[str] | None, metrics: Iterab
             if row.column in columns and row.value is not None:
                 values.loc[row.method, row.column] = row.value
                 del reasons[row.method, row.column]
-        found.append(ValueBlock(dataset, f"as published in {rows[0].protocol}", values, better, reasons, left_out={}))
-    return found
+        value_blocks.append(
+            ValueBlock(dataset, f"as published in {rows[0].protocol}", values, better, reasons, left_out={})
+        )
+    return value_blocks
 
 
 def image_values(block: ValueBlock, metric: str) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -108,19 +115,19 @@ Panel = tuple[str, str]  # data set, metric
 
 def gather(reasons: Mapping[tuple[str, Panel], str], panels: Sequence[Panel]) -> dict[str, str]:
     """(method, panel) -> reason, as name -> reason: the method alone where one reason stands in all its panels."""
-    found: dict[tuple[str, str], list[Panel]] = {}
+    panels_of: dict[tuple[str, str], list[Panel]] = {}
     for (method, panel), why in reasons.items():
-        found.setdefault((method, why), []).append(panel)
+        panels_of.setdefault((method, why), []).append(panel)
     names: dict[str, str] = {}
-    for (method, why), where in found.items():
+    for (method, why), where in panels_of.items():
         if len(where) == len(panels):
             names[method] = why
             continue
         for dataset in dict.fromkeys(dataset for dataset, _ in where):
             metrics = [metric for one, metric in where if one == dataset]
             every = len(metrics) == sum(one == dataset for one, _ in panels)
-            what = method if every else f"{method} {', '.join(metrics)}"
-            names[what + (f" on {dataset}" if len({one for one, _ in panels}) > 1 else "")] = why
+            name = method if every else f"{method} {', '.join(metrics)}"
+            names[name + (f" on {dataset}" if len({one for one, _ in panels}) > 1 else "")] = why
     return names
 
 

@@ -38,7 +38,7 @@ def parse_boxes(texts: Iterable[str], scenes: Sequence[str]) -> dict[str, list[t
     Raises:
         EvalkitError: not four numbers, a scene that is not drawn, or more than two boxes of a scene.
     """
-    found: dict[str, list[tuple[float, ...]]] = {}
+    by_scene: dict[str, list[tuple[float, ...]]] = {}
     for text in texts:
         scene, _, numbers = text.rpartition(":")
         try:
@@ -49,14 +49,22 @@ def parse_boxes(texts: Iterable[str], scenes: Sequence[str]) -> dict[str, list[t
             raise EvalkitError(f"--box is {text!r}. {WRITE}")
         if scene and scene not in scenes:
             raise EvalkitError(f"--box is {text!r}, and the scene {scene!r} is not drawn. Drawn: {', '.join(scenes)}.")
-        found.setdefault(scene, []).append(box)
-    if any(len(boxes) > 2 for boxes in found.values()):
+        by_scene.setdefault(scene, []).append(box)
+    if any(len(boxes) > 2 for boxes in by_scene.values()):
         raise EvalkitError("--box is given more than twice for a scene: the first is red, the second green.")
-    return {scene: found.get(scene, found.get("", [])) for scene in scenes}
+    return {scene: by_scene.get(scene, by_scene.get("", [])) for scene in scenes}
 
 
 def place_box(numbers: tuple[float, ...], width: int, height: int) -> Box:
-    """A box in pixels; numbers that are all at most 1 are fractions. Raises EvalkitError outside the image."""
+    """A box in pixels.
+
+    Args:
+        numbers: x, y, w, h; fractions of width and height where all are at most 1, else pixels.
+        width, height: of the image, in pixels.
+
+    Raises:
+        EvalkitError: the box leaves the image.
+    """
     x, y, w, h = numbers
     if max(numbers) <= 1:
         x, y, w, h = x * width, y * height, w * width, h * height

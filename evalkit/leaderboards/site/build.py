@@ -41,14 +41,14 @@ def build(
     """
     out = Path(out)
     others_of(Path(os.path.realpath(out)), [MANIFEST, "index.html"], MANIFEST)  # before the work, not after it
-    found = pages([*shipped_entries(), *own_entries(map(Path, records))])
+    written = pages([*shipped_entries(), *own_entries(map(Path, records))])
     files = {f"assets/{name}": _asset(name) for name in ASSETS}
     agreement = read_agreement(measured_folder())
-    all_notes = audit_notes(page.protocol.name for page in found)
+    all_notes = audit_notes(page.protocol.name for page in written)
     plots = plots and importlib.util.find_spec("matplotlib") is not None
     if plots:
         from evalkit.leaderboards.site.figures import figures  # matplotlib and pandas, which tables do without
-    for page in progress(found, len(found), "write pages"):
+    for page in progress(written, len(written), "write pages"):
         drawn = figures(page) if plots else []
         files |= {figure.path: figure.data for figure in drawn}
         name = page.protocol.name
@@ -58,10 +58,10 @@ def build(
             files[f"records/{entry.stem}.json"] = entry.text
             if entry.csv is not None:
                 files[f"records/{entry.stem}.csv"] = entry.csv
-    files["index.html"] = render.index(found, all_notes).encode()
-    files["records.html"] = render.records_page(found).encode()
+    files["index.html"] = render.index(written, all_notes).encode()
+    files["records.html"] = render.records_page(written).encode()
     replace_folder(out, files, MANIFEST)
-    return found
+    return written
 
 
 def _asset(name: str) -> bytes:

@@ -88,17 +88,17 @@ def read_agreement(folder: Path) -> dict[str, list[Agreement]]:
     Raises:
         DataError: a run's table is damaged.
     """
-    found: dict[str, list[Agreement]] = {}
+    agreement: dict[str, list[Agreement]] = {}
     for path in sorted(folder.rglob("table.json")):
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
             rows = [Agreement(**row) for row in fields["agreement"]]
-            found.setdefault(fields["protocol"], []).extend(rows)
+            agreement.setdefault(fields["protocol"], []).extend(rows)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(
                 f"{path} cannot be read ({error}). Run `evalkit reproduce` into that folder again."
             ) from None
-    return found
+    return agreement
 
 
 def shipped_entries() -> list[Entry]:
@@ -112,10 +112,10 @@ def own_entries(folders: Iterable[Path]) -> list[Entry]:
     Raises:
         DataError: no such folder or no records in it, or a record, scores and table that do not fit together.
     """
-    found = []
+    entries = []
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"the folder {folder} does not exist. Name the --out folder of an `evalkit reproduce` run.")
         check_run(folder)
-        found += [entry for entry in read_entries(folder, own=True) if entry.record.scores or entry.csv is not None]
-    return found
+        entries += [entry for entry in read_entries(folder, own=True) if entry.record.scores or entry.csv is not None]
+    return entries

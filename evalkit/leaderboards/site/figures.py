@@ -37,7 +37,7 @@ class Figure:
 
 def figures(page: Page) -> list[Figure]:
     """The plots of what is measured on a page, as SVG."""
-    found = []
+    drawn = []
     for block in page.blocks:
         rows = plotted_rows(block)
         if len(rows) < 2 or not page.task.compared_by_image:
@@ -49,8 +49,8 @@ def figures(page: Page) -> list[Figure]:
             except EvalkitError:  # too few values for this kind of plot
                 continue
             name = re.sub(r"[^A-Za-z0-9]+", "-", f"{page.protocol.name}-{block.name}-{block.convention}-{kind}")
-            found.append(Figure(f"plots/{name.lower()}.svg", f"{block.name} · {title}", block.dataset, data))
-    return found
+            drawn.append(Figure(f"plots/{name.lower()}.svg", f"{block.name} · {title}", block.dataset, data))
+    return drawn
 
 
 def plotted_rows(block: PageBlock) -> list[PageRow]:
@@ -68,8 +68,8 @@ def renumber_clips(svg: bytes) -> bytes:
     names = dict.fromkeys(re.findall(rb'<clipPath id="(\w+)"', svg))
     numbers = {name: b"clip%d" % i for i, name in enumerate(names)}
 
-    def renamed(found: re.Match[bytes]) -> bytes:
-        return found[1] + numbers[found[2]] + found[3] if found[2] in numbers else found[0]
+    def renamed(match: re.Match[bytes]) -> bytes:
+        return match[1] + numbers[match[2]] + match[3] if match[2] in numbers else match[0]
 
     svg = re.sub(rb'(<clipPath id=")(\w+)(")', renamed, svg)
     return re.sub(rb"(url\(#)(\w+)(\))", renamed, svg)

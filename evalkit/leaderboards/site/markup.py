@@ -36,7 +36,13 @@ def plural(count: int, noun: str) -> str:
 
 
 def document(title: str, body: str, up: str = "") -> str:
-    """A whole page. `up` leads to the site's root."""
+    """A whole page.
+
+    Args:
+        title: of the window.
+        body: HTML.
+        up: path from the page to the site's root, such as "../".
+    """
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -65,6 +71,13 @@ def data_script(name: str, value: Any) -> str:
 
 
 def select(name: str, label: str, options: Iterable[tuple[str, str]]) -> str:
+    """A list to choose from, with "all" first.
+
+    Args:
+        name: the element's id.
+        label: beside it.
+        options: value and text of each.
+    """
     shown = "".join(f'<option value="{e(value)}">{e(text)}</option>' for value, text in options)
     return f'<label>{label}<select id="{name}"><option value="">all</option>{shown}</select></label>'
 

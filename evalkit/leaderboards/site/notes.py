@@ -22,12 +22,12 @@ class Note:
 def audit_notes(names: Iterable[str]) -> dict[str, list[Note]]:
     """Protocol -> what the audit finds in its printed table, the most certain first."""
     report = audit()
-    found: dict[str, list[Note]] = {name: [] for name in names}
+    notes: dict[str, list[Note]] = {name: [] for name in names}
     for finding in report.findings:
         values = finding.sure, finding.explanation, finding.printed, finding.recomputed
-        if finding.protocol in found:
+        if finding.protocol in notes:
             where = f"{finding.where} · {finding.other}" if finding.other else finding.where
-            found[finding.protocol].append(Note(where, *values))
-        if finding.other in found:  # of a finding between two tables the second one bears it too
-            found[finding.other].append(Note(f"{finding.protocol} · {finding.where}", *values))
-    return found
+            notes[finding.protocol].append(Note(where, *values))
+        if finding.other in notes:  # of a finding between two tables the second one bears it too
+            notes[finding.other].append(Note(f"{finding.protocol} · {finding.where}", *values))
+    return notes

@@ -93,16 +93,16 @@ class Page:
 
     def counts(self) -> dict[str, int]:
         """Cells that are printed, measured, and how the measured ones agree; a printed cell counts once."""
-        found = dict.fromkeys(("printed", "measured", "compared", "equal", "close", "differs", "other data"), 0)
+        counts = dict.fromkeys(("printed", "measured", "compared", "equal", "close", "differs", "other data"), 0)
         for block in self.blocks:
             for row in block.rows:
                 for cell in row.cells.values():
-                    found["measured"] += cell.value is not None
-                    found["compared"] += cell.difference is not None
-                    if cell.status in found:
-                        found[cell.status] += 1
-            found["printed"] += len({(r.method, c) for r in block.rows for c, cell in r.cells.items() if cell.printed})
-        return found
+                    counts["measured"] += cell.value is not None
+                    counts["compared"] += cell.difference is not None
+                    if cell.status in counts:
+                        counts[cell.status] += 1
+            counts["printed"] += len({(r.method, c) for r in block.rows for c, cell in r.cells.items() if cell.printed})
+        return counts
 
 
 def pages(entries: Iterable[Entry]) -> list[Page]:
@@ -110,7 +110,7 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
     by_protocol: dict[str, list[Entry]] = {}
     for entry in entries:
         by_protocol.setdefault(entry.record.protocol["name"], []).append(entry)
-    found = []
+    written = []
     known = dict(protocols())
     for name, of_protocol in by_protocol.items():
         if name not in known:
@@ -118,12 +118,18 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
     for name, protocol in sorted(known.items()):
         rows, own = rows_of(protocol), by_protocol.get(name, [])
         if rows or own:
-            found.append(Page(protocol, blocks(protocol, rows, own)))
-    return found
+            written.append(Page(protocol, blocks(protocol, rows, own)))
+    return written
 
 
 def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -> list[PageBlock]:
-    """The tables of a protocol, in the order in which the paper prints them."""
+    """The tables of a protocol, in the order in which the paper prints them.
+
+    Args:
+        protocol: what the page is of.
+        rows: the printed numbers.
+        entries: the records; those of blocks that are not printed follow.
+    """
     keys = [(row.block, row.dataset, protocol.convention) for row in rows]
     keys += [(entry.block, entry.dataset, entry.record.convention) for entry in entries]
     return [
@@ -157,7 +163,7 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
     methods = dict.fromkeys(
         [row.method for row in rows] + sorted({entry.method for entry in entries}, key=str.casefold)
     )
-    found = []
+    page_rows = []
     for method in methods:
         measured = sorted((e for e in entries if e.method == method), key=lambda e: (e.own, e.variant, e.text))
         candidates: list[Entry | None] = [*measured] or [None]
@@ -166,8 +172,8 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
             row.other_data = other_data(candidate, shipped) if candidate else ""
             for column in columns:
                 row.cells[column.name] = _cell(row, column.name, published.get((method, column.name)), protocol)
-            found.append(row)
-    return PageBlock(name, dataset, convention, columns, found)
+            page_rows.append(row)
+    return PageBlock(name, dataset, convention, columns, page_rows)
 
 
 def _cell(row: PageRow, column: str, published: PublishedRow | None, protocol: Protocol) -> PageCell:

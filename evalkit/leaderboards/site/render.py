@@ -115,7 +115,14 @@ def page_path(page: Page) -> str:
 
 
 def protocol_page(page: Page, notes: list[Note], figures: list[Figure], agreement: list[Agreement]) -> str:
-    """The page of one protocol: set-up, filters, a table per block, audit notes, plots, and the data of the panels."""
+    """The page of one protocol: set-up, filters, a table per block, audit notes, plots, and the data of the panels.
+
+    Args:
+        page: its tables.
+        notes: what the audit says of the printed numbers.
+        figures: its plots.
+        agreement: how the values that its data set publishes per image came out.
+    """
     protocol, counts = page.protocol, page.counts()
     details: dict[str, Any] = {}
     tables = "".join(block_table(block, i, details) for i, block in enumerate(page.blocks))

@@ -9,6 +9,13 @@ from evalkit.leaderboards.site.pages import PageBlock, PageCell, PageColumn, Pag
 
 
 def block_table(block: PageBlock, index: int, details: dict[str, Any]) -> str:
+    """A block as a table.
+
+    Args:
+        block: rows and columns.
+        index: of the block on its page.
+        details: gets an entry per row, which the page's panel shows.
+    """
     name = block.name or "Table"
     caption = f"{name}, convention {block.convention}" if block.convention else name
     heads = "".join(_head(column) for column in block.columns)
