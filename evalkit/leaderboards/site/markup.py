@@ -70,6 +70,15 @@ def data_script(name: str, value: Any) -> str:
     return f'<script type="application/json" id="{name}">{text}</script>'
 
 
+def fact_list(facts: Iterable[tuple[str, Iterable[str]]]) -> str:
+    """Labels with their texts; a label without a text is left out."""
+    listed = [(label, list(texts)) for label, texts in facts]
+    shown = "".join(
+        f"<dt>{e(label)}</dt>{''.join(f'<dd>{e(text)}</dd>' for text in texts)}" for label, texts in listed if texts
+    )
+    return f'<dl class="facts">{shown}</dl>'
+
+
 def select(name: str, label: str, options: Iterable[tuple[str, str]]) -> str:
     """A list to choose from, with "all" first.
 

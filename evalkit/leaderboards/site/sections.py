@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evalkit.leaderboards.site.markup import STATUS, e, links, plural, select
+from evalkit.leaderboards.site.markup import STATUS, e, fact_list, links, plural, select
 from evalkit.leaderboards.site.notes import Note
 from evalkit.leaderboards.site.pages import Page
+from evalkit.protocols.schema import Protocol
 from evalkit.protocols.table.per_image import Agreement
+from evalkit.protocols.tasks import TASKS
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.site.figures import Figure
@@ -16,14 +18,19 @@ FEW = 8  # audit notes that are shown at once
 
 
 def set_up(page: Page) -> str:
-    protocol = page.protocol
+    shown = fact_list(protocol_facts(page.protocol))
+    return f'<details class="setup"><summary>Set-up and conventions</summary>{shown}</details>'
+
+
+def protocol_facts(protocol: Protocol) -> list[tuple[str, list[str]]]:
+    """What a protocol says of its set-up: label and texts, none for what it is silent about."""
     uses = [
         f"{name}{f' ({use.split})' if use.split else ''}: {f'{use.pairs} pairs' if use.pairs else 'pairs not stated'}"
         for name, use in protocol.datasets.items()
     ]
-    facts = [
+    return [
         ("Protocol", [protocol.name]),
-        ("Task", [page.task.title]),
+        ("Task", [TASKS.find(protocol.task).title]),
         ("Convention", [protocol.convention or "not stated"]),
         ("Data sets", uses),
         ("Training", [f"{k}: {v}" for k, v in protocol.training.items()]),
@@ -33,10 +40,6 @@ def set_up(page: Page) -> str:
         ("Decided here", list(protocol.decisions)),
         ("Notes", [protocol.notes] if protocol.notes else []),
     ]
-    shown = "".join(
-        f"<dt>{label}</dt>{''.join(f'<dd>{e(text)}</dd>' for text in texts)}" for label, texts in facts if texts
-    )
-    return f'<details class="setup"><summary>Set-up and conventions</summary><dl class="facts">{shown}</dl></details>'
 
 
 def page_filters(page: Page) -> str:

@@ -137,7 +137,8 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; border-block: 2px solid; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; vertical-align: top; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child { text-align: left; }
+tbody th { font-weight: inherit; }
 thead th { border-bottom: 1px solid; }
 tbody tr:nth-child(even) { background: rgba(128, 128, 128, .09); }
 .best { font-weight: 700; } .second { text-decoration: underline; }
@@ -156,14 +157,7 @@ def to_html(table: TableContent) -> str:
     body.append(f"<p>{html.escape(table.coverage())}.</p>")
     for dataset in table.datasets:
         body.append(f"<h2>{html.escape(heading(table, dataset))}</h2>")
-        columns = table.columns_of(dataset)
-        head = "".join(f"<th>{html.escape(c.head)}</th>" for c in columns)
-        body.append(f'<div class="scroll"><table><thead><tr><th>Method</th>{head}</tr></thead><tbody>')
-        marks = {c.name: table.marks(dataset, c) for c in columns}
-        for method in table.methods(dataset):
-            row = "".join(_html_cell(table, table.cell(dataset, method, c.name), marks[c.name], c) for c in columns)
-            body.append(f"<tr><td>{html.escape(method)}</td>{row}</tr>")
-        body.append(f'</tbody></table></div><p class="note">{html.escape(convention_note(table))}</p>')
+        body.append(f'{block_html(table, dataset)}<p class="note">{html.escape(convention_note(table))}</p>')
         reasons = missing(table, dataset)
         if reasons:
             body.append("<ul>" + "".join(f"<li>{MISSING} {html.escape(line)}</li>" for line in reasons) + "</ul>")
@@ -171,6 +165,24 @@ def to_html(table: TableContent) -> str:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(table.protocol)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>'
         f"<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def block_html(table: TableContent, dataset: str) -> str:
+    """The table of one block, in a box of its own: what is wider than the page scrolls there.
+
+    Its values are of the classes best and second, what was published of published, equal, close, differs.
+    """
+    columns = table.columns_of(dataset)
+    marks = {column.name: table.marks(dataset, column) for column in columns}
+    head = "".join(f'<th scope="col">{html.escape(column.head)}</th>' for column in columns)
+    rows = []
+    for method in table.methods(dataset):
+        cells = "".join(_html_cell(table, table.cell(dataset, method, c.name), marks[c.name], c) for c in columns)
+        rows.append(f'<tr><th scope="row">{html.escape(method)}</th>{cells}</tr>')
+    return (
+        f'<div class="scroll" role="region" aria-label="{html.escape(dataset)}" tabindex="0"><table><thead><tr>'
+        f'<th scope="col">Method</th>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
     )
 
 
