@@ -38,12 +38,12 @@ def _processor() -> dict[str, Any]:
     """What the last digits of a number may depend on: the processor's instructions that libraries use, and threads."""
     import cv2  # not for `evalkit --version`
 
-    found = {"machine": platform.machine(), "features": cv2.getCPUFeaturesLine(), "opencv": cv2.__version__}
+    processor = {"machine": platform.machine(), "features": cv2.getCPUFeaturesLine(), "opencv": cv2.__version__}
     threads = {"processors": os.cpu_count(), "opencv": cv2.getNumThreads()}
     if torch := sys.modules.get("torch"):  # where it was used: importing it takes seconds
-        found["torch"] = torch.backends.cpu.get_cpu_capability()
+        processor["torch"] = torch.backends.cpu.get_cpu_capability()
         threads["torch"] = torch.get_num_threads()
-    return found | {"threads": threads}
+    return processor | {"threads": threads}
 
 
 def _named(device: str) -> str:

@@ -435,7 +435,7 @@ def test_check_tells_everything_and_aborts_for_nothing(tmp_path):
     seen: list[tuple[int, int]] = []
     report = check_dataset(load_card("TNO"), tmp_path, lambda done, total: seen.append((done, total)))
     split = report.splits[0]
-    assert (report.found, split.pairs, split.expected, split.complete) == (True, 5, 25, False)
+    assert (report.present, split.pairs, split.expected, split.complete) == (True, 5, 25, False)
     assert split.unreadable[0][0].endswith("a.png")
     assert split.size_mismatches == ["d: infrared 9x6, visible 8x6"]
     assert split.sizes == {"8x6": 3}
@@ -517,7 +517,7 @@ def test_check_of_a_folder_with_two_files_of_one_stem_goes_on(tmp_path):
     assert [report.dataset for report in reports.values()] == list(reports)
     assert "two files" in " ".join(reports["TNO"].problems())
     assert reports["RoadScene"].splits[0].pairs == 1
-    assert not reports["MSRS"].found
+    assert not reports["MSRS"].present
 
 
 # real data
@@ -551,7 +551,7 @@ def test_real_counts(name, split, count):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")
 def test_real_check_finds_no_problems():
     reports = {card.name: check_dataset(card, SHARED) for card in load_cards()}
-    assert sorted(n for n, r in reports.items() if r.found) == sorted({name for name, _, _ in REAL})
+    assert sorted(n for n, r in reports.items() if r.present) == sorted({name for name, _, _ in REAL})
     assert [line for r in reports.values() for line in r.problems()] == []
     msrs = {s.split: s for s in reports["MSRS"].splits}
     assert (msrs["test"].hidden_files, msrs["test"].complete, msrs["train"].complete) == (2, True, False)

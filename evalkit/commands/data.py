@@ -43,7 +43,7 @@ def data_check(dataset: str | None, data_root: Path | None, as_json: bool) -> No
     root = find_data_root(data_root)
     cards = [load_card(dataset)] if dataset else load_cards()
     reports = [check_dataset(card, root) for card in progress(cards, len(cards), "check")]
-    if not any(report.found for report in reports):
+    if not any(report.present for report in reports):
         raise EvalkitError(str(reports[0].reason) if dataset else f"{root} holds no data set that evalkit knows.")
     if as_json:
         print_json([asdict(report) for report in reports])

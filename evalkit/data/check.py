@@ -75,10 +75,10 @@ class SplitReport:
 
 @dataclass
 class DataReport:
-    """What was found of a data set; `dataclasses.asdict` gives it as JSON. `reason` says why nothing was found."""
+    """What is there of a data set; `dataclasses.asdict` gives it as JSON. `reason` says why nothing was found."""
 
     dataset: str
-    found: bool
+    present: bool
     where: str | None = None
     layout: str | None = None
     reason: str | None = None
@@ -138,21 +138,21 @@ def _check_split(
 ) -> SplitReport:
     report = SplitReport(name, expected=card.expected(name))
     try:
-        found = find_pairs(card, data_root, name)
+        pair_set = find_pairs(card, data_root, name)
         place = locate(card, data_root, card.split(name) if name else None)
     except DataError as error:
         report.reason = str(error)
         return report
-    report.layout, report.pairs, report.unpaired = found.layout, len(found.pairs), list(found.unpaired)
+    report.layout, report.pairs, report.unpaired = pair_set.layout, len(pair_set.pairs), list(pair_set.unpaired)
     if report.expected is not None:
-        report.complete = report.pairs == report.expected and not found.unpaired
+        report.complete = report.pairs == report.expected and not pair_set.unpaired
     _count_strangers(report, place)
     seen = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for done, item in enumerate(pool.map(lambda pair: _look(card, place, pair), found.pairs), 1):
+        for done, item in enumerate(pool.map(lambda pair: _look(card, place, pair), pair_set.pairs), 1):
             seen.append(item)
             if progress:
-                progress(done, len(found.pairs))
+                progress(done, len(pair_set.pairs))
     _fill_images(report, seen)
     _fill_labels(report, place, seen)
     return report

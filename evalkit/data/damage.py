@@ -38,7 +38,12 @@ def png_damage(data: bytes) -> str:
 
 
 def jpeg_claim(data: bytes, width: int, height: int) -> str:
-    """Whether a JPEG file is too short for the size that it claims, whatever it shows; empty where it may hold it."""
+    """Whether a JPEG file is too short for the size that it claims, whatever it shows; empty where it may hold it.
+
+    Args:
+        data: the file's bytes.
+        width, height: that its header claims, in pixels.
+    """
     if width * height > PIXELS_PER_BYTE * len(data) and not _structure(data)[1]:
         return f"it claims {width}x{height} pixels but has {len(data)} bytes"
     return ""
@@ -85,10 +90,10 @@ def _structure(data: bytes) -> tuple[list[tuple[int, int]], bool, bool]:
     """
     ends, arithmetic, start, scan = [], False, 2, False
     open_: dict[int, set[int]] = {}  # component -> coefficients whose last bit is in no scan yet
-    while found := _MARKER.search(data, start):
-        marker, start = data[found.end() - 1], found.end()
+    while match := _MARKER.search(data, start):
+        marker, start = data[match.end() - 1], match.end()
         if scan:
-            ends.append((found.start(), marker))
+            ends.append((match.start(), marker))
         if marker == _END:
             break
         if marker in _RESTARTS or marker == 0x01:  # stand alone

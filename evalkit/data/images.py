@@ -145,8 +145,8 @@ def open_bytes(data: bytes, name: str | os.PathLike[str]) -> Iterator[ImageFile]
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not a readable PNG, JPEG, BMP or TIFF image. Export it again.") from None
     except Image.DecompressionBombError as error:
-        found = re.findall(r"\d+", str(error))  # Pillow looks first: (pixels, its own limit)
-        raise ImageError(_too_large(path, f"{found[0]} pixels", limit, found[0])) from None
+        pixels = re.findall(r"\d+", str(error))[0]  # Pillow looks first: (pixels, its own limit)
+        raise ImageError(_too_large(path, f"{pixels} pixels", limit, pixels)) from None
     except ImageError:
         raise
     except MemoryError:
@@ -182,8 +182,8 @@ def stored_bits(image) -> int:  # type: ignore[no-untyped-def]
         return 1
     if image.format != "PNG":  # of a BMP, "BGR;16" are the bits of a pixel
         return 8
-    found = re.search(r";(2|4|16)B?\b", str(image.tile[0])) if image.tile else None
-    return int(found[1]) if found else 1 if image.tile and "P;1" in str(image.tile[0]) else 8
+    bits = re.search(r";(2|4|16)B?\b", str(image.tile[0])) if image.tile else None
+    return int(bits[1]) if bits else 1 if image.tile and "P;1" in str(image.tile[0]) else 8
 
 
 def is_white_zero(image) -> bool:  # type: ignore[no-untyped-def]
@@ -347,6 +347,11 @@ def merge_colour(luminance: Gray, visible: NDArray) -> NDArray[np.uint8]:
 def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
     """Write an 8-bit PNG, with text chunks where given; the file appears complete or not at all.
 
+    Args:
+        path: of the file; its folder is made where it is not there.
+        image: uint8 (H, W), or (H, W, 3) RGB.
+        text: keyword -> text of the chunks.
+
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
@@ -370,7 +375,7 @@ def png_text(path: str | os.PathLike[str]) -> dict[str, str]:
     """The text chunks of a PNG file; empty for anything that is not one."""
     try:
         with open_image(path) as image:
-            found = image.info if image.format == "PNG" else {}
-            return {str(key): value for key, value in found.items() if isinstance(value, str)}
+            chunks = image.info if image.format == "PNG" else {}
+            return {str(key): value for key, value in chunks.items() if isinstance(value, str)}
     except ImageError:
         return {}

@@ -11,7 +11,7 @@ SHOWN = 8  # lines of a long list; the JSON has all
 
 def report_text(report: DataReport) -> str:
     """What was found of a data set, a few lines per split."""
-    if not report.found:
+    if not report.present:
         return f"{report.dataset}: not here"
     lines = [f"{report.dataset}: {report.where} (layout: {report.layout})"]
     for split in report.splits:
@@ -33,7 +33,7 @@ def _split_lines(split: SplitReport) -> list[str]:
     for role, groups in split.duplicates.items():
         shown = _some(["=".join(group) for group in groups])
         lines.append(f"  duplicates, {role}: {len(groups)} groups of equal files: {shown}")
-    passed_over = [f"{n} {what}" for n, what in ((split.hidden_files, "hidden"), (split.other_files, "other")) if n]
+    passed_over = [f"{n} {kind}" for n, kind in ((split.hidden_files, "hidden"), (split.other_files, "other")) if n]
     if passed_over:
         lines.append(f"  passed over: {', '.join(passed_over)} files or folders")
     problems = split.problems()
@@ -55,7 +55,7 @@ def _label_text(label: LabelReport) -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return _some([f"{what} {count}x" for what, count in counts.items()])
+    return _some([f"{value} {count}x" for value, count in counts.items()])
 
 
 def _some(parts: list[str]) -> str:

@@ -87,7 +87,17 @@ def add_card(card: MetricCard) -> None:
 def describes(
     name: str, title: str, *, better: Better, range: str, unit: str, definition: str, source: str
 ) -> Callable[[Function], Function]:
-    """Write the card of a metric beside the formula that computes it; `card_of` gives it."""
+    """Write the card of a metric beside the formula that computes it; `card_of` gives it.
+
+    Args:
+        name: of the metric, as columns have it.
+        title: in words.
+        better: which way is better.
+        range: of the values, e.g. "0 .. 1".
+        unit: e.g. "bit"; "1" where there is none.
+        definition: one sentence.
+        source: the publication, with its DOI where it has one.
+    """
 
     def describe(function: Function) -> Function:
         _CARDS[function] = MetricCard(name, title, better, range, unit, definition, source)

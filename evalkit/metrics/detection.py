@@ -97,8 +97,8 @@ def detection_scores(predictions: Mapping[str, Boxes], truths: Mapping[str, Boxe
 
     images = sorted(truths)
     true = [_checked(truths[image], f"truth of {image!r}", len(names)) for image in images]
-    found = [_checked(predictions[image], f"predictions of {image!r}", len(names), scored=True) for image in images]
-    precision = _coco_precision(true, found, len(names))
+    predicted = [_checked(predictions[image], f"predictions of {image!r}", len(names), scored=True) for image in images]
+    precision = _coco_precision(true, predicted, len(names))
 
     missing_values: dict[str, str] = {}
     scores: dict = {}
@@ -130,11 +130,11 @@ class DrawnAP50:
         self.classes = []
         for c in range(classes):
             objects = np.array([np.count_nonzero(np.asarray(boxes.classes) == c) for boxes in truths])
-            found = [_matched(p, t, c) for p, t in zip(predictions, truths, strict=True)]
-            scores = np.concatenate([scores for scores, _ in found])
-            image = np.repeat(np.arange(len(found)), [len(scores) for scores, _ in found])
+            matched = [_matched(p, t, c) for p, t in zip(predictions, truths, strict=True)]
+            scores = np.concatenate([scores for scores, _ in matched])
+            image = np.repeat(np.arange(len(matched)), [len(scores) for scores, _ in matched])
             order = np.argsort(-scores, kind="stable")
-            self.classes.append((objects, image[order], np.concatenate([right for _, right in found])[order]))
+            self.classes.append((objects, image[order], np.concatenate([right for _, right in matched])[order]))
 
     def __call__(self, draw: NDArray[np.intp]) -> float:
         """The mean over the classes on the images of these places; NaN where a class has no true box there."""
@@ -145,8 +145,8 @@ class DrawnAP50:
             if not count:
                 return float("nan")
             weight = times[image]
-            true, found = np.cumsum(weight * right), np.cumsum(weight)
-            precision = np.maximum.accumulate((true / (found + np.spacing(1)))[::-1])[::-1]
+            true, detected = np.cumsum(weight * right), np.cumsum(weight)
+            precision = np.maximum.accumulate((true / (detected + np.spacing(1)))[::-1])[::-1]
             places = np.searchsorted(true / count, RECALLS)
             values.append(np.append(precision, 0.0)[np.minimum(places, len(precision))].mean())
         return float(np.mean(values))

@@ -107,7 +107,14 @@ def register_convention(
 def add_convention(
     name: str, title: str, used_by: str, table: Mapping[str, tuple[Callable[[Pair], float], str]]
 ) -> None:
-    """Register a convention and its definitions: metric -> (function, what was chosen)."""
+    """Register a convention and its definitions: metric -> (function, what was chosen).
+
+    Args:
+        name: of the convention.
+        title: in words.
+        used_by: whose tables are computed this way.
+        table: metric -> its function and, in words, what the convention decides about it.
+    """
     CONVENTIONS.add(name, Convention(name, title, used_by))
     for metric, (function, choice) in table.items():
         _define(metric, name, function, choice)
@@ -142,9 +149,9 @@ def column_card(column: str) -> MetricCard | None:
 
 def better_of(column: str) -> Better | None:
     """Which way is better in a paper's column; None where that is not known, or of a spread."""
-    found = column_card(column)
-    if found is not None:
-        return "lower" if found.better == "lower" else "higher"
+    metric_card = column_card(column)
+    if metric_card is not None:
+        return "lower" if metric_card.better == "lower" else "higher"
     return COST_BETTER.get(column)
 
 
@@ -165,13 +172,13 @@ def definitions(metrics: Iterable[str] | str | None, default_convention: str) ->
     default = convention(default_convention)
     if metrics is None:
         return dict(default.definitions)
-    found = {}
+    by_column = {}
     for name in metrics:
         definition = parse(name, default)
-        found[definition.metric if definition.convention == default.name else definition.full_name] = definition
-    if not found:
+        by_column[definition.metric if definition.convention == default.name else definition.full_name] = definition
+    if not by_column:
         raise EvalkitError("no metric is named. Give e.g. metrics=['EN', 'SSIM'], or leave them out to compute all.")
-    return found
+    return by_column
 
 
 def all_full_names() -> list[str]:
@@ -186,8 +193,8 @@ def full_names_of(metrics: Iterable[str] | str | None) -> list[str]:
         UnknownNameError: no such metric.
     """
     metrics = several(metrics)
-    wanted = None if metrics is None else {card(metric.partition("[")[0].strip()).name for metric in metrics}
-    return [name for name in all_full_names() if wanted is None or name.partition("[")[0] in wanted]
+    named = None if metrics is None else {card(metric.partition("[")[0].strip()).name for metric in metrics}
+    return [name for name in all_full_names() if named is None or name.partition("[")[0] in named]
 
 
 def parse(name: str, default: Convention) -> Definition:
@@ -195,13 +202,13 @@ def parse(name: str, default: Convention) -> Definition:
     match = re.fullmatch(r"\s*([\w-]+)\s*(?:\[\s*([\w-]+)\s*\])?\s*", name)
     if not match:
         raise EvalkitError(f"{name!r} is not a metric name. Write METRIC or METRIC[convention], e.g. SSIM[smfnet].")
-    chosen = convention(match[2]) if match[2] else default
+    its_convention = convention(match[2]) if match[2] else default
     metric = card(match[1]).name
     if (task := card(metric).task) != "fusion":
         raise EvalkitError(f"{metric} is measured for {task}, not on fused images. See `evalkit --help`.")
-    if metric not in chosen.definitions:
+    if metric not in its_convention.definitions:
         raise EvalkitError(
-            f"convention {chosen.name!r} has no {metric}. It has: {', '.join(chosen.definitions)}. "
+            f"convention {its_convention.name!r} has no {metric}. It has: {', '.join(its_convention.definitions)}. "
             f"`evalkit show {metric}` lists the conventions that define it."
         )
-    return chosen.definitions[metric]
+    return its_convention.definitions[metric]

@@ -292,13 +292,13 @@ def _e_measure(tp: NDArray, fp: NDArray, objects: float, size: int) -> Floats:
     """E of binary maps from their true and false positives: the alignment takes four values, one a region."""
     if size == 1:
         return np.full(len(tp), np.nan)
-    found = tp + fp
+    positive = tp + fp
     if objects == 0:
-        total = size - found
+        total = size - positive
     elif objects == size:
-        total = found
+        total = positive
     else:
-        p, g = found / size, objects / size  # the means, which the binary values are taken from
+        p, g = positive / size, objects / size  # the means, which the binary values are taken from
         regions = ((tp, 1 - p, 1 - g), (fp, 1 - p, -g), (objects - tp, -p, 1 - g), (size - objects - fp, -p, -g))
         total = sum(count * (1 + 2 * a * b / (a * a + b * b + EPS)) ** 2 / 4 for count, a, b in regions)
     return total / (size - 1)
@@ -373,8 +373,8 @@ def _extend(error: Floats, truth: NDArray[np.bool_]) -> Floats:
     for _, x, y in _STEPS:
         step = y * inside.shape[1] + x
         near = is_object[pixels + step]
-        found, pixels = pixels[near], pixels[~near]
-        flat[found] = flat[found + step]
+        reached, pixels = pixels[near], pixels[~near]
+        flat[reached] = flat[reached + step]
         if not pixels.size:
             break
     return np.ascontiguousarray(extended[border:-border, border:-border])

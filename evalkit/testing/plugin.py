@@ -23,9 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def evalkit_check(request: pytest.FixtureRequest) -> Callable[..., None]:
     """A function that fails the test when a metric is not what a golden file says.
 
-    `evalkit_check(golden, fused, infrared, visible, metrics=None, tolerance=1e-6, workers=None)`: the golden CSV file
-    and three folders of images, relative to the folder of the test's file. With `pytest --evalkit-update` it writes the
-    golden file instead: of `metrics` (all when None), with this relative tolerance.
+    `evalkit_check(golden, fused, infrared, visible, metrics=None, tolerance=1e-6, workers=None)`. With
+    `pytest --evalkit-update` it writes the golden file instead.
     """
     base, updating = request.path.parent, bool(request.config.getoption("--evalkit-update"))
 
@@ -38,6 +37,15 @@ def evalkit_check(request: pytest.FixtureRequest) -> Callable[..., None]:
         tolerance: float = 1e-6,
         workers: int | None = None,
     ) -> None:
+        """Fail the test when a metric is not what the golden file says, or write that file.
+
+        Args:
+            golden: CSV file, relative to the folder of the test's file.
+            fused, infrared, visible: folders of images, relative to the same folder.
+            metrics: what a new golden file holds, as for `evalkit.evaluate`; None for every metric.
+            tolerance: relative, of a new golden file.
+            workers: processes; None for one per processor.
+        """
         __tracebackhide__ = True
         from evalkit.testing.golden import (  # numpy and the metrics, which other tests do without
             moved_text,

@@ -68,26 +68,50 @@ class Canvas:
         self.shadow = np.zeros(shape, np.uint8)  # on the ground
 
     def begin(self, kind: int, depth: float, hot: bool = False) -> None:
-        """Everything painted from here on belongs to one new thing."""
+        """Everything painted from here on belongs to one new thing.
+
+        Args:
+            kind: its MSRS class, 0..8.
+            depth: its distance in metres; 0 lies on the ground.
+            hot: whether it stands out in the infrared image.
+        """
         self.things.append(Thing(kind, depth, hot))
         self.current = len(self.things) - 1
 
     def polygon(self, points: ArrayLike, rgb: RGB, warmth: float, light: RGB = NO_LIGHT) -> None:
-        """Fill a polygon given in pixels (N, 2)."""
+        """Fill a polygon given in pixels (N, 2).
+
+        Args:
+            points: corners (N, 2) in pixels.
+            rgb: 0..255 each.
+            warmth: 0..255, what the infrared camera sees.
+            light: RGB that the surface sends out itself, 0..255 each.
+        """
         fixed = [to_fixed_point(points)]
         cv2.fillPoly(self.paint, fixed, (*rgb, warmth), cv2.LINE_AA, 4)
         cv2.fillPoly(self.light, fixed, light, cv2.LINE_AA, 4)
         cv2.fillPoly(self.label, fixed, self.current, cv2.LINE_8, 4)
 
     def stroke(self, points: ArrayLike, thickness: float, rgb: RGB, warmth: float, light: RGB = NO_LIGHT) -> None:
-        """Draw a line through pixels (N, 2); never thinner than one pixel."""
+        """Draw a line through pixels (N, 2); never thinner than one pixel.
+
+        Args:
+            points: corners (N, 2) in pixels.
+            thickness: in pixels.
+            rgb, warmth, light: as for `polygon`.
+        """
         fixed, width = [to_fixed_point(points)], max(1, round(thickness))
         cv2.polylines(self.paint, fixed, False, (*rgb, warmth), width, cv2.LINE_AA, 4)
         cv2.polylines(self.light, fixed, False, light, width, cv2.LINE_AA, 4)
         cv2.polylines(self.label, fixed, False, self.current, width, cv2.LINE_8, 4)
 
     def face(self, points: ArrayLike, rgb: RGB, warmth: float, light: RGB = NO_LIGHT) -> None:
-        """Fill a polygon given in metres (N, 3)."""
+        """Fill a polygon given in metres (N, 3).
+
+        Args:
+            points: corners (N, 3) in metres.
+            rgb, warmth, light: as for `polygon`.
+        """
         self.polygon(self.camera.project(points), rgb, warmth, light)
 
     def cast(self, points: ArrayLike, amount: int) -> None:
@@ -157,13 +181,25 @@ def smooth(t: Floats) -> Floats:
 
 
 def band(distance: Floats, half: float | Floats, pixel: Floats) -> Floats:
-    """How much of a pixel (`pixel` metres wide) is covered by a stripe `half` metres to both sides of distance 0."""
+    """How much of a pixel (`pixel` metres wide) is covered by a stripe `half` metres to both sides of distance 0.
+
+    Args:
+        distance: of each pixel from the middle of the stripe, in metres.
+        half: half the width of the stripe, in metres.
+        pixel: the width of a pixel there, in metres.
+    """
     cover = np.clip((half - np.abs(distance)) / pixel + 0.5, 0, 1)
     return cover * np.minimum(1, 2 * half / pixel)
 
 
 def blend(image: Floats, cover: Floats, value: ArrayLike) -> None:
-    """Paint `value`, one for all or one per plane, over an image of planes (3, H, W) or a single plane (H, W)."""
+    """Paint `value`, one for all or one per plane, over an image of planes (3, H, W) or a single plane (H, W).
+
+    Args:
+        image: float32, planes (3, H, W) or one plane (H, W); is changed.
+        cover: how much of each pixel is painted, (H, W), 0..1.
+        value: one for all planes, or one per plane; numbers or arrays (H, W).
+    """
     if image.ndim == 2:
         image += (np.asarray(value, np.float32) - image) * cover
         return
@@ -177,7 +213,14 @@ def planes(*parts: Floats) -> Floats:
 
 
 def clouds(rng: np.random.Generator, height: int, width: int, cells: float, octaves: int) -> Floats:
-    """Multi-octave noise of about 0..1 with `cells` blobs along the shorter side: clouds, smoke, stains."""
+    """Multi-octave noise of about 0..1 with `cells` blobs along the shorter side: clouds, smoke, stains.
+
+    Args:
+        rng: draws the noise.
+        height, width: of the result, in pixels.
+        cells: blobs of the coarsest octave along the shorter side.
+        octaves: how many, each with half the size and weight of the one before.
+    """
     total = np.zeros((height, width), np.float32)
     unit = min(height, width)
     for octave in range(octaves):
@@ -207,5 +250,12 @@ def shift(points: ArrayLike, *by: float) -> NDArray[np.float64]:
 
 
 def oval(centre: ArrayLike, rx: float, ry: float, corners: int = 14) -> NDArray[np.float64]:
+    """The corners (N, 2) of an ellipse.
+
+    Args:
+        centre: (2,), in pixels.
+        rx, ry: its half axes, in pixels.
+        corners: how many.
+    """
     t = np.arange(corners) * (2 * np.pi / corners)
     return np.asarray(centre) + np.stack([rx * np.cos(t), ry * np.sin(t)], 1)

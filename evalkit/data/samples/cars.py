@@ -41,6 +41,15 @@ def car(
     """A car, seen from behind at yaw 0 and from the front at yaw pi; returns where its head lights are (metres).
 
     Running, its engine, wheels, exhaust and underside are warm; parked it is as cold as the sky its metal mirrors.
+
+    Args:
+        canvas: is painted on.
+        x, z: where its middle stands, in metres.
+        yaw: its heading in radians; 0 drives away from the camera.
+        style: its outline.
+        colour: RGB, 0..255 each.
+        running: whether its engine is warm and its lights burn in the dark.
+        look: of the scene's condition.
     """
     canvas.begin(CAR, z, hot=running)
     cos, sin = np.cos(yaw), np.sin(yaw)

@@ -21,7 +21,14 @@ from evalkit.data.samples.canvas import (
 
 
 def tree(canvas: Canvas, x: float, z: float, look: Look, rng: np.random.Generator) -> None:
-    """A street tree: trunk, and a crown of leaf clumps lit from above."""
+    """A street tree: trunk, and a crown of leaf clumps lit from above.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        look: of the scene's condition.
+        rng: draws its height, crown and leaves.
+    """
     canvas.begin(BACKGROUND, z)
     size, crown = canvas.camera.focal / z, rng.uniform(3.6, 4.6)
     foot = canvas.camera.project([(x, 0, z), (x, crown, z)])
@@ -51,7 +58,14 @@ def tree(canvas: Canvas, x: float, z: float, look: Look, rng: np.random.Generato
 
 
 def lamp_post(canvas: Canvas, x: float, z: float, side: int, look: Look) -> None:
-    """A street lamp whose arm reaches over the road; its head glows in the dark."""
+    """A street lamp whose arm reaches over the road; its head glows in the dark.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        side: of the street on which it stands, -1 left or 1 right.
+        look: of the scene's condition.
+    """
     canvas.begin(BACKGROUND, z)
     size = canvas.camera.focal / z
     pole = canvas.camera.project([(x, 0, z), (x, 5.7, z), (x - side * 0.25, 6.0, z), (x - side * 1.2, 6.1, z)])
@@ -63,7 +77,14 @@ def lamp_post(canvas: Canvas, x: float, z: float, side: int, look: Look) -> None
 
 
 def road_sign(canvas: Canvas, x: float, z: float, look: Look, rng: np.random.Generator) -> None:
-    """A pole with a round, square or triangular sign: bold in the visible, near nothing in the infrared."""
+    """A pole with a round, square or triangular sign: bold in the visible, near nothing in the infrared.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        look: of the scene's condition.
+        rng: draws its shape.
+    """
     canvas.begin(BACKGROUND, z)
     size = canvas.camera.focal / z
     pole = canvas.camera.project([(x, 0, z), (x, 2.6, z)])
@@ -92,7 +113,13 @@ def road_sign(canvas: Canvas, x: float, z: float, look: Look, rng: np.random.Gen
 
 
 def cone(canvas: Canvas, x: float, z: float, look: Look) -> None:
-    """A traffic cone, orange with white bands."""
+    """A traffic cone, orange with white bands.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        look: of the scene's condition.
+    """
     canvas.begin(CONE, z)
     warm = look.body_warmth + 3
     size = canvas.camera.focal / z
@@ -118,7 +145,13 @@ def cone(canvas: Canvas, x: float, z: float, look: Look) -> None:
 
 
 def car_stop(canvas: Canvas, x: float, z: float, look: Look) -> None:
-    """A concrete wheel stop with yellow ends."""
+    """A concrete wheel stop with yellow ends.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        look: of the scene's condition.
+    """
     canvas.begin(CAR_STOP, z)
     warm = look.road_warmth - 20
     for left, right, rgb in (
@@ -133,7 +166,14 @@ def car_stop(canvas: Canvas, x: float, z: float, look: Look) -> None:
 def slab(
     canvas: Canvas, xs: tuple[float, float], ys: tuple[float, float], zs: tuple[float, float], rgb: RGB, warm: float
 ) -> None:
-    """A box aligned with the street; its front and its top show."""
+    """A box aligned with the street; its front and its top show.
+
+    Args:
+        canvas: is painted on.
+        xs, ys, zs: from and to, in metres.
+        rgb: 0..255 each.
+        warm: 0..255, what the infrared camera sees.
+    """
     (x0, x1), (y0, y1), (z0, z1) = xs, ys, zs
     canvas.face([(x0, y1, z0), (x1, y1, z0), (x1, y1, z1), (x0, y1, z1)], tint(rgb, 1.1), warm + 2)
     near = x0 if x0 > 0 else x1
@@ -142,7 +182,14 @@ def slab(
 
 
 def bump(canvas: Canvas, left: float, right: float, z: float, look: Look) -> None:
-    """A speed bump across the lane in yellow and black."""
+    """A speed bump across the lane in yellow and black.
+
+    Args:
+        canvas: is painted on.
+        left, right: x of its ends, in metres.
+        z: its distance in metres.
+        look: of the scene's condition.
+    """
     canvas.begin(BUMP, z)
     count = 10
     for k in range(count):
@@ -156,7 +203,14 @@ def bump(canvas: Canvas, left: float, right: float, z: float, look: Look) -> Non
 
 
 def rail(canvas: Canvas, x: float, z: float, length: float, look: Look) -> None:
-    """One span of a guardrail along the street: two posts and a beam folded like a W."""
+    """One span of a guardrail along the street: two posts and a beam folded like a W.
+
+    Args:
+        canvas: is painted on.
+        x, z: where the span begins, in metres.
+        length: of the span, in metres.
+        look: of the scene's condition.
+    """
     canvas.begin(GUARDRAIL, z)
     warm = look.body_warmth - 6
     for post in (z + length, z):

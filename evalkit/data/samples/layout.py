@@ -41,7 +41,12 @@ LOOKS = {
 
 
 def place_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
-    """Where the camera looks, for an image of this size."""
+    """Where the camera looks, for an image of this size.
+
+    Args:
+        rng: draws what varies.
+        width, height: of the canvas, in pixels.
+    """
     focal = float(rng.uniform(0.8, 0.94)) * min(width, height * 4 / 3)
     return Camera(focal, width * float(rng.uniform(0.45, 0.53)), height * float(rng.uniform(0.40, 0.45)))
 
@@ -50,7 +55,15 @@ def place_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
 
 
 def draw(canvas: Canvas, index: int, condition: str, rng: np.random.Generator, grain: np.random.Generator) -> Plan:
-    """Decide the layout and draw it, far to near."""
+    """Decide the layout and draw it, far to near.
+
+    Args:
+        canvas: is painted on.
+        index: of the scene; decides which classes it shows.
+        condition: one of CONDITIONS.
+        rng: draws what stands where.
+        grain: draws textures, which may depend on the size of the image.
+    """
     low_sun = condition == "glare" and index // len(CONDITIONS) % 2 == 1
     look = LOOKS["sun" if low_sun else condition]
     left, right = -5.2 + float(rng.uniform(-0.4, 0.3)), 1.9 + float(rng.uniform(-0.2, 0.4))

@@ -36,7 +36,15 @@ class Layers:
 def visible_image(
     layers: Layers, plan: Plan, condition: str, smoke: Floats, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """RGB (H, W, 3): lit by day or by lamps, seen through smoke, with the camera's blur, noise and range."""
+    """RGB (H, W, 3): lit by day or by lamps, seen through smoke, with the camera's blur, noise and range.
+
+    Args:
+        layers: the drawn scene.
+        plan: its lamps and lights.
+        condition: one of CONDITIONS.
+        smoke: optical depth (H, W), 0 or more.
+        rng: draws the camera's noise.
+    """
     if plan.look.dark:
         image = _by_lamps(layers, plan, high_beam=condition == "glare")
         gain = 0.030 if condition == "night" else 0.022
@@ -128,7 +136,13 @@ def _halo(
 
 
 def smoke_in_front(layers: Layers, layout: np.random.Generator, rng: np.random.Generator) -> Floats:
-    """Optical depth of drifting smoke, (H, W): thick at the distance of people, thin towards the camera."""
+    """Optical depth of drifting smoke, (H, W): thick at the distance of people, thin towards the camera.
+
+    Args:
+        layers: the drawn scene.
+        layout: draws where the smoke drifts.
+        rng: draws its billows.
+    """
     height, width = layers.z.shape
     billow = clouds(rng, height, width, 2, 6)
     billow = np.clip((billow - 0.34) * 2.6, 0, 1)
@@ -140,7 +154,13 @@ def smoke_in_front(layers: Layers, layout: np.random.Generator, rng: np.random.G
 
 
 def infrared_image(layers: Layers, smoke: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(H, W): warmth, dimmed by distance and a little by smoke."""
+    """(H, W): warmth, dimmed by distance and a little by smoke.
+
+    Args:
+        layers: the drawn scene.
+        smoke: optical depth (H, W), 0 or more.
+        rng: draws the camera's noise.
+    """
     through = np.exp(-0.07 * smoke - np.minimum(layers.z, 120) / 420)
     image = 1.12 * (layers.warmth * through + 78 * (1 - through)) - 8  # the camera stretches its range
     image = cv2.GaussianBlur(image, (0, 0), max(0.6, 1.15 * layers.unit))

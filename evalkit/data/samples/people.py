@@ -76,7 +76,17 @@ def riding(sideways: bool) -> Pose:
 def person(
     canvas: Canvas, x: float, z: float, pose: Pose, clothes: Clothes, scale: float, flip: int, look: Look
 ) -> None:
-    """A person: head and hands warmest, then chest, trousers, shoes."""
+    """A person: head and hands warmest, then chest, trousers, shoes.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        pose: joints.
+        clothes: colours.
+        scale: factor on the pose's size.
+        flip: -1 mirrors the pose, 1 does not.
+        look: of the scene's condition.
+    """
     canvas.begin(PERSON, z, hot=True)
     size = canvas.camera.focal / z * scale
     foot = canvas.camera.project([(x, 0, z)])[0]
@@ -129,7 +139,16 @@ def person(
 
 
 def bike(canvas: Canvas, x: float, z: float, sideways: bool, flip: int, colour: RGB, look: Look) -> None:
-    """A bicycle: wheels, frame, saddle, handlebar. Its mask covers the wheels' discs, as in hand-drawn labels."""
+    """A bicycle: wheels, frame, saddle, handlebar. Its mask covers the wheels' discs, as in hand-drawn labels.
+
+    Args:
+        canvas: is painted on.
+        x, z: where it stands, in metres.
+        sideways: whether it is seen from its side.
+        flip: 1 heads right, -1 left.
+        colour: RGB of the frame, 0..255 each.
+        look: of the scene's condition.
+    """
     canvas.begin(BIKE, z)
     size = canvas.camera.focal / z
     foot = canvas.camera.project([(x, 0, z)])[0]

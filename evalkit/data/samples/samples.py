@@ -156,7 +156,15 @@ def draw_scenes(
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
     text: str = "draw sample scenes",
 ) -> Path:
-    """A data root with so many scenes, drawn unless they are there already; `write_scenes` says what may go wrong."""
+    """A data root with so many scenes, drawn unless they are there already; `write_scenes` says what may go wrong.
+
+    Args:
+        root: the data root; the scenes lie in its folder `samples`.
+        count: scenes, 1 or more.
+        seed, width, height: as for `make_scene`.
+        progress: wraps the steps, called with (items, count, text).
+        text: what the progress says.
+    """
     if _are_complete(root, count):
         return root
     steps = iter(progress(range(count + 1), count, text))

@@ -25,7 +25,13 @@ from evalkit.data.samples.canvas import (
 
 
 def paint_sky(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
-    """Sky with clouds, cold in the infrared and coldest overhead; and the town at the end of the street."""
+    """Sky with clouds, cold in the infrared and coldest overhead; and the town at the end of the street.
+
+    Args:
+        canvas: is painted on.
+        look: of the scene's condition.
+        rng: draws clouds and the far town.
+    """
     rows = int(np.clip(canvas.camera.horizon + 2, 1, canvas.height))
     t = np.linspace(0, 1, rows, dtype=np.float32)[:, None] ** 1.4
     cloud = smooth((clouds(rng, rows, canvas.width, 3, 4) - 0.5) * 4)
@@ -44,7 +50,14 @@ def paint_sky(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
 
 
 def paint_ground(canvas: Canvas, street: Street, look: Look, rng: np.random.Generator) -> None:
-    """Asphalt, lane paint, zebra crossing, kerbs (labelled), pavement; sun and tyres leave their heat on the road."""
+    """Asphalt, lane paint, zebra crossing, kerbs (labelled), pavement; sun and tyres leave their heat on the road.
+
+    Args:
+        canvas: is painted on.
+        street: where its kerbs and its crossing are.
+        look: of the scene's condition.
+        rng: draws grit and stains.
+    """
     camera = canvas.camera
     top = int(np.clip(np.floor(camera.horizon) + 1, 0, canvas.height - 1))
     y = np.arange(top, canvas.height, dtype=np.float32)[:, None] + 0.5
@@ -133,7 +146,14 @@ def build_row(rng: np.random.Generator, x: float) -> HouseRow:
 
 
 def paint_houses(canvas: Canvas, street: Street, look: Look, rng: np.random.Generator) -> None:
-    """Both rows of houses: brick or plaster, windows (some lit in the dark), shop fronts with signs."""
+    """Both rows of houses: brick or plaster, windows (some lit in the dark), shop fronts with signs.
+
+    Args:
+        canvas: is painted on.
+        street: its two rows of houses.
+        look: of the scene's condition.
+        rng: draws stains.
+    """
     tile = tile_of_noise(rng)
     for side, row in zip((-1, 1), street.rows, strict=True):
         _paint_gables(canvas, side, row, look)

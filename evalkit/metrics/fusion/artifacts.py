@@ -74,7 +74,12 @@ def _sigmoid(x: Array, gamma: float, kappa: float, sigma: float) -> Array:
 
 @once
 def preservation(fused: Image, source: Image, model: EdgeModel) -> Array:
-    """Q^{SF}: how much of the source's edge strength and orientation the fused image keeps, (H, W)."""
+    """Q^{SF}: how much of the source's edge strength and orientation the fused image keeps, (H, W).
+
+    Args:
+        fused, source: gray 0..255, of one size.
+        model: how edges are measured.
+    """
     g_f, angle_f = edges(fused, model)
     g_s, angle_s = edges(source, model)
     stronger = np.maximum(g_f, g_s)

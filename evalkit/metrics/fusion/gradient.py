@@ -90,9 +90,9 @@ def edge_intensity(image: Image) -> float:
     return float(sobel(image, cv2.BORDER_REPLICATE)[0].mean())
 
 
-def _need(image: Image, side: int, what: str) -> None:
+def _need(image: Image, side: int, operation: str) -> None:
     if min(image.shape) < side:
-        raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: {what} need {side}x{side} pixels")
+        raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: {operation} need {side}x{side} pixels")
 
 
 @once
@@ -144,8 +144,13 @@ def _preservation(g_f: Array, a_f: Array, g_s: Array, a_s: Array, equal_is_one: 
 def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: bool = True) -> float:
     """Qabf: edge information transferred from both sources, weighted by their edge strength (L = 1).
 
-    Xydeas and Petrovic 2000, doi:10.1049/el:20000267. `equal_is_one=False` is the widespread evaluators' slip: where
-    both edge strengths are equal, the ratio is the strength itself instead of 1.
+    Xydeas and Petrovic 2000, doi:10.1049/el:20000267.
+
+    Args:
+        pair: images of one size.
+        border: OpenCV's border type of the Sobel operator.
+        equal_is_one: False is the widespread evaluators' slip: where both edge strengths are equal, the ratio is the
+            strength itself instead of 1.
 
     Raises:
         UndefinedError: neither source has an edge.

@@ -41,13 +41,25 @@ def halve(x: Array, pad_first: bool = False) -> Array:
 
 @once
 def at_scale(image: Image, scale: int, pad_first: bool) -> Array:
-    """The image after `scale` halvings, 0..4."""
+    """The image after `scale` halvings, 0..4.
+
+    Args:
+        image: gray 0..255.
+        scale: 0 is the image itself.
+        pad_first: as for `halve`.
+    """
     return image.x if scale == 0 else halve(at_scale(image, scale - 1, pad_first), pad_first)
 
 
 @once
 def moments(image: Image, scale: int, pad_first: bool) -> tuple[Array, Array]:
-    """Local mean and variance at a scale, of the 11 x 11 Gaussian windows inside the image."""
+    """Local mean and variance at a scale, of the 11 x 11 Gaussian windows inside the image.
+
+    Args:
+        image: gray 0..255.
+        scale: 0..4.
+        pad_first: as for `halve`.
+    """
     x = at_scale(image, scale, pad_first)
     mean = gaussian.mean(x)
     return mean, gaussian.mean(x * x) - mean * mean

@@ -68,6 +68,11 @@ def _centred(mean_of_product: Array, product_of_means: Array, window: Window) ->
 def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
     """Mean SSIM with K1 = 0.01, K2 = 0.03 and dynamic range L, over the windows that `window` takes.
 
+    Args:
+        fused, source: gray 0..255, of one size.
+        window: over which means and variances are taken.
+        L: the dynamic range, e.g. 255.
+
     Raises:
         UndefinedError: the image is smaller than the window.
     """

@@ -22,7 +22,12 @@ def source_information(source: Image, scale: int) -> Array:
 
 
 def gain_and_kept_information(fused: Image, source: Image, scale: int) -> tuple[Array, Array]:
-    """Local gain g >= 0 of fused = g source + noise, and the source's information that the fused image keeps."""
+    """Local gain g >= 0 of fused = g source + noise, and the source's information that the fused image keeps.
+
+    Args:
+        fused, source: gray 0..255, of one size.
+        scale: of SCALES.
+    """
     mean_f, variance_f = moments(fused, scale)
     mean_s, variance_s = moments(source, scale)
     covariance = smooth(at_scale(fused, scale) * at_scale(source, scale), scale) - mean_f * mean_s
