@@ -46,6 +46,7 @@ def audit(
 
     \b
       evalkit audit smfnet-table3
+      evalkit audit runs/mine                                    the values that a run measured
       evalkit audit --table my.csv --strict
       evalkit audit --all --out docs/audit.md
 
@@ -57,8 +58,10 @@ def audit(
     if (protocol is not None) + everything + (table is not None) != 1:
         raise click.UsageError("name one PROTOCOL, or --all, or --table FILE. `evalkit list protocols` shows all.")
     from evalkit.leaderboards.audit import audit as run
-    from evalkit.leaderboards.audit import read_own_table
+    from evalkit.leaderboards.audit import is_table, read_own_table
 
+    if protocol is not None and is_table(Path(protocol)):
+        table, protocol = Path(protocol), None
     read = read_own_table(table) if table is not None else None
     for note in read.notes if read is not None else []:
         click.echo(f"{table}: {note}.", err=True)

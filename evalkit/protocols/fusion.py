@@ -112,7 +112,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
     """
     started, settings = now(), job.settings
     card = load_card(dataset)
-    use = use_of(use, card)
+    use = use_of(use, card, paper=bool(job.protocol.paper))
     root = job.root or settings.out
     try:
         pairs = find_pairs(card, root, use.split)

@@ -280,11 +280,17 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
     return row
 
 
-def use_of(use: DatasetUse, card: Card) -> DatasetUse:
-    """The use with the count of pairs that the data set's card states, where the paper states none."""
+def use_of(use: DatasetUse, card: Card, paper: bool = True) -> DatasetUse:
+    """The use with the count of pairs that the data set's card states, where the paper states none.
+
+    Args:
+        use: the protocol's of this data set.
+        card: of the data set.
+        paper: whether the protocol is a paper's; a reader's own benchmark is of the pairs that are there.
+    """
     split = use.split or card.default_split
     known = split is None or split in {s.name for s in card.splits}
-    return use if use.pairs or not known else use.model_copy(update={"pairs": card.expected(split)})
+    return use if use.pairs or not (known and paper) else use.model_copy(update={"pairs": card.expected(split)})
 
 
 def find_data_root(data_root: str | os.PathLike[str] | None) -> Path:

@@ -121,7 +121,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         OutputError: a file cannot be written.
     """
     started, settings, card = now(), job.settings, load_card(dataset)
-    use = use_of(use, card)
+    use = use_of(use, card, paper=bool(job.protocol.paper))
     root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
     assert root is not None
     names = {column: f"{column}[{job.protocol.convention}]" for column in MEASURES}

@@ -34,8 +34,8 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
     """Audit a table.
 
     Args:
-        source: the name of a protocol; the path of a table (CSV, TSV, Markdown, LaTeX, see `read_table`); rows; or None
-            for all protocols.
+        source: the name or YAML file of a protocol; the path of a table (CSV, TSV, Markdown, LaTeX, see `read_table`),
+            or of a run, whose measured values are its table; rows; or None for all protocols.
 
     Returns:
         The findings by table. A protocol and a reader's table are also compared with every table that evalkit ships.
@@ -44,22 +44,30 @@ def audit(source: str | os.PathLike[str] | Iterable[PublishedRow] | None = None)
         UnknownNameError: no such protocol.
         DataError: the file cannot be read.
     """
-    shipped = {name: rows_of(shipped) for name, shipped in protocols().items()}
+    known = dict(protocols())
+    shipped = {name: rows_of(shipped) for name, shipped in known.items()}
     if source is None:
         audited = shipped
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.suffix.casefold() in SUFFIXES or path.is_file():
+        if is_table(path):
             audited = {path.name: read_table_rows(path)}
         else:
-            name = protocol(str(source)).name
-            audited = {name: shipped[name]}
-            if not any(row.printed for row in shipped[name]):
-                raise DataError(f"{name} has no published numbers here. `evalkit show {name}` says what it is of.")
+            own = protocol(str(source))
+            known[own.name], audited = own, {own.name: rows_of(own)}
+            if not any(row.printed for row in audited[own.name]):
+                raise DataError(f"{own.name} has no published numbers. `evalkit show {source}` says what it is of.")
     else:
         rows = list(source)
         audited = {rows[0].protocol if rows else "": rows}
-    return _report(audited, shipped)
+    return _report(audited, shipped, known)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is that of a table, or of the folder of a run; a protocol's name or YAML file is not."""
+    if path.suffix.casefold() in (".yaml", ".yml"):
+        return False
+    return path.suffix.casefold() in SUFFIXES or path.is_file() or (path.is_dir() and str(path) not in protocols())
 
 
 def read_table_rows(path: Path) -> list[PublishedRow]:
@@ -68,15 +76,16 @@ def read_table_rows(path: Path) -> list[PublishedRow]:
 
 
 def read_own_table(path: Path) -> TableRead:
-    """A reader's table, in any form, with what was not understood. Raises DataError."""
-    read = read_table(read_text(path), path.name)
+    """A reader's table in any form, or what a run measured; with what was not understood. Raises DataError."""
+    read = read_table(read_text(path / "table.csv" if path.is_dir() else path), path.name)
     if not any(row.printed for row in read.rows):
         raise DataError(f"{path} holds no numbers. Write one line per number: method,metric,printed.")
     return read
 
 
-def _report(audited: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]]) -> Report:
-    known = protocols()
+def _report(
+    audited: dict[str, list[PublishedRow]], shipped: dict[str, list[PublishedRow]], known: dict[str, Protocol]
+) -> Report:
     sources = {
         name: across.Source(p.paper, {d: use.pairs for d, use in p.datasets.items()}) for name, p in known.items()
     }
@@ -96,7 +105,9 @@ def _report(audited: dict[str, list[PublishedRow]], shipped: dict[str, list[Publ
 
 
 def _table(name: str, rows: list[PublishedRow], protocol: Protocol | None, findings: list[Finding]) -> TableReport:
-    title = f"{protocol.paper}, {protocol.table}: {protocol.title}" if protocol else name
+    title = protocol.title if protocol else name
+    if protocol and protocol.paper:
+        title = f"{protocol.paper}, {protocol.table}: {title}"
     tested = len(protocol.claims) if protocol and rows else 0
     return TableReport(name, title, sum(bool(row.printed) for row in rows), tested, findings)
 

@@ -77,7 +77,7 @@ class Report:
 
     def sections(self) -> list[tuple[str, list[Finding]]]:
         """Heading and findings; tables without numbers are left out."""
-        parts = [(f"{t.name} · {t.title}", t.findings) for t in self.tables if t.cells]
+        parts = [(" · ".join(dict.fromkeys([t.name, t.title])), t.findings) for t in self.tables if t.cells]
         return [*parts, ("Between tables", self.between)] if self.between else parts
 
     def to_dict(self) -> dict[str, Any]:

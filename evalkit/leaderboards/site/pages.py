@@ -148,16 +148,16 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
     found_columns = {column.name: column for column in table_columns(protocol, rows)} if rows else {}
     own: dict[str, str] = {}
     for entry in entries:
-        for full_name in entry.record.metrics:
-            metric, _, of = full_name.partition("[")
-            own[metric] = of.rstrip("]") or convention
+        for column_name, full_name in zip(entry.record.columns, entry.record.metrics, strict=True):
+            own[column_name] = full_name.partition("[")[2].rstrip("]") or convention
     extra = {c.name: c for c in table_columns(protocol, [])}
     columns = []
     for c in dict.fromkeys([*found_columns, *own]):
         known = found_columns.get(c) or extra.get(c)
         better = "" if c.endswith(" std") else known.better if known else better_of(c.rpartition(" ")[2]) or ""
         other = own.get(c, convention)
-        columns.append(PageColumn(c, better, known.unit if known else "", other if other != convention else ""))
+        named = other == convention or "[" in c
+        columns.append(PageColumn(c, better, known.unit if known else "", "" if named else other))
     shipped = {entry.record.dataset.get("content_hash") for entry in entries if not entry.own}
     published = {(row.method, row.column): row for row in rows}
     methods = dict.fromkeys(
