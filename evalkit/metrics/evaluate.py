@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.arrays import to_array
+from evalkit.data.arrays import batch_size, to_array
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.images import JPEG_NOTE, Depth, decode, is_jpeg, open_bytes, parse_depth, stored_bits
 from evalkit.data.pairs import image_files, natural_key
@@ -169,18 +169,20 @@ def all_missing(wanted: Iterable[str], reason: str) -> Scores:
 
 
 def evaluate(
-    fused: ImageLike,
-    infrared: ImageLike,
-    visible: ImageLike,
+    fused: ImageLike | Any,
+    infrared: ImageLike | Any,
+    visible: ImageLike | Any,
     metrics: Iterable[str] | str | None = None,
     convention: str = "textbook",
     depth: int | str | None = None,
-) -> Scores:
-    """Measure one fused image against its two sources.
+) -> Scores | Any:
+    """Measure one fused image against its two sources, or each of a batch against its own.
 
     Args:
         fused, infrared, visible: uint8 arrays, (H, W) or (H, W, 3) RGB, or paths of PNG, JPEG, BMP or TIFF images;
-            all of one height and width. PIL images and uint8 torch tensors, (H, W) or (C, H, W), are taken, too.
+            all of one height and width. PIL images and uint8 torch tensors, (H, W), (1, H, W) or (3, H, W), on any
+            device, are taken, too. Or three batches of equally many images in the same order: tensors (N, 1, H, W) or
+            (N, 3, H, W), arrays (N, H, W, 1) or (N, H, W, 3).
         metrics: names such as "EN" (in `convention`) or "SSIM[smfnet]", or one such name; None for all of the
             convention.
         convention: see `evalkit.list_metrics()`.
@@ -190,11 +192,13 @@ def evaluate(
 
     Returns:
         A dict metric -> value; an undefined one (0/0, infinite) is NaN and `.missing[metric]` says why. `.notes` says
-        what else to know: a fused image that is a JPEG, a source with fewer than 16 gray levels.
+        what else to know: a fused image that is a JPEG, a source with fewer than 16 gray levels. For batches, a list of
+        N such dicts.
 
     Raises:
         UnknownNameError: metric or convention, with the nearest names.
-        ImageError: an image that cannot be read, is not 8-bit, or differs in size.
+        ImageError: an image that cannot be read, is not 8-bit, or differs in size; a shape whose channels could be
+            first or last; batches that do not hold equally many images.
 
     Example:
         >>> image = np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)
@@ -202,8 +206,12 @@ def evaluate(
         {'EN': 8.0}
     """
     wanted = definitions(metrics, convention)
-    images = {"fused": fused, "infrared": infrared, "visible": visible}
-    return measure(Pair(*(load(image, name, parse_depth(depth)) for name, image in images.items())), wanted)
+    images: dict[str, Any] = {"fused": fused, "infrared": infrared, "visible": visible}
+    size = batch_size(images)
+    if size is None:
+        return measure(Pair(*(load(image, name, parse_depth(depth)) for name, image in images.items())), wanted)
+    pairs = (Pair(*(load(batch[n], f"{name}[{n}]") for name, batch in images.items())) for n in range(size))
+    return [measure(pair, wanted) for pair in pairs]
 
 
 def evaluate_folder(
