@@ -74,6 +74,14 @@ def test_what_is_not_a_pattern_is_refused(text):
         parse_pattern(text)
 
 
+def test_the_methods_of_a_pattern(tmp_path):
+    make(tmp_path, "Max/TNO/01.png", "avg/tno/01.png", "Other/MSRS/01.png", "TNO/Lap/01.png", "TNO/Lap_2/01.png")
+    assert parse_pattern("{method}/{dataset}/{stem}").fill(dataset="TNO").methods(tmp_path) == ["Max", "avg"]
+    assert parse_pattern("{dataset}/{method}/{stem}").fill(dataset="TNO").methods(tmp_path) == ["Lap", "Lap_2"]
+    assert parse_pattern("{method}_{stem}").methods(tmp_path) == []
+    assert parse_pattern("TNO/{method}_2/{stem}").methods(tmp_path) == ["Lap"]
+
+
 def test_links_in_any_folders_are_not_followed(tmp_path):
     make(tmp_path, "a/01.png")
     (tmp_path / "a/loop").symlink_to(tmp_path / "a")

@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
-from evalkit.errors import DataError, UnknownNameError
+from evalkit.data.patterns import parse_pattern, split_folder
+from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import odd_name
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.registry import Registry
@@ -30,7 +32,23 @@ def _relative(path: str) -> str:
 
 
 def _folder(value: Any) -> Any:
-    return {"folder": value} if isinstance(value, str) else value
+    """A folder; or a pattern of files, of which the folders in front that are plain text are the folder."""
+    if not isinstance(value, str):
+        return value
+    if not re.search(r"\*|\{stem", value):
+        return {"folder": value}
+    folder, files = split_folder(value)
+    return {"folder": folder, "files": files}
+
+
+def _files(text: str) -> str:
+    try:
+        pattern = parse_pattern(text) if text else None
+    except EvalkitError as error:
+        raise ValueError(str(error)) from None
+    if pattern and (pattern.fields != {"stem"} or {("",), ("..",)} & {*pattern.parts}):
+        raise ValueError("must be a relative path without '..' that has {stem} in it and no other name in braces")
+    return text
 
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
@@ -41,11 +59,14 @@ class _CardModel(BaseModel):
 
 
 class Folder(_CardModel):
-    """A folder of images; a file belongs to it when its stem has the prefix and suffix, which are then cut off."""
+    """A folder of images; a file belongs to it when its stem has the prefix and suffix, which are then cut off; or when
+    its path below the folder is given by a pattern, see `evalkit.data.patterns`.
+    """
 
     folder: RelativePath
     prefix: str = ""
     suffix: str = ""
+    files: Annotated[str, AfterValidator(_files)] = Field(default="", description="e.g. '{stem}_ir.png', '*/{stem}'")
 
 
 class LabelFolder(Folder):
@@ -136,6 +157,18 @@ class Card(_CardModel):
     source: str
     citation: tuple[Citation, ...] = ()
     note: str = ""
+    _root: Path | None = PrivateAttr(None)  # its own folder, where that is known and no data root is asked
+
+    @property
+    def root(self) -> Path | None:
+        """The data set's own folder, of one that a benchmark file describes; None for those below a data root."""
+        return self._root
+
+    def at(self, root: Path) -> Card:
+        """The card of a data set whose own folder is known."""
+        placed = self.model_copy()
+        placed._root = root
+        return placed
 
     def split(self, name: str) -> Split:
         """The split of that name. Raises UnknownNameError."""

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +14,12 @@ from pathlib import Path
 from evalkit.data.card import ROLES, Card, Folder, LabelKind, Layout, Split
 from evalkit.data.hashes import combine_hashes, file_hash
 from evalkit.data.images import SUFFIXES
+from evalkit.data.patterns import is_hidden, parse_pattern
 from evalkit.errors import DataError
 from evalkit.files.names import odd_character
 from evalkit.files.read import read_text
 
 LABEL_SUFFIXES = {"mask": SUFFIXES, "saliency": SUFFIXES, "yolo": (".txt",), "voc": (".xml",)}
-SYSTEM_FILES = {
-    "thumbs.db",
-    "desktop.ini",
-    "__macosx",
-    "icon\r",
-}  # what file managers leave behind, not hidden by a dot
 THREADS = 4
 
 
@@ -134,9 +129,11 @@ def locate(card: Card, data_root: str | os.PathLike[str], split: Split | None = 
     Raises:
         DataError: no data root, no such data set in it, or one in a layout that cannot be read.
     """
-    data_root = Path(data_root)
+    data_root = card.root or Path(data_root)
     if not data_root.is_dir():
         what = "is not a folder" if data_root.exists() else "does not exist"
+        if card.root:
+            raise DataError(f"{card.root}, the folder of {card.name}, {what}. Its `root:` is relative to the file.")
         raise DataError(f"the data root {data_root} {what}. Name another with --data-root or EVALKIT_DATA.")
     roots = dataset_folders(card, data_root)
     names = [split.place] if split else [s.place for s in card.splits]
@@ -158,6 +155,8 @@ def locate(card: Card, data_root: str | os.PathLike[str], split: Split | None = 
 
 def dataset_folders(card: Card, data_root: Path) -> list[Path]:
     """The folders that may hold the data set: below the data root, and the root itself where it has its name."""
+    if card.root:
+        return [card.root]
     places = [place for folder in card.folders if (place := resolve(data_root, folder))]
     names = {folder.split("/")[-1].casefold() for folder in card.folders}
     # without the name every data set with ir/ and vi/ would be found in a folder that holds those of another one
@@ -183,12 +182,20 @@ def resolve(root: Path, relative: str) -> Path | None:
     return root if root.is_dir() else None
 
 
-def list_folder(folder: Path, rule: Folder, suffixes: Iterable[str] = SUFFIXES) -> Listing:
-    """The files of a folder by stem, without the rule's prefix and suffix. Does not descend into subfolders.
+def list_folder(folder: Path, rule: Folder, suffixes: Collection[str] = SUFFIXES) -> Listing:
+    """The files of a folder by stem: those of the rule's pattern, or those in the folder itself, without the rule's
+    prefix and suffix.
+
+    Args:
+        folder: where it lies.
+        rule: which of its files are meant.
+        suffixes: lower-case endings of the files that count.
 
     Raises:
         DataError: the folder cannot be listed, or two of its files have one stem.
     """
+    if rule.files:
+        return Listing(*parse_pattern(rule.files).listing(folder, suffixes))
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -263,11 +270,6 @@ def respell(files: dict[str, Path], stems: Collection[str]) -> dict[str, Path]:
         near = missing[stem.casefold()] if stem not in stems and alone[stem.casefold()] == 1 else []
         spelled[near[0] if len(near) == 1 else stem] = path
     return spelled
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is the system's or an editor's rather than the data set's."""
-    return name.startswith((".", "~$")) or name.casefold() in SYSTEM_FILES
 
 
 def splits_present(card: Card, data_root: str | os.PathLike[str]) -> list[str | None]:
@@ -361,6 +363,8 @@ def layout_tree(card: Card) -> str:
 
 
 def _affixes(folder: Folder) -> str:
+    if folder.files:
+        return f", named {folder.files}"
     return f", named {folder.prefix}<stem>{folder.suffix}" if folder.prefix or folder.suffix else ""
 
 

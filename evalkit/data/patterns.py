@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ SYSTEM_FILES = {
 }  # what file managers leave behind, not hidden by a dot
 ANY = "**"
 _TOKEN = re.compile(r"(\{[^{}]*\}|\*+)")
-_FIELD = re.compile(r"\{(stem|method|dataset|split)(?::0?([1-9]))?\}")
+_FIELD = re.compile(r"\{(stem|method|dataset)(?::0?([1-9]))?\}")
 _HELP = (
     "Write {stem} where the name of the scene stands ({stem:05} for 00001), {method} and {dataset} for theirs, "
     "* for any text within a name and ** for any folders, e.g. 'results/{method}/{dataset}/{stem}_fused.png'."
@@ -42,11 +42,13 @@ class Star(NamedTuple):
 
 
 Token = str | Field | Star
+Part = tuple[Token, ...]
+Values = dict[str, str]  # field -> what stands for it
 
 
 @dataclass(frozen=True)
 class PathPattern:
-    """A path with {stem}, {method}, {dataset}, {split}, * and **.
+    """A path with {stem}, {method}, {dataset}, * and **.
 
     An ending such as .png, in any case, gives files of that kind only; without one, images of every kind that evalkit
     reads. Where nothing of the exact spelling is there, names that differ in case alone are taken.
@@ -56,7 +58,7 @@ class PathPattern:
         suffix: the ending in lower case, or nothing.
     """
 
-    parts: tuple[tuple[Token, ...], ...]
+    parts: tuple[Part, ...]
     suffix: str = ""
 
     def __str__(self) -> str:
@@ -66,25 +68,6 @@ class PathPattern:
     def fields(self) -> set[str]:
         """The names in braces."""
         return {token.name for part in self.parts for token in part if isinstance(token, Field)}
-
-    @cached_property
-    def _plain(self) -> list[str]:
-        """The texts of the parts before the first one, or the last of all, that is not plain text."""
-        plain: list[str] = []
-        for part in self.parts[:-1]:
-            if part == (ANY,) or not all(isinstance(token, str) for token in part):
-                break
-            plain.append("".join(map(str, part)))
-        return plain
-
-    @property
-    def folder(self) -> str:
-        """The folders before the first part that is not plain text; "." where it is the first."""
-        return "/".join(self._plain) or ("/" if self._plain else ".")
-
-    def below(self) -> PathPattern:
-        """What follows `folder`."""
-        return PathPattern(self.parts[len(self._plain) :], self.suffix)
 
     def fill(self, **names: str) -> PathPattern:
         """The pattern with these fields replaced by texts, in which * and braces mean themselves, and which never name
@@ -103,7 +86,8 @@ class PathPattern:
         Raises:
             DataError: the name can be read in two ways.
         """
-        return _stem_of(self.parts[-1], _nfc(name), None, 0)
+        values = _values(self.parts[-1], _nfc(name), {}, 0)
+        return None if values is None else values["stem"]
 
     def listing(self, root: Path, suffixes: Collection[str] = SUFFIXES) -> tuple[dict[str, Path], int, int]:
         """The files below a folder by stem, and how many hidden and other files lie beside them.
@@ -131,7 +115,8 @@ class PathPattern:
                     names[entry.name] = entry
             matched = _matching(self.parts[-1], {name: os.path.splitext(_nfc(name))[0] for name in names}, known)
             other += len(names) - len(matched)
-            for name, stem in matched.items():
+            for name, values in matched.items():
+                stem = values["stem"]
                 if odd := odd_character(stem):
                     raise DataError(f"{folder} holds the file {name!a}, whose name has {odd}. Rename it.")
                 if stem in files:
@@ -140,20 +125,30 @@ class PathPattern:
                 files[stem] = Path(names[name].path)
         return files, hidden, other
 
-    def _folders(self, root: Path) -> Iterator[tuple[Path, str | None]]:
-        """The folders that the parts before the last give, with the stem where one of them has it."""
-        places: list[tuple[Path, str | None]] = [(root, None)]
+    def methods(self, root: Path) -> list[str]:
+        """What {method} can stand for in the names of folders below `root`, in order; nothing where it is not in one.
+
+        Raises:
+            DataError: a folder cannot be listed, or its name can be read in two ways.
+        """
+        if not any(isinstance(token, Field) and token.name == "method" for part in self.parts[:-1] for token in part):
+            return []
+        return sorted({values["method"] for _, values in self._folders(root) if "method" in values})
+
+    def _folders(self, root: Path) -> list[tuple[Path, Values]]:
+        """The folders that the parts before the last give, with what stands for the fields in their names."""
+        places: list[tuple[Path, Values]] = [(root, {})]
         for index, part in enumerate(self.parts[:-1]):
             if part == ("",) and index == 0:
-                places = [(Path("/"), None)]
+                places = [(Path("/"), {})]
             elif part in (("",), (".",), ("..",)):
-                places = [(folder / str(part[0]), stem) for folder, stem in places]
+                places = [(folder / str(part[0]), values) for folder, values in places]
             elif part == (ANY,):
-                places = [(below, stem) for folder, stem in places for below in _descend(folder)]
+                every = {below: values for folder, values in places for below in _descend(folder)}
+                places = list(every.items())  # two ways may lead to one folder
             else:
-                places = [place for folder, stem in places for place in _inside(folder, part, stem)]
-        # two ways of ** may lead to one folder
-        yield from dict.fromkeys(places)
+                places = [place for folder, values in places for place in _inside(folder, part, values)]
+        return places
 
 
 def parse_pattern(text: str) -> PathPattern:
@@ -172,6 +167,18 @@ def parse_pattern(text: str) -> PathPattern:
     if "stem" not in pattern.fields or parts[-1] in ((ANY,), ("",)):
         raise EvalkitError(f"{text!r} is not a pattern of file names: it has no {{stem}}. {_HELP}")
     return pattern
+
+
+def split_folder(text: str) -> tuple[str, str]:
+    """The folders in front of a pattern that are plain text, "." where there are none, and the rest.
+
+    Example:
+        >>> split_folder("thermal/night/{stem}_ir.png")
+        ('thermal/night', '{stem}_ir.png')
+    """
+    parts = text.replace("\\", "/").split("/")
+    plain = next((i for i, part in enumerate(parts) if re.search(r"\*|\{stem", part)), len(parts) - 1)
+    return "/".join(parts[:plain]) or ("/" if plain else "."), "/".join(parts[plain:])
 
 
 def _tokens(piece: str, text: str) -> Iterator[Token]:
@@ -199,59 +206,64 @@ def _is_one_part(name: str) -> bool:
     return os.path.basename(name) == name and not name.startswith(".") and name != ANY
 
 
-def _inside(folder: Path, part: tuple[Token, ...], known: str | None) -> Iterator[tuple[Path, str | None]]:
+def _inside(folder: Path, part: Part, known: Values) -> Iterator[tuple[Path, Values]]:
     """The folders in a folder whose names a part gives."""
     plain = "".join(map(str, part)) if all(isinstance(token, str) for token in part) else ""
     if plain and os.path.isdir(folder / plain):  # not every folder on the way can be listed
         yield folder / plain, known
         return
     names = {entry.name: _nfc(entry.name) for entry in _entries(folder) if not is_hidden(entry.name) and _is_dir(entry)}
-    for name, stem in _matching(part, names, known).items():
-        yield folder / name, stem or known
+    for name, values in _matching(part, names, known).items():
+        yield folder / name, values
 
 
-def _matching(part: tuple[Token, ...], names: Mapping[str, str], known: str | None) -> dict[str, str]:
-    """Name -> stem ("" where the part has none), of the names whose text fits; case counts where it decides."""
+def _matching(part: Part, names: Mapping[str, str], known: Values) -> dict[str, Values]:
+    """Name -> what stands for the fields, of the names whose text fits; case counts where it decides."""
     for flags in (0, re.IGNORECASE):
-        stems = {name: stem for name, text in names.items() if (stem := _stem_of(part, text, known, flags)) is not None}
-        if stems:
-            return {name: known or stem for name, stem in stems.items()}
+        read = {name: _values(part, text, known, flags) for name, text in names.items()}
+        fitting = {name: values for name, values in read.items() if values is not None}
+        if fitting:
+            return fitting
     return {}
 
 
-def _stem_of(part: tuple[Token, ...], name: str, known: str | None, flags: int) -> str | None:
-    stems = set()
-    for star, stem in (("*?", "+?"), ("*", "+?"), ("*?", "+"), ("*", "+")):
-        match = _regex(part, known, star, stem, flags).fullmatch(name)
+def _values(part: Part, name: str, known: Values, flags: int) -> Values | None:
+    """What stands for the fields, those known among them; None for a name that does not fit."""
+    readings: list[Values] = []
+    for star, field in (("*?", "+?"), ("*", "+?"), ("*?", "+"), ("*", "+")):
+        match = _regex(part, tuple(known.items()), star, field, flags).fullmatch(name)
         if match is None:
             return None
-        stems.add(match["stem"] if "stem" in match.groupdict() else "")
-    if len(stems) > 1:
-        two = " or ".join(sorted(stems)[:2])
+        if match.groupdict() not in readings:
+            readings.append(match.groupdict())
+    if len(readings) > 1:
+        field = next(field for field, value in readings[0].items() if readings[1][field] != value)
+        two = " or ".join(sorted({reading[field] for reading in readings})[:2])
         pattern = "".join(map(_written, part))
-        raise DataError(
-            f"{name!r} can be read as {pattern} in two ways: its stem is {two}. Write out what * stands for."
-        )
-    inner = stems.pop()
+        raise DataError(f"{name!r} can be read as {pattern} in two ways: its {field} is {two}. Write more of it out.")
+    values = readings[0]
     digits = next((token.digits for token in part if isinstance(token, Field) and token.digits), 0)
-    if not digits or known is not None or not inner:
-        return inner
-    plain = inner.lstrip("0") or "0"
-    return plain if inner.isascii() and inner.isdecimal() and inner == plain.zfill(digits) else None
+    if digits and "stem" in values:
+        padded = values["stem"]
+        values["stem"] = padded.lstrip("0") or "0"
+        if not (padded.isascii() and padded.isdecimal() and padded == values["stem"].zfill(digits)):
+            return None
+    return {**known, **values}
 
 
-@cache
-def _regex(part: tuple[Token, ...], known: str | None, star: str, stem: str, flags: int) -> re.Pattern[str]:
-    text = ""
+@lru_cache(maxsize=256)
+def _regex(part: Part, known: tuple[tuple[str, str], ...], star: str, field: str, flags: int) -> re.Pattern[str]:
+    text, values = "", dict(known)
     for token in part:
         if isinstance(token, str):
             text += re.escape(token)
         elif isinstance(token, Star):
             text += f".{star}"
-        elif known is not None:
-            text += re.escape(known.zfill(token.digits))
+        elif token.name in values:
+            text += re.escape(values[token.name].zfill(token.digits))
         else:
-            text += "(?P=stem)" if "(?P<stem>" in text else f"(?P<stem>.{stem})"
+            group = f"(?P<{token.name}>"
+            text += f"(?P={token.name})" if group in text else f"{group}.{field})"
     return re.compile(text, flags | re.DOTALL)
 
 
