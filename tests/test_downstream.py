@@ -26,9 +26,10 @@ from evalkit.downstream.splits import PARTS, divide
 from evalkit.downstream.spread import mean_and_spread, paired_bootstrap, remembered
 from evalkit.errors import DataError, EvalkitError
 from evalkit.protocols.plan import Settings, plan_datasets, plan_methods
-from evalkit.protocols.schema import DatasetUse, protocol
+from evalkit.protocols.schema import protocol
 from evalkit.protocols.table.table import read_table
 from evalkit.protocols.tasks import Job
+from evalkit.protocols.use import DatasetUse
 
 M3FD = [f"{i:05d}" for i in range(4200)]  # as the data set numbers its pairs
 

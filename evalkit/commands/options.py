@@ -20,6 +20,12 @@ checkpoints_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="For networks: auto, cpu, cuda, cuda:N."
 )
+image_name_option = click.option(
+    "--name",
+    "image_name",
+    default="",
+    help="What fused images are called: '{stem}_fused', or below OUTPUTS '{dataset}/{method}/{stem}'.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 data_root_option = click.option(
     "--data-root",

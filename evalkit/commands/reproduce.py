@@ -19,6 +19,7 @@ from evalkit.commands.options import (
     checkpoints_option,
     data_root_option,
     device_option,
+    image_name_option,
     json_option,
     names,
     workers_option,
@@ -32,17 +33,18 @@ from evalkit.errors import EvalkitError
 @data_root_option
 @click.option("--sample", is_flag=True, help="Run on generated sample scenes instead of the protocol's data sets.")
 @click.option("--outputs", type=click.Path(path_type=Path), help="Fused images: OUTPUTS/<method>/<dataset>/<stem>.png.")
+@image_name_option
 @checkpoints_option
 @device_option
 @click.option("--recolour", is_flag=True, help="Give gray results of networks the visible chroma before scoring.")
-@click.option("--methods", callback=names, help="E.g. CDDFuse,average; the protocol's rows when not given.")
+@click.option("--methods", callback=names, help="E.g. CDDFuse,average; else the protocol's and OUTPUTS' own.")
 @click.option("--datasets", callback=names, help="E.g. TNO,MSRS; the protocol's when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")
 @click.option("--existing", type=click.Choice(["reuse", "replace", "fail"]), default="reuse", show_default=True)
 @workers_option
 @click.option("--train", is_flag=True, help="Train networks that have neither fused images nor weights.")
 @click.option(
-    "--recipe", default="small", show_default=True, help="How networks are trained: small, paper, or a YAML file."
+    "--recipe", default="", help="How networks are trained: small (unless PROTOCOL has another), paper, or a YAML file."
 )
 @click.option(
     "--engine",
@@ -65,6 +67,7 @@ def reproduce(
     data_root: Path | None,
     sample: bool,
     outputs: Path | None,
+    image_name: str,
     checkpoints: Path | None,
     device: str,
     recolour: bool,
@@ -82,14 +85,30 @@ def reproduce(
     plan: bool,
     as_json: bool,
 ) -> None:
-    """Regenerate a published table and set it beside what was printed."""
+    """Regenerate a published table and set it beside what was printed; or run a benchmark file of your own.
+
+    \b
+      evalkit reproduce smfnet-table1 --data-root DATA --outputs OUTPUTS
+      evalkit reproduce bench.yaml                                       `evalkit init bench.yaml` writes one
+
+    Paths in a benchmark file are relative to it; options here go before what it says.
+    """
+    context = click.get_current_context()
+    if context.get_parameter_source("data_root") is click.core.ParameterSource.ENVIRONMENT:
+        data_root = None  # goes after what a benchmark file says
     if plan:
         from evalkit.protocols.report import plan_report, report_text
 
         if sample:
             raise EvalkitError("--plan is of the protocol's own data sets: leave --sample out.")
         report = plan_report(
-            protocol, data_root, outputs=outputs, checkpoints=checkpoints, methods=methods, datasets=datasets
+            protocol,
+            data_root,
+            outputs=outputs,
+            image_name=image_name,
+            checkpoints=checkpoints,
+            methods=methods,
+            datasets=datasets,
         )
         print_json(report) if as_json else click.echo(report_text(report))
         return
@@ -104,6 +123,7 @@ def reproduce(
             data_root,
             sample=sample,
             outputs=outputs,
+            image_name=image_name,
             checkpoints=checkpoints,
             device=device,
             recolour=recolour,

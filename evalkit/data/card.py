@@ -218,6 +218,16 @@ def read_card(path: str | os.PathLike[str]) -> Card:
     return _parse(text, str(path))
 
 
+def make_card(fields: Mapping[str, Any], where: str) -> Card:
+    """A card from its fields. Raises DataError where a field is missing, unknown or wrong.
+
+    Args:
+        fields: as in a YAML file.
+        where: whose card it is, for messages.
+    """
+    return _parse(yaml.safe_dump(dict(fields), sort_keys=False), where)
+
+
 def _parse(text: str, where: str) -> Card:
     return model_from_yaml(Card, text, f"the card {where}")
 
@@ -243,7 +253,7 @@ def register_dataset(card: Card | Mapping[str, Any] | str | os.PathLike[str]) ->
         EvalkitError: the name or an alias is taken.
     """
     if isinstance(card, Mapping):
-        made = _parse(yaml.safe_dump(dict(card), sort_keys=False), str(card.get("name", "data set")))
+        made = make_card(card, str(card.get("name", "data set")))
     else:
         made = card if isinstance(card, Card) else read_card(card)
     DATASETS.add(made.name, made, made.aliases)

@@ -135,6 +135,13 @@ class PathPattern:
             return []
         return sorted({values["method"] for _, values in self._folders(root) if "method" in values})
 
+    def holds_files(self, root: Path) -> bool:
+        """Whether there is a file that the pattern gives, whatever its stem. Raises DataError as `listing`."""
+        try:
+            return bool(self.listing(root)[0])
+        except DataError:  # two of one stem
+            return True
+
     def _folders(self, root: Path) -> list[tuple[Path, Values]]:
         """The folders that the parts before the last give, with what stands for the fields in their names."""
         places: list[tuple[Path, Values]] = [(root, {})]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from evalkit.data.card import Card, LabelKind, load_card
+from evalkit.data.card import Card, LabelKind
 from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import ImagePair, PairSet, find_pairs
@@ -19,10 +19,10 @@ from evalkit.files.names import file_name
 from evalkit.methods.fuse import ClassicalFuser
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, Row, plan_row, use_of
-from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.summary import explain
 from evalkit.protocols.tasks import Job
 from evalkit.protocols.training import train_row, wants_training
+from evalkit.protocols.use import DatasetUse
 from evalkit.training.find_recipe import load_recipe
 
 Unit = TypeVar("Unit")
@@ -101,12 +101,12 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
         OutputError: a file cannot be written.
     """
     settings = job.settings
-    card = load_card(dataset)
+    card = job.protocol.card(dataset)
     pairs = labelled(find_pairs(card, root, use.split), kind)
     use = use_of(use, card)
     rows = []
     for method in job.methods:
-        row = plan_row(method, card, pairs, use, settings, job.protocol.ablations.get(method, ""))
+        row = plan_row(method, card, pairs, use, settings, job.protocol)
         if wants_training(row, job.protocol, settings):
             row = train_row(row, job.protocol, settings, root, job.sample)
             row.place_in(settings.out, pairs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from evalkit.data.card import load_card
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.fuse import NetworkFuser
@@ -12,7 +11,7 @@ from evalkit.metrics.card import Definition
 from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
-from evalkit.protocols.schema import DatasetUse, Protocol
+from evalkit.protocols.schema import Protocol
 from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.cells import Cell, status_of
 from evalkit.protocols.table.per_image import PublishedImages, agree, published_per_image
@@ -20,6 +19,7 @@ from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Task
 from evalkit.protocols.training import train_row, wants_training
+from evalkit.protocols.use import DatasetUse
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, save
 
@@ -91,7 +91,7 @@ def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
         DataError: the file is damaged.
     """
     try:
-        pairs = find_pairs(load_card(dataset), job.root or "", use.split)
+        pairs = find_pairs(job.protocol.card(dataset), job.root or "", use.split)
     except DataError:
         return {}
     return published_per_image(pairs.root / use.published_per_image, job.protocol.published_names)
@@ -111,7 +111,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
         OutputError: a file cannot be written.
     """
     started, settings = now(), job.settings
-    card = load_card(dataset)
+    card = job.protocol.card(dataset)
     use = use_of(use, card, paper=bool(job.protocol.paper))
     root = job.root or settings.out
     try:
@@ -120,10 +120,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
         pairs = PairSet(card.name, use.split, root, "", ())
         rows = [Row(method, reason=f"the data set cannot be used: {error}") for method in job.methods]
     else:
-        rows = [
-            plan_row(method, card, pairs, use, settings, job.protocol.ablations.get(method, ""))
-            for method in job.methods
-        ]
+        rows = [plan_row(method, card, pairs, use, settings, job.protocol) for method in job.methods]
         for i, row in enumerate(rows):
             if wants_training(row, job.protocol, settings):
                 rows[i] = train_row(row, job.protocol, settings, root, job.sample)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.data.card import Card, LabelKind, load_card
-from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve
+from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve, respell
 from evalkit.data.samples.samples import draw_scenes
+from evalkit.data.stems import PLAIN, suggest
 from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, spelled
 from evalkit.files.names import file_name, look
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
-from evalkit.methods.outputs import find_outputs
+from evalkit.methods.outputs import find_outputs, methods_of
 from evalkit.methods.registry import check_name, method_card, method_cards
-from evalkit.protocols.schema import DatasetUse, Protocol
+from evalkit.protocols.schema import Protocol
+from evalkit.protocols.use import OUTPUTS, DatasetUse, Stated
 
 Existing = Literal["reuse", "replace", "fail"]
 Source = Literal["outputs", "data set", "checkpoint", "trained", "classical"]
@@ -43,12 +45,14 @@ class Settings:
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
     engine: Engine = field(default_factory=Local)
     root: Path | None = None  # the data root
+    name: str = ""  # how fused images are called below `outputs`, see `evalkit.methods.outputs.parse_name`
+    roots: dict[str, Path] = field(default_factory=dict)  # of data sets that lie elsewhere
     trained: dict[str, Any] = field(default_factory=dict)  # what this run has trained: row -> recipe and result
 
     def named(self, text: str) -> str:
         """A reason as records keep it: the run's folders by what they are, not by where they lie."""
         folders = {"OUTPUTS": self.outputs, "CHECKPOINTS": self.checkpoints, "DATA": self.root, "OUT": self.out}
-        for name, folder in sorted(folders.items(), key=lambda item: -len(str(item[1]))):
+        for name, folder in sorted((folders | self.roots).items(), key=lambda item: -len(str(item[1]))):
             for path in {folder, folder.absolute()} if folder is not None else ():
                 end = r"(?![\w-])" if path.is_absolute() else "(?=/)"  # a folder "data" is not a word of a sentence
                 text = re.sub(rf"(?<![\w/.-]){re.escape(str(path))}{end}", name, text)
@@ -100,23 +104,22 @@ class FoundSet:
 
 
 def find_set(
-    dataset: str, use: DatasetUse, root: Path | None, usable: Callable[[PairSet], PairSet] = lambda pairs: pairs
+    card: Card, use: DatasetUse, root: Path | None, usable: Callable[[PairSet], PairSet] = lambda pairs: pairs
 ) -> FoundSet:
-    """Look for a data set below the data root.
+    """Look for a data set below the data root, or where its card says that it lies.
 
     Args:
-        dataset: the protocol's name of the data set.
+        card: of the data set.
         use: the protocol's of this data set.
         root: none where no data root is named.
         usable: leaves the pairs that a task can use; raises EvalkitError where there are none.
     """
-    card = load_card(dataset)
     use = use_of(use, card)
     nothing = PairSet(card.name, use.split, Path(), "", ())
-    if root is None:
+    if root is None and card.root is None:
         return FoundSet(card, use, nothing, "no data root is named: give --data-root DIR (or set EVALKIT_DATA)")
     try:
-        return FoundSet(card, use, usable(find_pairs(card, root, use.split)))
+        return FoundSet(card, use, usable(find_pairs(card, root or Path(), use.split)))
     except EvalkitError as error:
         return FoundSet(card, use, nothing, str(error).splitlines()[0])
 
@@ -171,88 +174,149 @@ def plan_methods(
     outputs: Path | None,
     sample_methods: Iterable[str] | None = None,
     sources: bool = False,
+    datasets: Iterable[str] = (),
+    name: str = "",
 ) -> list[str]:
-    """The protocol's rows, or those named: registered methods and folders of fused images that the user brings.
+    """The rows that are named: the protocol's, registered methods, and folders of fused images that the user brings.
+    Where none is named, the protocol's, and, unless it states where its methods come from, every such folder.
 
     Args:
         protocol: whose rows are planned.
-        names: in any case; None for all of the protocol's.
+        names: in any case; None where none is named.
         outputs: the user's images; its folders are methods.
-        sample_methods: the rows of a run on sample scenes, where none are named: it has none of the paper's to fill.
+        sample_methods: the rows of a run on sample scenes, in place of the protocol's: it has none of those to fill.
         sources: whether the source images themselves can be rows.
+        datasets: of the run: a folder without images of one of them is no row that nobody named.
+        name: how fused images are called below `outputs`, where not as usual.
 
     Raises:
         UnknownNameError: a method that is neither registered nor a folder in `outputs`.
         EvalkitError: none is named.
     """
-    if names is None:
-        return list(protocol.methods if sample_methods is None else sample_methods)
-    methods = []
     own = [*protocol.methods, *(SOURCES if sources else ())]
-    for name in names:
-        if method := in_any_case(name, own):
+    folders = methods_of(outputs, datasets, name) if outputs is not None else []
+    if names is None:
+        rows = list(protocol.methods if sample_methods is None else sample_methods)
+        more = [] if protocol.sources else [_row_of(folder, own, rows) for folder in folders]
+        if not rows and not more:
+            raise EvalkitError(f"{protocol.name} names no methods. Give --outputs DIR with DIR/METHOD/DATASET/*.png.")
+        return list(dict.fromkeys([*rows, *more]))
+    methods = []
+    for asked in names:
+        if method := in_any_case(asked, own):
             methods.append(method)
             continue
         try:
-            methods.append(method_card(name).name)
+            methods.append(method_card(asked).name)
         except UnknownNameError:
-            if outputs is None or not (outputs / check_name(name)).is_dir():
+            folder = in_any_case(asked, folders)
+            if folder is None and (outputs is None or resolve(outputs, check_name(asked)) is None):
                 raise
-            if like := [known for known in (*own, *method_cards()) if look(known) == look(name)]:
-                raise EvalkitError(f"{name!a} looks like {like[0]}, but is another name. Rename its folder.") from None
-            methods.append(name)
+            methods.append(_row_of(folder or asked, own, own))
     if not methods:
         raise EvalkitError("no method is named. Leave --methods out to fill the protocol's rows.")
     return list(dict.fromkeys(methods))
 
 
+def _row_of(folder: str, own: Iterable[str], known: Iterable[str]) -> str:
+    """The method that a folder of fused images is of. Raises EvalkitError where it only looks like one of another."""
+    if method := in_any_case(check_name(folder), [*own, *method_cards()]):
+        return method
+    if like := [method for method in (*known, *method_cards()) if look(method) == look(folder)]:
+        raise EvalkitError(f"{folder!a} looks like {like[0]}, but is another name. Rename its folder.")
+    return folder
+
+
 def find_row(
-    method: str,
-    card: Card,
-    pairs: PairSet,
-    use: DatasetUse,
-    outputs: Path | None,
-    checkpoints: Path | None,
-    ablation: str = "",
+    method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings, protocol: Protocol | None = None
 ) -> Row:
-    """Where a method's fused images come from, or why there are none: the user's outputs, the data set's own, weights,
-    or classical code. Nothing is read but the names of files; `fused` is empty where evalkit fuses itself.
+    """Where a method's fused images come from, or why there are none: where the protocol says, else the user's outputs,
+    the data set's own, weights, or classical code. Nothing is read but the names of files; `fused` is empty where
+    evalkit fuses itself.
 
     Args:
         method: the row's name.
         card: of the data set.
         pairs: those found of it; their stems name the source images' rows.
         use: the protocol's of this data set, which may name a folder of fused images.
-        outputs: the user's fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
-        checkpoints: the folder with the authors' weights.
-        ablation: the variant, where the row is one of the protocol's ablations.
+        settings: the run's: outputs and how they are named, checkpoints.
+        protocol: which may state where the method's images come from, or that it is an ablation.
     """
-    given = find_outputs(outputs, method, card.name, pairs.split)
-    if given:
-        return Row(method, "outputs", fused=given)
+    stated = protocol.stated(method, card.name) if protocol is not None else None
+    if row := row_at_hand(method, card, pairs, settings, stated):
+        return row
     if method in SOURCES:  # the rows of downstream tables that use no fusion at all
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
-    if use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
+    if not stated and use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
         return Row(method, "data set", fused=image_files(folder, allow_empty=True))
+    return _own_row(method, card, settings, stated, bool(protocol and protocol.ablations.get(method)))
+
+
+def row_at_hand(method: str, card: Card, pairs: PairSet, settings: Settings, stated: Stated | None) -> Row | None:
+    """The row of images, or maps, that the user brings; None where there are none, or the protocol does not want them.
+
+    Args:
+        method: the row's name.
+        card: of the data set.
+        pairs: those found of it.
+        settings: the run's: outputs and how they are named.
+        stated: where the protocol says that the images come from, if it does.
+
+    Raises:
+        DataError: two files of one stem.
+    """
+    if stated is not None and stated.pattern is not None:
+        pattern = stated.pattern.fill(method=method, dataset=card.name)
+        return _given(method, stated.files(method, card.name), pairs, f"no file is called as {pattern}", "the pattern")
+    if stated is not None and stated.kind != OUTPUTS:
+        return None
+    given = find_outputs(settings.outputs, method, card.name, pairs.split, settings.name)
+    return _given(method, given, pairs, "", "--name") if given else None
+
+
+def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None, ablation: bool) -> Row:
+    """The row that evalkit can fuse itself, or why not and what would fill it."""
     place = f"{file_name(method)}/{card.name}"
     card_of_method = method_cards().get(method)
-    reason = ""
-    if card_of_method is not None and not (reason := missing_for(card_of_method, checkpoints)):
-        return Row(method, "checkpoint" if card_of_method.checkpoint else "classical")
+    reason = "its fused images are to come from outputs" if stated and stated.kind == OUTPUTS else ""
+    if card_of_method is not None and not reason:
+        reason = missing_for(card_of_method, settings.checkpoints)
+        if not reason and not (stated and stated.kind == "trained"):
+            return Row(method, "checkpoint" if card_of_method.checkpoint else "classical")
     reason = reason.removesuffix(": bring its fused images with --outputs")
+    if stated and stated.kind == "trained":
+        return Row(method, reason="it is to be trained, which needs `pip install evalkit[training]` and a recipe")
     if card_of_method is None:
-        reason = "no fused images, and evalkit knows no network of this name"
-    elif checkpoints is None and card_of_method.weights:
+        reason = reason or "no fused images, and evalkit knows no network of this name"
+    elif settings.checkpoints is None and card_of_method.weights and not stated:
         reason += f" ({card_of_method.weights})"
     if ablation and card_of_method is None:
         reason = "an ablation: no weights of it are published"
     cure = f"give --outputs OUTPUTS with OUTPUTS/{place}/<stem>.png"
-    if outputs is not None:
-        cure = f"put its fused images in {outputs}/{place}"
+    if settings.outputs is not None:
+        cure = f"put its fused images in {settings.outputs}/{place}"
     return Row(method, reason=f"{reason}; {'or ' if 'DIR' in reason else ''}{cure}")
 
 
-def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings, ablation: str = "") -> Row:
+def _given(method: str, files: dict[str, Path], pairs: PairSet, nothing: str, option: str) -> Row:
+    """The row of images at hand, by the pairs' stems whatever the case; or why they are none of this data set."""
+    stems = [pair.stem for pair in pairs.pairs]
+    fused = respell(files, stems)
+    if fused.keys() & set(stems) or (files and not stems):
+        return Row(method, "outputs", fused=fused)
+    if not files:
+        return Row(method, reason=nothing)
+    example = next(iter(files.values())).name
+    reason = f"none of its {len(files)} files is called as a pair: {example} is there, the first pair is {stems[0]}"
+    suggested = suggest([list(files), stems])
+    if suggested is not None and suggested[0][1] == PLAIN:
+        reason += f"; {suggested[1]} of them look like {suggested[0][0]}: put that into {option}"
+    return Row(method, reason=reason)
+
+
+def plan_row(
+    method: str, card: Card, pairs: PairSet, use: DatasetUse, settings: Settings, protocol: Protocol | None = None
+) -> Row:
     """The row that is ready to be fused and measured, or a missing value with its reason.
 
     Args:
@@ -261,9 +325,12 @@ def plan_row(method: str, card: Card, pairs: PairSet, use: DatasetUse, settings:
         pairs: those found of it.
         use: the protocol's of this data set.
         settings: the run's: outputs, checkpoints, device and where evalkit writes.
-        ablation: the variant, where the row is one of the protocol's ablations.
+        protocol: which may state where the method's images come from, or that it is an ablation.
     """
-    row = find_row(method, card, pairs, use, settings.outputs, settings.checkpoints, ablation)
+    try:
+        row = find_row(method, card, pairs, use, settings, protocol)
+    except DataError as error:  # two files of one stem
+        return Row(method, reason=str(error))
     if row.reason or row.filled_from in ("outputs", "data set"):
         return row
     try:

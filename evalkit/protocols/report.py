@@ -18,9 +18,10 @@ from evalkit.protocols.plan import (
     plan_datasets,
     plan_methods,
 )
-from evalkit.protocols.schema import DatasetUse, protocol, published_values, rows_of
+from evalkit.protocols.schema import protocol, published_values, rows_of
 from evalkit.protocols.table.blank import expected_rows
 from evalkit.protocols.tasks import Job, tasks_of
+from evalkit.protocols.use import DatasetUse
 
 Report = dict[str, Any]
 
@@ -30,6 +31,7 @@ def plan_report(
     data_root: str | os.PathLike[str] | None = None,
     *,
     outputs: str | os.PathLike[str] | None = None,
+    image_name: str = "",
     checkpoints: str | os.PathLike[str] | None = None,
     methods: Iterable[str] | None = None,
     datasets: Iterable[str] | None = None,
@@ -45,8 +47,9 @@ def plan_report(
         name: of the protocol, e.g. "smfnet-table1".
         data_root: folder with the data sets; the environment variable EVALKIT_DATA when not given.
         outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
+        image_name: how they are called, where not so, e.g. "{stem}_fused" or "{dataset}/{method}/{stem}".
         checkpoints: folder with the authors' weights.
-        methods: rows; those of the protocol when not given.
+        methods: rows; those of the protocol, and every folder of `outputs`, when not given.
         datasets: those of the protocol when not given.
 
     Raises:
@@ -55,13 +58,16 @@ def plan_report(
     """
     planned = protocol(name)
     task = tasks_of(planned)[0]
-    output_root, weights = find_outputs_root(outputs), find_checkpoints(checkpoints)
+    output_root = find_outputs_root(outputs or planned.place("outputs"))
+    weights = find_checkpoints(checkpoints or planned.place("checkpoints"))
     uses = plan_datasets(planned, datasets, False, task.needs.labels)
-    rows = plan_methods(planned, methods, output_root, sources=task.needs.labels is not None)
+    sources = task.needs.labels is not None
+    rows = plan_methods(planned, methods, output_root, None, sources, uses, image_name)
+    data_root = data_root or planned.place("data_root")
     named = data_root is not None or bool(os.environ.get("EVALKIT_DATA"))
     root = find_data_root(data_root) if named else None
-    sets = {dataset: find_set(dataset, use, root, task.pairs) for dataset, use in uses.items()}
-    settings = Settings(Path(), output_root, weights, root=root)
+    sets = {dataset: find_set(planned.card(dataset), use, root, task.pairs) for dataset, use in uses.items()}
+    settings = Settings(Path(), output_root, weights, root=root, name=image_name)
     job = Job(planned, uses, rows, published_values(planned), root, False, settings)
     entries, metrics = task.plan(job, sets), task.metrics(planned)
     ready = [(entry["dataset"], entry["method"]) for entry in entries if not entry["missing"]]

@@ -46,6 +46,7 @@ def reproduce(
     *,
     sample: bool = False,
     outputs: str | os.PathLike[str] | None = None,
+    image_name: str = "",
     checkpoints: str | os.PathLike[str] | None = None,
     device: str = "auto",
     recolour: bool = False,
@@ -55,7 +56,7 @@ def reproduce(
     existing: Existing = "reuse",
     workers: int | None = None,
     train: bool = False,
-    recipe: str = "small",
+    recipe: str = "",
     engine: Name = "local",
     address: str | None = None,
     cluster: str | None = None,
@@ -66,13 +67,18 @@ def reproduce(
 
     Args:
         name: the protocol, e.g. "smfnet-table1", the path of a YAML file, or the protocol itself.
-        data_root: folder with the data sets; the environment variable EVALKIT_DATA when not given.
+        data_root: folder with the data sets; the protocol's own, or the environment variable EVALKIT_DATA, when not
+            given.
         sample: run on generated sample scenes instead of the protocol's data sets.
-        outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
-        checkpoints: folder with the authors' weights, under the file names on the methods' cards.
+        outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png; the protocol's own when not given.
+        image_name: how they are called, where not so: "{stem}_fused", or with folders "{dataset}/{method}/{stem}"; see
+            `evalkit.data.patterns`.
+        checkpoints: folder with the authors' weights, under the file names on the methods' cards; the protocol's own
+            when not given.
         device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N.
         recolour: give gray results of networks the chroma of the visible image before they are saved and scored.
-        methods: rows; those of the protocol when not given (in a sample run, those that need nothing but code).
+        methods: rows; when not given those of the protocol (in a sample run, those that need nothing but code) and,
+            unless the protocol states where its methods come from, every folder of `outputs` that has images.
         datasets: data sets; those of the protocol when not given.
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
@@ -82,7 +88,8 @@ def reproduce(
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
         train: train networks that have neither fused images nor weights; in a sample run they learn from other
             generated scenes.
-        recipe: how networks are trained: "small", "paper", or for `train` a YAML file.
+        recipe: how networks are trained: "small", "paper", or for `train` a YAML file; the protocol's own, or small,
+            when not given.
         progress: wraps the items of a long step, called with (items, count, text).
 
     Returns:
@@ -100,13 +107,15 @@ def reproduce(
     needs = tasks[0].needs
     if sample and not needs.data:
         raise EvalkitError(f"{protocol.name} has nothing to run on sample scenes: leave --sample out.")
-    outputs = find_outputs_root(outputs)
+    outputs = find_outputs_root(outputs or protocol.place("outputs"))
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
-    rows = plan_methods(
-        protocol, methods, outputs, tasks[0].sample_methods(protocol) if sample else None, needs.labels is not None
-    )
-    root = find_data_root(data_root) if needs.data and not sample else None
-    weights = find_checkpoints(checkpoints)
+    sample_rows = tasks[0].sample_methods(protocol) if sample else None
+    rows = plan_methods(protocol, methods, outputs, sample_rows, needs.labels is not None, uses, image_name)
+    below = needs.data and not sample and not (uses and all(use.inline for use in uses.values()))
+    root = find_data_root(data_root or protocol.place("data_root")) if below else None
+    roots = {name: folder for name in uses if (folder := protocol.card(name).root)}
+    weights = find_checkpoints(checkpoints or protocol.place("checkpoints"))
+    recipe = recipe or protocol.recipe or "small"
     out = default_out(protocol, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
         out = out.absolute()
@@ -120,10 +129,23 @@ def reproduce(
             root = sample_scenes(out, progress)
         keep_protocol(protocol, out)
         table = blank_table(protocol, sample)
-        must_see = [path for path in (lock, root, outputs, weights) if path]
+        must_see = [path for path in (lock, root, outputs, weights, *roots.values()) if path]
         with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
             settings = Settings(
-                out, outputs, weights, device, recolour, existing, workers, progress, train, recipe, opened, root
+                out,
+                outputs,
+                weights,
+                device,
+                recolour,
+                existing,
+                workers,
+                progress,
+                train,
+                recipe,
+                opened,
+                root,
+                image_name,
+                roots,
             )
             job = Job(protocol, uses, rows, {} if sample else published_values(protocol), root, sample, settings)
             for task in tasks:

@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
+from evalkit.data.card import Card, load_card
 from evalkit.errors import DataError
 from evalkit.files.names import LONGEST, odd_character
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.files.write import write_text
 from evalkit.protocols.table.published import PublishedRow, cells_by_key, published_rows, rows_to_csv
 from evalkit.protocols.table.read import read_table
+from evalkit.protocols.use import PLACES, DatasetUse, Stated, check_source, sources_of, stated
 from evalkit.registry import Registry
 
 Axis = Literal["dataset", "variant", "method", "class", "metric"]
@@ -45,17 +47,6 @@ Facts = Annotated[dict[str, Annotated[str, BeforeValidator(_text)]], BeforeValid
 
 class _ProtocolModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DatasetUse(_ProtocolModel):
-    """The part of a data set that a protocol measures."""
-
-    split: str | None = None
-    pairs: int | None = Field(default=None, ge=1, description="none where the paper does not say")
-    fused: str = Field(default="", description="where the data set itself holds fused images: a folder, {method} in it")
-    published_per_image: str = Field(
-        default="", description="the data set's own file of values: pair, method, metric, value"
-    )
 
 
 class TableLayout(_ProtocolModel):
@@ -117,12 +108,58 @@ class Protocol(_ProtocolModel):
     )
     citation: str = ""
     notes: str = ""
+    sources: dict[str, str | dict[str, str]] = Field(
+        default={}, description="method -> outputs, checkpoint, classical, trained or a pattern; or each by data set"
+    )
+    data_root: str = Field(default="", description="where data sets with cards lie; relative to the file, as all paths")
+    outputs: str = Field(default="", description="where the fused images of methods lie that come from outputs")
+    checkpoints: str = ""
+    recipe: str = Field(
+        default="", description="how networks are trained, for fusing and downstream; small if not said"
+    )
+    beside: str = Field(default="", description="the folder that paths are relative to, if it is not the file's own")
     _numbers: Path | None = PrivateAttr(None)  # the file of its published numbers; none for what ships
+    _folder: Path | None = PrivateAttr(None)  # that paths are relative to; none for what ships
 
     @property
     def hash(self) -> str:
-        """SHA-256 of everything the protocol says."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """SHA-256 of everything the protocol says, but for where things lie."""
+        places = {"sources": True, "data_root": True, "outputs": True, "checkpoints": True, "beside": True}
+        unsaid = {} if self.recipe else {"recipe": True}  # as in records of before there was the field
+        text = self.model_dump_json(exclude=places | unsaid | {"datasets": dict.fromkeys(self.datasets, PLACES)})
+        classes = [[*use.segmentation, *use.detection] for use in self.datasets.values() if use.inline]
+        return hashlib.sha256(f"{text}{classes if any(classes) else ''}".encode()).hexdigest()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _methods_by_source(cls, fields: Any) -> Any:
+        if isinstance(fields, dict) and isinstance(methods := fields.get("methods"), dict):
+            if "sources" in fields:
+                raise ValueError("methods: says where they come from, so does sources:; leave one out")
+            return fields | sources_of(methods)
+        return fields
+
+    @model_validator(mode="after")
+    def _sources_are_known(self) -> Protocol:
+        for method, source in self.sources.items():
+            if method not in self.methods:
+                raise ValueError(f"sources: {method!r} is not among the methods")
+            check_source(method, source, self.datasets)
+        return self
+
+    def card(self, dataset: str) -> Card:
+        """The card of a data set: of one described here, or a registered one. Raises UnknownNameError, DataError."""
+        use = self.datasets.get(dataset)
+        return use.card(dataset, self._folder or Path()) if use is not None and use.inline else load_card(dataset)
+
+    def stated(self, method: str, dataset: str) -> Stated | None:
+        """Where it says that a method's fused images of a data set come from; None where it says nothing."""
+        return stated(self.sources[method], dataset, self._folder or Path()) if method in self.sources else None
+
+    def place(self, field: Literal["data_root", "outputs", "checkpoints"]) -> Path | None:
+        """The folder that it names; None where it names none."""
+        text = getattr(self, field)
+        return Path(os.path.normpath((self._folder or Path()) / os.path.expanduser(text))) if text else None
 
     @model_validator(mode="after")
     def _names_are_names(self) -> Protocol:
@@ -161,8 +198,16 @@ def read_protocol(path: str | os.PathLike[str]) -> Protocol:
 
 
 def _beside(path: Path) -> Protocol:
-    made = parse(read_text(path), path.name)
-    made._numbers = path.absolute().parent / made.published if made.published else None
+    return _placed(parse(read_text(path), path.name), path.absolute().parent)
+
+
+def _placed(made: Protocol, folder: Path) -> Protocol:
+    """The protocol, with the folder of its file."""
+    made._numbers = folder / made.published if made.published else None
+    made._folder = Path(os.path.normpath(folder / made.beside))
+    for dataset, use in made.datasets.items():
+        if use.inline:
+            made.card(dataset)  # what is wrong with it is told now
     return made
 
 
@@ -173,9 +218,7 @@ def make_protocol(fields: Mapping[str, Any]) -> Protocol:
         DataError: a field is missing, unknown or wrong.
     """
     name = str(fields.get("name", "benchmark"))
-    made = parse(yaml.safe_dump(dict(fields), sort_keys=False), name)
-    made._numbers = Path.cwd() / made.published if made.published else None
-    return made
+    return _placed(parse(yaml.safe_dump(dict(fields), sort_keys=False), name), Path.cwd())
 
 
 def register_protocol(source: str | os.PathLike[str] | Mapping[str, Any]) -> Protocol:
@@ -203,6 +246,8 @@ def keep_protocol(protocol: Protocol, run: Path) -> None:
     if protocol.name in PROTOCOLS:
         return
     fields = protocol.model_dump(mode="json", exclude_defaults=True) | {"name": protocol.name}
+    if protocol._folder is not None:
+        fields["beside"] = os.path.relpath(protocol._folder, run.absolute())
     if protocol.published:
         write_text(run / OWN_NUMBERS, rows_to_csv(rows_of(protocol)))
     write_text(run / OWN_PROTOCOL, yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))
@@ -212,7 +257,8 @@ def protocol_of_run(name: str, run: Path) -> Protocol:
     """The protocol of a run: a registered one, or the one in its folder. Raises UnknownNameError, DataError."""
     file = run / OWN_PROTOCOL
     if name not in PROTOCOLS and file.is_file():
-        own = parse(read_text(file), name, run / OWN_NUMBERS)
+        own = _placed(parse(read_text(file), name), run.absolute())
+        own._numbers = run / OWN_NUMBERS
         if own.name == name:
             return own
     return protocol(name)

@@ -12,7 +12,8 @@ from evalkit.data.pairs import PairSet
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import Row
-from evalkit.protocols.schema import DatasetUse, Protocol
+from evalkit.protocols.schema import Protocol
+from evalkit.protocols.use import DatasetUse
 from evalkit.records.record import Record, made_here
 
 

@@ -12,10 +12,11 @@ from evalkit.data.pairs import PairSet
 from evalkit.errors import DataError
 from evalkit.metrics.registry import column_card
 from evalkit.protocols.plan import FoundSet, Settings, find_row
-from evalkit.protocols.schema import DatasetUse, Protocol, Published
+from evalkit.protocols.schema import Protocol, Published
 from evalkit.protocols.table.blank import expected_rows
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.training import how_to_train
+from evalkit.protocols.use import DatasetUse
 from evalkit.registry import Registry
 
 Entry = dict[str, Any]
@@ -106,11 +107,8 @@ class Task:
             method, dataset, from, missing and train: the last three are texts, empty where nothing is to be said.
         """
         entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
-        settings, ablation = job.settings, job.protocol.ablations.get(method, "")
         try:
-            row = find_row(
-                method, available.card, available.pairs, available.use, settings.outputs, settings.checkpoints, ablation
-            )
+            row = find_row(method, available.card, available.pairs, available.use, job.settings, job.protocol)
         except DataError as error:  # two fused images of one stem
             return entry | {"missing": str(error)}
         train = how_to_train(job.protocol, method) if row.reason else ""

@@ -31,10 +31,10 @@ from evalkit.files.write import write_text
 from evalkit.methods.fuse import choose_device
 from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores
 from evalkit.protocols.plan import Row
-from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.published import column_name
 from evalkit.protocols.tasks import Job
+from evalkit.protocols.use import DatasetUse
 from evalkit.records.record import Record, made_here
 
 AP50 = "AP50"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from evalkit.data.card import load_card
 from evalkit.downstream.detection.recipe import DetectionRecipe, detection_recipe
 from evalkit.downstream.detection.run import AP50, DetectionResult, DetectionRun
 from evalkit.downstream.environment import missing
@@ -46,7 +45,7 @@ class Detection(Trained):
             block, variant, published = place_of(job, dataset, recipe)
             if not block:
                 continue
-            names = [label.name for label in load_card(dataset).detection]
+            names = [label.name for label in job.protocol.card(dataset).detection]
             printed = printed_classes(names, job.protocol.classes if published else ())
             table.blocks[block] = [dataset, variant]
             add_columns(table, job, [*printed.values(), "mean"])
@@ -93,7 +92,7 @@ def place_of(job: Job, dataset: str, recipe: DetectionRecipe) -> tuple[str, str,
         detection = [row for row in printed if row.metric == AP50]
         return (detection[0].block, detection[0].variant, True) if detection else ("", "", True)
     variant = f"{recipe.network} {recipe.name}"
-    if not load_card(dataset).detection:
+    if not job.protocol.card(dataset).detection:
         return "", "", False
     return block_name(dataset, variant), variant, False
 

@@ -20,11 +20,10 @@ from evalkit.engine.base import chunks
 from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.maps import CURVES, MapScores
-from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.evaluate import Scores
 from evalkit.metrics.saliency import MEASURES, SaliencyCurves, saliency, saliency_curves
 from evalkit.protocols.measure import Hashes
-from evalkit.protocols.plan import SOURCES, Row, Settings
+from evalkit.protocols.plan import SOURCES, Row, Settings, row_at_hand
 from evalkit.protocols.schema import Protocol
 from evalkit.protocols.training import can_train, train_network
 from evalkit.records.per_image import score_key
@@ -33,30 +32,28 @@ from evalkit.records.store import ScoreFile
 MAPS = 8  # maps that are measured as one unit of work
 
 
-def find_maps(
-    method: str, protocol: Protocol, card: Card, pairs: PairSet, outputs: Path | None, checkpoints: Path | None
-) -> Row:
+def find_maps(method: str, protocol: Protocol, card: Card, pairs: PairSet, settings: Settings) -> Row:
     """Where a row's saliency maps come from, or why there are none: the user's maps, a source image read as a map,
     or weights that `evalkit train` wrote. Nothing is read but the names of files.
 
     Args:
         method: the row's name.
-        protocol: which says whether evalkit can train the row's network.
+        protocol: which says whether evalkit can train the row's network, and may state where its maps are.
         card: of the data set.
         pairs: those found of it.
-        outputs: the user's maps, OUTPUTS/<method>/<dataset>/<stem>.png.
-        checkpoints: the folder with weights.
+        settings: the run's: OUTPUTS/<method>/<dataset>/<stem>.png are the user's maps; the folder with weights.
 
     Raises:
         DataError: two maps of one stem.
     """
-    if given := find_outputs(outputs, method, card.name, pairs.split):
-        return Row(method, "outputs", fused=given)
+    if row := row_at_hand(method, card, pairs, settings, protocol.stated(method, card.name)):
+        return row
     if method in SOURCES:
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
-    if weights_of(method, checkpoints):
+    if weights_of(method, settings.checkpoints):
         missing = "" if importlib.util.find_spec("torch") else "needs PyTorch: pip install 'evalkit[networks]'"
         return Row(method, reason=missing) if missing else Row(method, "checkpoint")
+    outputs = settings.outputs
     place = f"{outputs or 'OUTPUTS'}/{file_name(method)}/{card.name}/<stem>.png"
     reason = f"no saliency maps: put them in {place}{'' if outputs else ' and give --outputs OUTPUTS'}"
     if learns(method, protocol):
@@ -93,7 +90,7 @@ def plan_maps(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    row = find_maps(method, protocol, card, pairs, settings.outputs, settings.checkpoints)
+    row = find_maps(method, protocol, card, pairs, settings)
     if row.reason and learns(method, protocol) and (settings.train or sample):
         if not can_train():
             return Row(method, reason="training needs PyTorch and Lightning Fabric: pip install 'evalkit[training]'")

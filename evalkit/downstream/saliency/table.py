@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable, Iterator
 
-from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet, find_pairs
@@ -18,11 +17,12 @@ from evalkit.metrics.saliency import MEASURES
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, FoundSet, Row, use_of
-from evalkit.protocols.schema import DatasetUse, Protocol
+from evalkit.protocols.schema import Protocol
 from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.cells import Cell
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Needs, Task
+from evalkit.protocols.use import DatasetUse
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, save
 from evalkit.training.find_recipe import label, load_recipe
@@ -57,11 +57,8 @@ class Saliency(Task):
             available: what is there of it.
         """
         entry = {"method": method, "dataset": dataset, "from": "", "missing": "", "train": ""}
-        settings = job.settings
         try:
-            row = find_maps(
-                method, job.protocol, available.card, available.pairs, settings.outputs, settings.checkpoints
-            )
+            row = find_maps(method, job.protocol, available.card, available.pairs, job.settings)
         except DataError as error:  # two maps of one stem
             return entry | {"missing": str(error)}
         return entry | {"from": row.filled_from, "missing": row.reason}
@@ -120,7 +117,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    started, settings, card = now(), job.settings, load_card(dataset)
+    started, settings, card = now(), job.settings, job.protocol.card(dataset)
     use = use_of(use, card, paper=bool(job.protocol.paper))
     root = sample_root(job, SCENES, SEED, *SIZE) if job.sample else job.root
     assert root is not None

@@ -17,8 +17,8 @@ from evalkit.downstream.segmentation.train import PARTS, LabelledImage
 from evalkit.downstream.splits import Division, Kind, divide
 from evalkit.errors import DataError, EvalkitError
 from evalkit.protocols.plan import Row
-from evalkit.protocols.schema import DatasetUse
 from evalkit.protocols.tasks import Job
+from evalkit.protocols.use import DatasetUse
 
 LONG = 200  # pairs from which on the held-out ones are runs of neighbours
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evalkit.data.card import load_card
 from evalkit.downstream.detection.run import AP50
 from evalkit.downstream.environment import missing
 from evalkit.downstream.segmentation.networks import find_weights, segmenter
@@ -61,7 +60,7 @@ class Segmentation(Trained):
         """
         variants, small = chosen_variants(job)
         for dataset, use in job.uses.items():
-            card = load_card(dataset)
+            card = job.protocol.card(dataset)
             if not card.segmentation or use.split == "detection":
                 continue
             scenes: SegmentationScenes | None = None
@@ -156,7 +155,7 @@ def fill_block(
     Raises:
         OutputError: a file cannot be written.
     """
-    names = [label.name for label in load_card(table.blocks[block][0]).segmentation]
+    names = [label.name for label in job.protocol.card(table.blocks[block][0]).segmentation]
     printed = {name: printed_name(name, job.protocol.classes) for name in names} | {"mean": "mean"}
     started = now()
     if scenes is None:
@@ -269,7 +268,7 @@ def why_not_comparable(variant: Variant, job: Job, block: str, images: int) -> s
     if pattern and find_weights(schedule.network, job.settings.checkpoints) is None:
         return f"trained from scratch: no pretrained encoder {pattern} in --checkpoints"
     dataset = block.removesuffix(f" · {variant.name}")
-    expected = use_of(job.uses[dataset], load_card(dataset)).pairs
+    expected = use_of(job.uses[dataset], job.protocol.card(dataset)).pairs
     return f"tested on {images} images, the paper's table on {expected}" if expected not in (None, images) else ""
 
 

@@ -16,8 +16,9 @@ from evalkit.leaderboards.plots.grid import GridScene
 from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
 from evalkit.leaderboards.rank import chosen_names
 from evalkit.protocols.plan import file_name, find_data_root, find_outputs_root, find_row
-from evalkit.protocols.schema import DatasetUse, protocol_of_run
+from evalkit.protocols.schema import protocol_of_run
 from evalkit.protocols.table.table import Table, read_table
+from evalkit.protocols.use import DatasetUse
 
 DRAWN = 2  # scenes when none is named
 NONE = "none"
