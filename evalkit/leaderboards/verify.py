@@ -12,7 +12,7 @@ from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes, digest, file_hash
 from evalkit.data.images import read_image
 from evalkit.data.labels import labelled, read_salient
-from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files, resolve
+from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files, resolve, respell
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.fits import (
@@ -110,21 +110,35 @@ def _verify(
     if rows is not None:
         check_scores(record, rows, verdict)
     run = path.parents[1]
+    protocol = _protocol_of(record, run)
+    if protocol is not None and data_root is None:
+        data_root = protocol.place("data_root")
     made = run / ("maps" if record.convention == MAPS else "fused")
     if fused is None and (made / file_name(record.method["name"])).is_dir() and record.method.get("fused_hash"):
         fused = made
+    if protocol is not None and fused is None:
+        fused = protocol.place("outputs")
     if data_root is None and record.dataset["name"] == "samples" and (run / "data" / "samples").is_dir():
         data_root = run / "data"  # that the run drew itself
     if record.method.get("filled_from") == "code":
         check_cost(record, verdict)
     elif record.convention not in OF_THE_SET:
-        if data_root is not None or fused is not None:
+        described = protocol is not None and record.dataset["name"] in protocol.datasets and protocol.sources
+        if data_root is not None or fused is not None or described:
             check_images(record, rows, fused, data_root, verdict, remeasure)
         if record.scores and "measured again" not in verdict.checked:
             verdict.notes.append(UNPROVEN)
     trained = run / "training" / file_name(record.method["name"])
     check_weights(record, [Path(folder) for folder in (checkpoints, trained) if folder is not None], verdict)
     return verdict
+
+
+def _protocol_of(record: Record, run: Path) -> Protocol | None:
+    """The protocol of a record; None where there is none here, which is told among the fields."""
+    try:
+        return protocol_of_run(record.protocol["name"], run)
+    except EvalkitError:
+        return None
 
 
 def check_fields(record: Record, verdict: Verdict) -> None:
@@ -195,7 +209,7 @@ def _check_use(record: Record, protocol: Protocol, verdict: Verdict) -> None:
     if name not in protocol.datasets:
         verdict.problems.append(f"{name} is not a data set of {protocol.name} ({', '.join(protocol.datasets)})")
         return
-    use, card = protocol.datasets[name], load_card(name)
+    use, card = protocol.datasets[name], protocol.card(name)
     split = use.split or card.default_split
     if record.method.get("filled_from") == "code":
         return
@@ -210,7 +224,7 @@ def of_the_paper(record: Record, protocol: Protocol) -> bool:
     name = record.dataset["name"]
     if name not in protocol.datasets:
         return False
-    split = protocol.datasets[name].split or load_card(name).default_split
+    split = protocol.datasets[name].split or protocol.card(name).default_split
     return record.dataset.get("split") == split
 
 
@@ -235,9 +249,11 @@ def check_images(
     name, method, split = record.dataset["name"], record.method["name"], record.dataset.get("split")
     pairs: dict[str, ImagePair] = {}
     sources: dict[str, tuple[str, ...]] = {}
-    if data_root is not None:
+    described = _protocol_of(record, verdict.path.parents[1])
+    card = described.card(name) if described is not None else load_card(name)
+    if data_root is not None or card.root is not None:
         try:
-            pair_set = find_pairs(load_card(name), data_root, split)
+            pair_set = find_pairs(card, data_root or Path(), split)
             if record.convention == MAPS:
                 pair_set = labelled(pair_set, "salient")
             pairs = {pair.stem: pair for pair in pair_set.pairs}
@@ -248,7 +264,7 @@ def check_images(
             verdict.checked.append("sources")
             if combine_hashes((stem, *both) for stem, both in sources.items()) != record.dataset.get("content_hash"):
                 verdict.problems.append(f"the images of {name} are not those that were measured: {_places(pair_set)}")
-    files = fused_of(record, pairs, fused, data_root, verdict.path.parents[1])
+    files = fused_of(record, pairs, fused, data_root, described)
     images: dict[str, str] = {}
     if files is not None and not files:
         verdict.problems.append(f"no fused images in {Path(fused or '') / file_name(method) / name}")
@@ -269,15 +285,15 @@ def check_images(
     odd = [stem for stem in both if rows.rows[stem].key != key_of(record, sources[stem], images[stem])]
     verdict.problems += [f"{stem}: its scores are of other images, or of other code for the metrics" for stem in odd]
     both = [stem for stem in both if stem not in odd]
-    protocol = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
-    for stem in protocol:
+    again = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
+    for stem in again:
         values = measure_again(record, pairs[stem], files[stem])
         verdict.problems += [f"{stem}: {problem}" for problem in differences(rows.rows[stem].values, values)]
-    if protocol:
+    if again:
         verdict.checked.append("measured again")
-        if len(protocol) < len(rows.rows):
+        if len(again) < len(rows.rows):
             verdict.notes.append(
-                f"{len(protocol)} of {len(rows.rows)} images were measured again; --remeasure all takes all"
+                f"{len(again)} of {len(rows.rows)} images were measured again; --remeasure all takes all"
             )
 
 
@@ -286,7 +302,7 @@ def fused_of(
     pairs: Mapping[str, ImagePair],
     fused: str | os.PathLike[str] | None,
     data_root: str | os.PathLike[str] | None,
-    run: Path,
+    protocol: Protocol | None,
 ) -> dict[str, Path] | None:
     """The fused images of a record by stem, empty where they are missing; None where nobody says where they are.
 
@@ -295,19 +311,26 @@ def fused_of(
         pairs: of that data set, by stem.
         fused: folder of the fused images, FUSED/<method>/<dataset>/<stem>.png; None where nobody says.
         data_root: folder of the data sets, some of which hold fused images; None where nobody says.
-        run: folder that the record is of.
+        protocol: that the record is of, which may state where the images are.
     """
     name, method = record.dataset["name"], record.method["name"]
     if record.method.get("filled_from") == "data set":  # it has them itself
-        use = protocol_of_run(record.protocol["name"], run).datasets.get(name)
-        if data_root is None or not pairs or use is None:
+        use = protocol.datasets.get(name) if protocol is not None else None
+        if protocol is None or use is None or not pairs:
             return None
-        root = find_pairs(load_card(name), data_root, record.dataset.get("split")).root
         if method in SOURCES:
             return {stem: getattr(pair, method.lower()) for stem, pair in pairs.items()}
+        root = find_pairs(protocol.card(name), data_root or Path(), record.dataset.get("split")).root
         folder = resolve(root, use.fused.format(method=method)) if use.fused else None
         return image_files(folder, allow_empty=True) if folder else None
-    return None if fused is None else find_outputs(Path(fused), method, name, record.dataset.get("split"))
+    stated = protocol.stated(method, name) if protocol is not None else None
+    if stated is not None and stated.pattern is not None and record.method.get("filled_from") == "outputs":
+        files = stated.files(method, name)
+    elif fused is None:
+        return None
+    else:
+        files = find_outputs(fused, method, name, record.dataset.get("split"), str(record.method.get("named", "")))
+    return respell(files, pairs) if pairs else files
 
 
 def key_of(record: Record, sources: Sequence[str], image: str) -> str:

@@ -49,7 +49,7 @@ def find_outputs(
     if name:
         pattern = parse_name(name).fill(dataset=dataset)
         return pattern.fill(method=method).listing(root)[0] or pattern.fill(method=file_name(method)).listing(root)[0]
-    exact = method if os.path.basename(method) == method and (root / method).is_dir() else file_name(method)
+    exact = method if os.path.basename(method) == method and os.path.isdir(root / method) else file_name(method)
     for place in [f"{exact}/{dataset}/{split}"] * (split is not None) + [f"{exact}/{dataset}"]:
         folder = resolve(root, place)
         if folder is not None:

@@ -79,6 +79,8 @@ class Row:
     not_fused: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     recipe: str = ""  # by which evalkit trained the row's network
+    train: bool = False  # the protocol states that it is to be trained
+    named: str = ""  # how its images are called below OUTPUTS, where not <method>/<dataset>/<stem>
 
     def place_in(self, out: Path, pairs: PairSet, kind: Literal["fused", "maps"] = "fused") -> None:
         """Where evalkit's own fused images, or saliency maps, go, if the row has a network or code.
@@ -271,7 +273,11 @@ def row_at_hand(method: str, card: Card, pairs: PairSet, settings: Settings, sta
     if stated is not None and stated.kind != OUTPUTS:
         return None
     given = find_outputs(settings.outputs, method, card.name, pairs.split, settings.name)
-    return _given(method, given, pairs, "", "--name") if given else None
+    if not given:
+        return None
+    row = _given(method, given, pairs, "", "--name")
+    row.named = settings.name
+    return row
 
 
 def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None, ablation: bool) -> Row:
@@ -285,7 +291,8 @@ def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None,
             return Row(method, "checkpoint" if card_of_method.checkpoint else "classical")
     reason = reason.removesuffix(": bring its fused images with --outputs")
     if stated and stated.kind == "trained":
-        return Row(method, reason="it is to be trained, which needs `pip install evalkit[training]` and a recipe")
+        reason = "it is to be trained: `pip install 'evalkit[training]'`, and a network that has a recipe"
+        return Row(method, reason=reason, train=True)
     if card_of_method is None:
         reason = reason or "no fused images, and evalkit knows no network of this name"
     elif settings.checkpoints is None and card_of_method.weights and not stated:

@@ -114,6 +114,8 @@ def reproduce(
     below = needs.data and not sample and not (uses and all(use.inline for use in uses.values()))
     root = find_data_root(data_root or protocol.place("data_root")) if below else None
     roots = {name: folder for name in uses if (folder := protocol.card(name).root)}
+    if protocol.sources and (folder := protocol.folder):
+        roots["BENCHMARK"] = folder
     weights = find_checkpoints(checkpoints or protocol.place("checkpoints"))
     recipe = recipe or protocol.recipe or "small"
     out = default_out(protocol, sample) if out is None else Path(out)

@@ -85,7 +85,7 @@ class Protocol(_ProtocolModel):
     convention: str
     metrics: Names
     datasets: dict[str, DatasetUse] = {}
-    methods: Names
+    methods: Names = ()
     variants: Names = Field(default=(), description="what the table is repeated for: downstream networks, levels, ...")
     classes: Names = Field(default=(), description="object classes with columns of their own, as printed")
     units: Facts = Field(
@@ -146,6 +146,11 @@ class Protocol(_ProtocolModel):
                 raise ValueError(f"sources: {method!r} is not among the methods")
             check_source(method, source, self.datasets)
         return self
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that its paths are relative to; None for what ships."""
+        return self._folder
 
     def card(self, dataset: str) -> Card:
         """The card of a data set: of one described here, or a registered one. Raises UnknownNameError, DataError."""

@@ -61,6 +61,7 @@ def summarise(
             ),
         }
         | ({"recipe": row.recipe} if row.recipe else {})
+        | ({"named": row.named} if row.named else {})
         | ({"jpeg": jpeg} if (jpeg := _count_jpeg(pairs, row)) else {}),
         dataset={
             "name": pairs.dataset,

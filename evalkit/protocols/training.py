@@ -46,7 +46,7 @@ def wants_training(row: Row, protocol: Protocol, settings: Settings) -> bool:
         protocol: whose ablations are trained by the recipe of the paper's network.
         settings: the run's.
     """
-    if not (settings.train and row.reason and can_train()):
+    if not ((settings.train or row.train) and row.reason and can_train()):
         return False
     return (protocol.paper if row.method in protocol.ablations else row.method) in trainable()
 

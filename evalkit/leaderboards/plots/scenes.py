@@ -15,10 +15,11 @@ from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.plots.grid import GridScene
 from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
 from evalkit.leaderboards.rank import chosen_names
-from evalkit.protocols.plan import file_name, find_data_root, find_outputs_root, find_row
-from evalkit.protocols.schema import protocol_of_run
+from evalkit.protocols.plan import Settings, file_name, find_data_root, find_outputs_root, find_row
+from evalkit.protocols.schema import Protocol, protocol_of_run
 from evalkit.protocols.table.table import Table, read_table
 from evalkit.protocols.use import DatasetUse
+from evalkit.records.record import load
 
 DRAWN = 2  # scenes when none is named
 NONE = "none"
@@ -51,7 +52,7 @@ def load_scenes(
         EvalkitError: several data sets and none is named; a box that cannot be understood.
     """
     table = read_table(run)
-    pairs, use = _pairs(table, run, dataset, data_root)
+    pairs, use, protocol = _pairs(table, run, dataset, data_root)
     names = chosen_names("method", methods, table.methods(_block(table, pairs.dataset)))
     by_stem = {pair.stem: pair for pair in pairs.pairs}
     for stem in stems or []:
@@ -59,7 +60,7 @@ def load_scenes(
             raise UnknownNameError(f"scene of {pairs.dataset}", stem, by_stem)
     drawn = [by_stem[stem] for stem in dict.fromkeys(stems or list(by_stem)[:DRAWN])]
     written = {} if list(boxes) == [NONE] else parse_boxes(boxes, [pair.stem for pair in drawn])
-    folders = {method: _fused(method, run, pairs, use, find_outputs_root(outputs)) for method in names}
+    folders = {method: _fused(method, run, pairs, use, protocol, find_outputs_root(outputs)) for method in names}
     missing: dict[str, str] = {}
     scenes = []
     for pair in drawn:
@@ -80,24 +81,42 @@ def _block(table: Table, dataset: str) -> str:
     return next(block for block in table.datasets if table.blocks.get(block, [block])[0] == dataset)
 
 
-def _pairs(table: Table, run: Path, dataset: str | None, data_root: Path | None) -> tuple[PairSet, DatasetUse]:
+def _pairs(
+    table: Table, run: Path, dataset: str | None, data_root: Path | None
+) -> tuple[PairSet, DatasetUse, Protocol | None]:
     known = list(dict.fromkeys(table.blocks.get(block, [block])[0] for block in table.datasets))
     if dataset is None and len(known) > 1:
         raise EvalkitError(f"{run} holds {', '.join(known)}. Name the one to draw with --datasets.")
     (name,) = chosen_names("data set", None if dataset is None else [dataset], known)
     if table.sample:
-        return find_pairs(load_card("samples"), run / "data"), DatasetUse()
-    use = protocol_of_run(table.protocol, run).datasets.get(name, DatasetUse())
-    return find_pairs(load_card(name), find_data_root(data_root), use.split), use
+        return find_pairs(load_card("samples"), run / "data"), DatasetUse(), None
+    protocol = protocol_of_run(table.protocol, run)
+    use, card = protocol.datasets.get(name, DatasetUse()), protocol.card(name)
+    root = card.root or find_data_root(data_root or protocol.place("data_root"))
+    return find_pairs(card, root, use.split), use, protocol
 
 
-def _fused(method: str, run: Path, pairs: PairSet, use: DatasetUse, outputs: Path | None) -> dict[str, Path] | str:
+def _fused(
+    method: str, run: Path, pairs: PairSet, use: DatasetUse, protocol: Protocol | None, outputs: Path | None
+) -> dict[str, Path] | str:
     """Fused images by stem, or why there are none."""
     folder = run / "fused" / file_name(method) / pairs.dataset
     if folder.is_dir():
         return image_files(folder, allow_empty=True)
-    row = find_row(method, load_card(pairs.dataset), pairs, use, outputs, None)
+    card = protocol.card(pairs.dataset) if protocol is not None else load_card(pairs.dataset)
+    if outputs is None and protocol is not None:
+        outputs = protocol.place("outputs")
+    settings = Settings(run, outputs, name=_named(run, pairs.dataset, method))
+    row = find_row(method, card, pairs, use, settings, protocol)
     return row.fused or f"no fused images in {run.name}; where they lie elsewhere, give --outputs"
+
+
+def _named(run: Path, dataset: str, method: str) -> str:
+    """How the run found the method's images called below OUTPUTS."""
+    try:
+        return str(load(run / "records" / f"{dataset}__{file_name(method)}.json").method.get("named", ""))
+    except DataError:
+        return ""
 
 
 def _images(

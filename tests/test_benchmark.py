@@ -1,0 +1,241 @@
+"""A benchmark file: data sets and methods by pattern or card, from outputs or code; and every later command."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import evalkit
+from evalkit.cli import main
+from evalkit.data.images import read_image, to_gray, write_png
+from evalkit.data.samples.samples import draw_scenes
+from evalkit.errors import EvalkitError
+from evalkit.methods.classical import FUSERS
+
+STEMS = [f"{i:03}" for i in range(1, 5)]
+METRICS = ["EN", "SD", "SSIM[tang]"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    """Four small scenes as DATA/{ir,vi}, and images of two methods as FUSED/{Avg,Max}."""
+    folder = tmp_path_factory.mktemp("scenes")
+    draw_scenes(folder / "drawn", 4, width=96, height=72)
+    (drawn,) = [path for path in (folder / "drawn").iterdir() if path.is_dir()]
+    roles = {"ir": sorted((drawn / "ir").iterdir()), "vi": sorted((drawn / "vi").iterdir())}
+    for role, files in roles.items():
+        for stem, file in zip(STEMS, files, strict=True):
+            (folder / "DATA" / role).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder / "DATA" / role / f"{stem}{file.suffix}")
+    for method, code in (("Avg", "average"), ("Max", "maximum")):
+        for stem in STEMS:
+            pair = [to_gray(read_image(next((folder / "DATA" / role).glob(f"{stem}.*")))) for role in ("ir", "vi")]
+            write_png(folder / "FUSED" / method / f"{stem}.png", FUSERS[code](*pair))
+    return folder
+
+
+def lay(scenes: Path, target: Path, infrared: str, visible: str) -> None:
+    for stem in STEMS:
+        for role, pattern in (("ir", infrared), ("vi", visible)):
+            path = target / pattern.format(stem=stem)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(next((scenes / "DATA" / role).glob(f"{stem}.*")), path)
+
+
+def lay_fused(scenes: Path, target: Path, pattern: str, methods=("Avg", "Max"), stems=STEMS) -> None:
+    for method in methods:
+        for stem in stems:
+            path = target / pattern.format(method=method, stem=stem)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(scenes / "FUSED" / method / f"{stem}.png", path)
+
+
+def run(*arguments, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+@pytest.fixture
+def bench(scenes, tmp_path) -> Path:
+    """A file with an inline data set, methods by pattern, from outputs and of evalkit's own."""
+    lay(scenes, tmp_path / "harbour", "thermal/{stem}_ir.png", "rgb/{stem}.png")
+    lay_fused(scenes, tmp_path / "results", "ours/{method}/{stem}_fused.png", ["Avg"])
+    lay_fused(scenes, tmp_path / "OUT", "{method}/Harbour/{stem}.png", ["Max"])
+    fields = {
+        "title": "Harbour at night",
+        "convention": "smfnet",
+        "metrics": METRICS,
+        "datasets": {"Harbour": {"infrared": "thermal/{stem}_ir", "visible": "rgb/{stem}.png", "root": "../harbour"}},
+        "methods": {"Ours": "../results/ours/avg/{stem}_fused", "Max": "outputs", "average": None},
+        "outputs": "../OUT",
+    }
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/bench.yaml").write_text(yaml.safe_dump(fields, sort_keys=False))
+    return tmp_path / "files/bench.yaml"
+
+
+def values(table) -> dict:
+    return {(c.dataset, c.method, c.metric): c.value for c in table.cells}
+
+
+def test_the_numbers_are_those_of_the_images(bench, scenes, tmp_path):
+    table = evalkit.benchmark(bench, out=tmp_path / "run", workers=1)
+    assert table.complete
+    assert table.pairs == {"Harbour": 4}
+    measured = values(table)
+    for method, own in (("Ours", "Avg"), ("Max", "Max"), ("average", "Avg")):
+        frame = evalkit.evaluate_folder(
+            scenes / "FUSED" / own, scenes / "DATA/ir", scenes / "DATA/vi", METRICS, "smfnet", workers=1
+        )
+        for metric in METRICS:
+            assert measured["Harbour", method, metric] == pytest.approx(frame[metric].mean(), rel=1e-12)
+
+
+def test_every_later_command_works_on_the_run(bench, tmp_path):
+    out = tmp_path / "run"
+    run("reproduce", bench, "--out", out, "--workers", "1")
+    assert "Ours" in run("table", out)
+    assert "Ours" in run("rank", out)
+    run("compare", out, "Ours", "Max")
+    verified = json.loads(run("leaderboard", "verify", out, "--remeasure", "all", "--json"))
+    assert all(
+        "measured again" in v["checked"] for v in verified if v["path"].endswith(".json") and "records" in v["path"]
+    )
+    run("plot", "grid", out, "--out", tmp_path / "grid.png")
+    run("plot", "radar", out, "--out", tmp_path / "radar.png")
+    assert run("audit", "--table", out / "table.csv")
+    run("leaderboard", "build", out, "--out", tmp_path / "site")
+
+
+def test_a_moved_bench_and_run_still_find_each_other(bench, tmp_path):
+    run("reproduce", bench, "--out", bench.parent / "run", "--workers", "1")
+    moved = tmp_path.parent / f"{tmp_path.name}-moved"
+    shutil.move(tmp_path, moved)
+    assert "Problem" not in run("leaderboard", "verify", moved / "files/run", "--remeasure", "all")
+    tmp_path.mkdir()
+
+
+def test_a_changed_image_is_found(bench, tmp_path):
+    run("reproduce", bench, "--out", tmp_path / "run", "--workers", "1")
+    shutil.copy(tmp_path / "results/ours/Avg/001_fused.png", tmp_path / "results/ours/Avg/002_fused.png")
+    assert "not those that were measured" in run("leaderboard", "verify", tmp_path / "run", code=1)
+
+
+def test_the_plan_says_where_images_come_from(bench):
+    report = json.loads(run("reproduce", bench, "--plan", "--json"))
+    assert {row["method"]: row["from"] for row in report["rows"]} == {
+        "Ours": "outputs",
+        "Max": "outputs",
+        "average": "classical",
+    }
+    assert report["cells"]["would_run"] == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": {"Ours": "results"}}, "has no {stem}"),
+        ({"methods": {"Ours": {"Elsewhere": "{stem}"}}}, "Elsewhere, which is not one of the data sets"),
+        ({"datasets": {"Harbour": {"infrared": "{stem}"}}}, "infrared: and visible:, both"),
+        ({"datasets": {"TNO": {"root": ".."}}}, "root: is of a data set with infrared"),
+        ({"datasets": {"Harbour": {"infrared": "a/{x}{stem}", "visible": "b"}}}, "'{x}' is not understood"),
+        ({"datasets": {"a/b": {"infrared": "a", "visible": "b"}}}, "no slashes"),
+        ({"sources": {"Max": "outputs"}}, "leave one out"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(bench, change, message):
+    fields = yaml.safe_load(bench.read_text()) | change
+    bench.write_text(yaml.safe_dump(fields))
+    output = run("reproduce", bench, code=2)
+    assert message in " ".join(output.split())
+
+
+def test_the_folder_of_a_data_set_that_is_not_there_is_named(bench, tmp_path):
+    shutil.rmtree(tmp_path / "harbour")
+    assert "the folder of Harbour, does not exist" in " ".join(
+        run("reproduce", bench, "--out", tmp_path / "r", code=3).split()
+    )
+
+
+def test_a_method_says_from_where_and_nothing_else_is_taken(bench, tmp_path, scenes):
+    lay_fused(scenes, tmp_path / "OUT", "average/Harbour/{stem}.png".replace("{method}", ""), ["Max"])
+    table = evalkit.benchmark(bench, out=tmp_path / "run", workers=1)
+    assert values(table)["Harbour", "average", "EN"] == values(table)["Harbour", "Ours", "EN"]
+    fields = yaml.safe_load(bench.read_text())
+    fields["methods"]["average"] = "outputs"
+    bench.write_text(yaml.safe_dump(fields))
+    table = evalkit.benchmark(bench, out=tmp_path / "other", workers=1)
+    assert values(table)["Harbour", "average", "EN"] == values(table)["Harbour", "Max", "EN"]
+
+
+def test_a_mapping_is_a_benchmark_too(scenes, tmp_path, monkeypatch):
+    lay(scenes, tmp_path, "{stem}_ir.png", "{stem}_vi.png")
+    monkeypatch.chdir(tmp_path)
+    fields = {
+        "title": "x",
+        "convention": "smfnet",
+        "metrics": ["EN"],
+        "datasets": {"Mine": {"infrared": "{stem}_ir", "visible": "{stem}_vi"}},
+        "methods": {"average": None},
+    }
+    assert evalkit.benchmark(fields, out="run", workers=1).complete
+
+
+# --name, folders of OUTPUTS
+
+
+LAYOUTS = {
+    "suffix": ("{method}/Harbour/{stem}_fused.png", "{stem}_fused"),
+    "prefix": ("{method}/Harbour/fused_{stem}.png", "fused_{stem}"),
+    "method prefix": ("Harbour/{method}_{stem}.png", "{dataset}/{method}_{stem}"),
+    "nested": ("{method}/Harbour/results/epoch100/{stem}.png", "{method}/{dataset}/**/{stem}"),
+    "swapped": ("Harbour/{method}/{stem}.png", "{dataset}/{method}/{stem}"),
+    "joined": ("{method}_Harbour/{stem}.png", "{method}_{dataset}/{stem}"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_of_fused_images_in_other_layouts(bench, tmp_path, scenes, layout):
+    written, name = LAYOUTS[layout]
+    lay_fused(scenes, tmp_path / "OTHER", written)
+    fields = yaml.safe_load(bench.read_text()) | {"methods": ["Avg", "Max"]}
+    del fields["outputs"]
+    bench.write_text(yaml.safe_dump(fields))
+    table = evalkit.benchmark(
+        bench, outputs=tmp_path / "OTHER", image_name=name, out=tmp_path / "run", workers=1, methods=["avg", "MAX"]
+    )
+    assert table.complete
+    average = evalkit.evaluate_folder(scenes / "FUSED/Avg", scenes / "DATA/ir", scenes / "DATA/vi", METRICS, "smfnet")
+    assert values(table)["Harbour", "Avg", "EN"] == pytest.approx(average["EN"].mean(), rel=1e-12)
+    run("leaderboard", "verify", tmp_path / "run", "--fused", tmp_path / "OTHER", "--remeasure", "all")
+
+
+def test_folders_of_outputs_are_rows_unless_the_file_states_its_methods(bench, tmp_path, scenes):
+    lay_fused(scenes, tmp_path / "OUT", "{method}/harbour/{stem}.png", ["Avg"])
+    (tmp_path / "OUT/empty/Harbour").mkdir(parents=True)
+    (tmp_path / "OUT/Other/Elsewhere").mkdir(parents=True)
+    stated = evalkit.benchmark(bench, out=tmp_path / "run", workers=1)
+    assert stated.methods("Harbour") == ["Ours", "Max", "average"]
+    fields = yaml.safe_load(bench.read_text())
+    del fields["methods"]
+    bench.write_text(yaml.safe_dump(fields))
+    assert evalkit.benchmark(bench, out=tmp_path / "all", workers=1).methods("Harbour") == ["Avg", "Max"]
+
+
+def test_names_that_do_not_pair_are_told_with_the_pattern_that_would(bench, tmp_path, scenes):
+    lay_fused(scenes, tmp_path / "OUT", "Odd/Harbour/{stem}_fused.png".replace("{method}", ""), ["Max"])
+    fields = yaml.safe_load(bench.read_text()) | {"methods": ["Odd"]}
+    bench.write_text(yaml.safe_dump(fields))
+    output = " ".join(run("reproduce", bench, "--out", tmp_path / "run", "--workers", "1", code=3).split())
+    assert "4 of them look like {stem}_fused" in output
+    assert "001_fused.png" in output
+    run("reproduce", bench, "--out", tmp_path / "run", "--workers", "1", "--name", "{stem}_fused")
+
+
+def test_a_pattern_that_gives_all_methods_the_same_images_is_refused(bench, tmp_path):
+    with pytest.raises(EvalkitError, match=r"has no \{method\}"):
+        evalkit.benchmark(bench, outputs=tmp_path / "OUT", image_name="x/{stem}", out=tmp_path / "run")
