@@ -106,7 +106,7 @@ def test_every_later_command_works_on_the_run(bench, tmp_path):
     run("plot", "grid", out, "--out", tmp_path / "grid.png")
     run("plot", "radar", out, "--out", tmp_path / "radar.png")
     assert run("audit", "--table", out / "table.csv")
-    run("leaderboard", "build", out, "--out", tmp_path / "site")
+    run("leaderboard", "build", tmp_path / "site", "--records", out)
 
 
 def test_a_moved_bench_and_run_still_find_each_other(bench, tmp_path):
