@@ -17,7 +17,8 @@ from evalkit.commands.list import list_command, show
 from evalkit.commands.plot import plot
 from evalkit.commands.program import Program
 from evalkit.commands.rank import rank
-from evalkit.commands.reproduce import reproduce, table
+from evalkit.commands.reproduce import reproduce
+from evalkit.commands.table import table
 from evalkit.commands.train import train
 
 # threads that wait for each other sleep: where other programs need the cores, spinning costs ten times the time

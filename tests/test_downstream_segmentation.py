@@ -329,6 +329,8 @@ def test_small_results_are_never_set_against_published_ones() -> None:
     (cell,) = segmentation_table.cells_of(job, row.block, small, "Visible", found, {"car": "Car"}, 16)
     assert (cell.status, cell.value) == ("other data", pytest.approx(float(row.printed)))
     assert cell.difference is None
+    (own,) = segmentation_table.cells_of(job, row.block, small, "Mine", found, {"car": "Car"}, 16)
+    assert own.status == "other data"  # a row that the paper lacks is not of its data, either
 
 
 def quiet_settings() -> Settings:

@@ -30,8 +30,10 @@ from evalkit.protocols.schema import parse, protocol, protocols, published_value
 from evalkit.protocols.table.blank import published_table
 from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.export import FORMATS
-from evalkit.protocols.table.latex import _Grid, to_latex
+from evalkit.protocols.table.grid import Grid, paper_axes
+from evalkit.protocols.table.latex import to_latex
 from evalkit.protocols.table.published import HEADER, decimals_of, read_rows
+from evalkit.protocols.table.style import PLAIN
 from evalkit.protocols.table.table import Table, read_table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,7 +91,7 @@ def test_numbers_and_protocol_name_the_same_things(name):
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_printed_cell_has_a_place_in_the_papers_arrangement(name):
     table = published_table(name)
-    grid = _Grid(table)
+    grid = Grid(table, PLAIN, *paper_axes(table), {})
     assert len(grid.cells) == len(table.cells)
     axes = [*protocol(name).layout.rows, *protocol(name).layout.header]
     left_out = {"dataset", "variant", "method", "class", "metric"} - set(axes)

@@ -71,14 +71,21 @@ def print_missing(frame: pd.DataFrame) -> None:
 
 def print_table(table: Any) -> None:
     """The table as a reader sees it in a terminal: measured, and how it stands to the published value."""
-    from evalkit.protocols.table.export import heading, missing, number
+    from evalkit.protocols.table.text import heading, missing, number
 
-    stands = {"equal": "= published", "unpublished": "", "missing": "", "other data": "(other data)"}
+    stands = {
+        "equal": "= published",
+        "unpublished": "",
+        "missing": "",
+        "other data": "(other data)",
+        "published": "",
+        "derived": "",
+    }
     for dataset in table.datasets:
         rows, columns = [], table.columns_of(dataset)
         for method in table.methods(dataset):
             cells = [table.cell(dataset, method, column.name) for column in columns]
-            if all(cell.value is None for cell in cells):
+            if all(cell.value is None and cell.status != "published" for cell in cells):
                 continue
             row = [method]
             for cell in cells:

@@ -33,6 +33,9 @@ data_root_option = click.option(
     envvar="EVALKIT_DATA",
     help="Folder with the data sets [EVALKIT_DATA].",
 )
+with_published_option = click.option(
+    "--with-published", is_flag=True, help="Set the printed rows that were not measured below the measured ones."
+)
 
 
 def _plugin_option() -> click.Option:

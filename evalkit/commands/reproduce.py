@@ -1,4 +1,4 @@
-"""`evalkit reproduce` and `evalkit table`."""
+"""`evalkit reproduce`."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from evalkit.commands.options import (
     image_name_option,
     json_option,
     names,
+    with_published_option,
     workers_option,
 )
 from evalkit.commands.program import kept
@@ -60,6 +61,7 @@ from evalkit.errors import EvalkitError
     type=click.FloatRange(0, min_open=True),
     help="Seconds after which a few images count as hanging and go to another worker.",
 )
+@with_published_option
 @click.option("--plan", is_flag=True, help="Say what would run, what is missing and where to get it; run nothing.")
 @json_option
 def reproduce(
@@ -82,6 +84,7 @@ def reproduce(
     address: str | None,
     cluster: str | None,
     timeout: float | None,
+    with_published: bool,
     plan: bool,
     as_json: bool,
 ) -> None:
@@ -114,8 +117,14 @@ def reproduce(
         return
     from evalkit.protocols.run import default_out
     from evalkit.protocols.run import reproduce as run
+    from evalkit.protocols.schema import protocol as load_protocol
+    from evalkit.protocols.schema import rows_of
     from evalkit.protocols.table.export import to_json
+    from evalkit.protocols.table.style import TableStyle
+    from evalkit.protocols.table.styled import styled
 
+    if with_published and (sample or not rows_of(load_protocol(protocol))):
+        raise EvalkitError(f"{protocol} has no printed rows for this run: leave --with-published out.")
     out = default_out(protocol, sample) if out is None else out
     with kept(f"What was done is kept in {out}; the same command goes on from there."):
         table = run(
@@ -140,51 +149,13 @@ def reproduce(
             timeout=timeout,
             progress=progress,
         )
+    style = TableStyle(with_published=with_published)
+    if with_published:
+        table.write(out, style)
     if as_json:
-        click.echo(to_json(table).encode(), nl=False)
+        click.echo(to_json(table, style).encode(), nl=False)
     else:
-        print_table(table)
+        print_table(styled(table, style, "markdown").table)
         print_agreement(table.agreement)
         click.echo(f"\n{table.coverage()}. Tables (csv, tex, md, html, json), scores and records: {out}")
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)
-
-
-@click.command()
-@click.argument("out", type=click.Path(path_type=Path), required=False)
-@click.option("--published", metavar="PROTOCOL", help="Instead of a run: the published table alone.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["csv", "latex", "markdown", "html", "json"]),
-    default="markdown",
-    show_default=True,
-)
-@click.option(
-    "--significance",
-    type=click.Choice(["wilcoxon", "permutation"]),
-    help="Mark what the best of a column is not significantly better than.",
-)
-def table(
-    out: Path | None, published: str | None, form: str, significance: Literal["wilcoxon", "permutation"] | None
-) -> None:
-    """Print the table of a finished run (its --out folder), or a published table, in another format.
-
-    LaTeX is arranged as in the paper: measured values where there are any, the published ones in gray elsewhere.
-    """
-    from evalkit.protocols.table.blank import published_table
-    from evalkit.protocols.table.export import FORMATS
-    from evalkit.protocols.table.table import read_table
-
-    if published is not None and out is None:
-        content = published_table(published)
-    elif out is not None and published is None:
-        content = read_table(out)
-    else:
-        raise EvalkitError("name the folder of a run or --published PROTOCOL, one of the two.")
-    if significance is not None:
-        from evalkit.leaderboards.marks import significance_marks, with_marks
-
-        if out is None or form == "csv":
-            raise EvalkitError("--significance needs a run with scores per image, and a format with marks (not csv).")
-        content = with_marks(content, significance_marks(out, significance))
-    click.echo(FORMATS[form][1](content).encode(), nl=False)  # files are UTF-8, whatever the terminal

@@ -19,8 +19,7 @@ from evalkit.leaderboards.significance import NoTestError, critical_difference
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import protocol, rows_of
 from evalkit.protocols.table.cells import Column
-from evalkit.protocols.table.latex import SPREAD
-from evalkit.protocols.table.published import PublishedRow
+from evalkit.protocols.table.published import SPREAD, PublishedRow
 from evalkit.protocols.table.read import SUFFIXES, read_table
 from evalkit.records.record import load
 

@@ -141,6 +141,7 @@ def cells_of(
     factor = 100.0 if job.protocol.units.get(AP50) == "%" else 1.0
     names = {name: column_name(shown, AP50) for name, shown in printed.items()} | {"mean": column_name("mean", AP50)}
     names |= {f"mean ({c})": column_name(f"mean ({c})", AP50) for c in conditions}
+    of_paper = any(row.block == block and row.printed for row in rows_of(job.protocol))
     cells = []
     for class_, column in names.items():
         row = job.published.get((block, method, column))
@@ -151,7 +152,7 @@ def cells_of(
             continue
         value, _ = mean_and_spread([scores[class_] for scores in result.seeds.values()])
         why = why_not_comparable(recipe, text is not None)
-        status = status_of(value, text, why if text else "")
+        status = status_of(value, text, why if of_paper else "")
         cells.append(Cell(block, method, column, factor * value, text, images, status, why, mark))
     return cells
 

@@ -245,7 +245,7 @@ def cells_of(
             value, _ = mean_and_spread([scores[column] for scores in result.seeds.values()])
             value *= 100.0 if job.protocol.units.get(measure) == "%" else 1.0
             not_comparable = why_not_comparable(variant, job, block, images)
-            status = status_of(value, text, not_comparable if text else "")
+            status = status_of(value, text, not_comparable if of_paper else "")
             cells.append(Cell(block, method, name, value, text, images, status, not_comparable, mark))
     return cells
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from evalkit.protocols.table.per_image import Agreement
@@ -11,7 +13,9 @@ from evalkit.protocols.table.published import decimals_of, is_number
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["equal", "close", "differs", "unpublished", "other data", "missing"]
+# how a value stands to a printed one; or a printed row of its own, or computed from the table's other numbers
+Status = Literal["equal", "close", "differs", "unpublished", "other data", "missing", "published", "derived"]
+ADDED: tuple[Status, ...] = ("published", "derived")
 AGREEMENT: tuple[Status, ...] = ("equal", "close", "differs")
 CLOSE = 1e-3  # relative difference up to which a value counts as close to the printed one
 AXES = ("dataset", "variant", "method", "class", "metric")  # that a paper arranges its table by
@@ -69,6 +73,20 @@ def status_of(value: float | None, printed: str | None, not_comparable: str = ""
     return agreement(value, printed) if printed else "unpublished"
 
 
+def best_and_second(values: Mapping[str, float], better: str) -> dict[str, str]:
+    """Name -> "best" or "second"; equal values share a mark, and one value alone has none.
+
+    Args:
+        values: name -> value.
+        better: "higher" or "lower".
+    """
+    ranked = sorted(set(values.values()), reverse=better == "higher")
+    if len(ranked) < 2:
+        return {}
+    marks = {ranked[0]: "best", ranked[1]: "second"}
+    return {name: marks[value] for name, value in values.items() if value in marks}
+
+
 @dataclass(frozen=True)
 class Column:
     """A metric of the table: which way is better, and in which convention it was measured."""
@@ -110,6 +128,7 @@ class TableContent:
     note: str = ""  # what the signs in the cells mean
     cells: list[Cell] = field(default_factory=list)
     agreement: list[Agreement] = field(default_factory=list)  # with values that were published per image
+    out: Path | None = field(default=None, repr=False, compare=False)  # the run's folder, which holds its scores
 
     @property
     def complete(self) -> bool:
@@ -119,7 +138,7 @@ class TableContent:
     @property
     def measured(self) -> bool:
         """Whether there is anything else than published values."""
-        return any(cell.value is not None for cell in self.cells)
+        return any(cell.value is not None and cell.status != "derived" for cell in self.cells)
 
     @property
     def datasets(self) -> list[str]:
@@ -145,24 +164,49 @@ class TableContent:
         cells = (c for c in self.cells if (c.dataset, c.method, c.metric) == key)
         return next(cells, None) or Cell(*key, None, None, 0, "missing")
 
-    def marks(self, dataset: str, column: Column) -> dict[str, str]:
-        """Method -> "best" or "second" among the measured values; equal values share a mark.
+    def together(self, dataset: str, metric: str) -> bool:
+        """Whether the measured values of a column may stand beside printed ones: none is of other data.
 
-        As the paper marks its own numbers, where nothing is measured.
+        Args:
+            dataset: or block, as the cells name it.
+            metric: the column.
         """
-        if not self.measured:
-            cells = [c for c in self.cells if c.dataset == dataset and c.metric == column.name]
-            return {c.method: c.mark for c in cells if c.mark}
-        values = {
-            c.method: c.value
-            for c in self.cells
-            if c.dataset == dataset and c.metric == column.name and c.value is not None
+        return all(c.status != "other data" for c in self.cells if (c.dataset, c.metric) == (dataset, metric))
+
+    def numbers(self, dataset: str, metric: str) -> dict[str, float]:
+        """Method -> its number in a column: measured, or of a published row (of every row, where nothing is measured).
+
+        Where measured and printed numbers stand together, the measured ones are rounded as the column is printed.
+
+        Args:
+            dataset: or block, as the cells name it.
+            metric: the column.
+        """
+        cells = [c for c in self.cells if (c.dataset, c.metric) == (dataset, metric)]
+        printed = {
+            c.method: c.published for c in cells if c.published and (c.status == "published" or not self.measured)
         }
-        ranked = sorted(set(values.values()), reverse=column.better == "higher")
-        if len(values) < 2 or len(ranked) < 2:
-            return {}
-        names = {ranked[0]: "best", ranked[1]: "second"}
-        return {method: names[value] for method, value in values.items() if value in names}
+        values = {c.method: c.value for c in cells if c.value is not None}
+        if printed and self.together(dataset, metric):
+            digits = max(map(decimals_of, printed.values()))
+            values = {method: round(value, digits) for method, value in values.items()}
+        return values | {method: float(text) for method, text in printed.items()}
+
+    def marks(self, dataset: str, column: Column) -> dict[str, str]:
+        """Method -> "best" or "second" among the values; equal values share a mark.
+
+        Measured and published rows have their marks together where they may stand together, else apart. Where nothing
+        is measured the marks are those of the paper.
+        """
+        cells = [c for c in self.cells if (c.dataset, c.metric) == (dataset, column.name)]
+        if not self.measured or any(c.status == "derived" for c in cells):
+            return {c.method: c.mark for c in cells if c.mark}
+        numbers = self.numbers(dataset, column.name)
+        if self.together(dataset, column.name):
+            return best_and_second(numbers, column.better)
+        published = {c.method for c in cells if c.status == "published"}
+        groups = [{m: v for m, v in numbers.items() if (m in published) == is_} for is_ in (False, True)]
+        return {m: mark for group in groups for m, mark in best_and_second(group, column.better).items()}
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -189,10 +233,11 @@ class TableContent:
             raise ValueError(f"the layout has other axes than {', '.join(AXES)}, or one of them twice")
 
     def counts(self) -> dict[str, int]:
-        """Cells, those that are measured, and how many of each status."""
+        """Cells, those that are measured, and how many of each status; of rows and columns that were added, if any."""
         statuses = {status: sum(cell.status == status for cell in self.cells) for status in get_args(Status)}
-        measured = sum(cell.value is not None for cell in self.cells)
-        return {"cells": len(self.cells), "measured": measured, **statuses}
+        statuses = {status: count for status, count in statuses.items() if count or status not in ADDED}
+        own = [cell for cell in self.cells if cell.status != "derived"]
+        return {"cells": len(own), "measured": sum(cell.value is not None for cell in own), **statuses}
 
     def coverage(self) -> str:
         """One line: how much is measured, how much of it agrees, and how much cannot be compared ("other data")."""
@@ -208,5 +253,6 @@ class TableContent:
     def to_dict(self) -> dict:
         """Everything, JSON-able."""
         fields = asdict(self) | {"counts": self.counts()}
+        del fields["out"]  # where it lies is not what it says
         fields["cells"] = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
         return fields

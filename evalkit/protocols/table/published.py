@@ -15,6 +15,7 @@ from evalkit.errors import DataError, nearest
 
 HEADER = ("dataset", "variant", "method", "class", "metric", "printed", "mark", "note")
 MARKS = ("best", "second", "")
+SPREAD = " std"  # the metric "EN std" is the spread of the mean EN: 6.71 ± 0.42
 LONGEST = 40  # characters of a printed number
 # what a table can print: 46.001, 1e-3, -0.2, +3.1; no unit, no percent sign, no thousands separator, no NaN
 _NUMBER = re.compile(r"(?a)[+-]?\d+(?:\.(\d+))?(?:[eE]([+-]?\d{1,3}))?|[+-]?\.(\d+)")

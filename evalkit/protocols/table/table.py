@@ -12,28 +12,55 @@ from pydantic import TypeAdapter
 
 from evalkit.errors import DataError
 from evalkit.files.read import parse_json, read_text
-from evalkit.files.write import write_text
+from evalkit.files.write import write_bytes, write_text
 from evalkit.protocols.table.cells import TableContent
-from evalkit.protocols.table.export import FORMATS, to_html, to_markdown
+from evalkit.protocols.table.excel import to_xlsx
+from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.latex import to_latex
+from evalkit.protocols.table.markdown import to_markdown
+from evalkit.protocols.table.page import to_html
+from evalkit.protocols.table.style import PLAIN, TableStyle
 
 
 @dataclass
 class Table(TableContent):
-    """A regenerated table."""
+    """A regenerated table. The options of its exports are the fields of `TableStyle`, such as digits=2."""
 
-    def write(self, out: str | os.PathLike[str]) -> None:
-        """Write table.csv, .json, .tex, .md and .html. Raises OutputError."""
-        for suffix, export in FORMATS.values():
-            write_text(Path(out) / f"table.{suffix}", export(self))
+    def write(self, out: str | os.PathLike[str], style: TableStyle = PLAIN) -> None:
+        """Write table.csv, .json, .tex, .md and .html.
 
-    def to_latex(self) -> str:
-        """The table as LaTeX (booktabs), arranged as in the paper."""
-        return to_latex(self)
+        Args:
+            out: the run's folder.
+            style: of .tex, .md and .html; .csv and .json hold what was measured, whatever the style.
 
-    def to_markdown(self) -> str:
-        """The table as Markdown."""
-        return to_markdown(self)
+        Raises:
+            OutputError: a file cannot be written.
+            EvalkitError: what the style asks for cannot be shown.
+        """
+        self.out = Path(out)
+        for form, (suffix, export) in FORMATS.items():
+            write_text(Path(out) / f"table.{suffix}", export(self, PLAIN if form in ("csv", "json") else style))
+
+    def to_latex(self, **options: Any) -> str:
+        """The table as LaTeX (booktabs), arranged as in the paper. Raises EvalkitError for what cannot be shown."""
+        return to_latex(self, TableStyle(**options))
+
+    def to_markdown(self, **options: Any) -> str:
+        """The table as Markdown. Raises EvalkitError for what cannot be shown."""
+        return to_markdown(self, TableStyle(**options))
+
+    def to_html(self, **options: Any) -> str:
+        """The table as a page of HTML. Raises EvalkitError for what cannot be shown."""
+        return to_html(self, TableStyle(**options))
+
+    def to_xlsx(self, path: str | os.PathLike[str], **options: Any) -> None:
+        """Write the table as an Excel file.
+
+        Raises:
+            EvalkitError: what the options ask for cannot be shown, or the extra `xlsx` is not installed.
+            OutputError: the file cannot be written.
+        """
+        write_bytes(path, to_xlsx(self, TableStyle(**options)))
 
     def _repr_html_(self) -> str:
         """The table as a notebook shows it."""
@@ -53,6 +80,7 @@ def read_table(out: str | os.PathLike[str]) -> Table:
     try:
         table = _adapter().validate_python(_of_this_version(parse_json(read_text(path), path)))
         table.check()
+        table.out = Path(out)
         return table
     except ValueError as error:
         first = " ".join(str(error).splitlines()[:3])
