@@ -7,6 +7,8 @@ import importlib.util
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -22,6 +24,7 @@ from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.errors import DataError, OutputError
 from evalkit.files.folder import replace_folder
+from evalkit.files.names import to_cell
 from evalkit.leaderboards.site import build as site_build
 from evalkit.leaderboards.site.build import build
 from evalkit.leaderboards.site.entries import measured_folder, record_files, shipped_entries
@@ -87,7 +90,7 @@ rows = st.dictionaries(
 def as_csv(content: dict[str, list[float]], columns: tuple[str, ...] = ("EN", "SD"), end: str = "\n") -> bytes:
     frame = pd.DataFrame(
         [
-            [image, "k", *(dict(zip(("EN", "SD"), values, strict=False))[c] for c in columns), ""]
+            [to_cell(image), "k", *(dict(zip(("EN", "SD"), values, strict=False))[c] for c in columns), ""]
             for image, values in content.items()
         ],
         columns=["image", "key", *columns, "missing"],
@@ -462,18 +465,52 @@ def test_other_image_files_are_neither_compared_nor_ranked(run: Path, tmp_path: 
     assert all("their content hash differs" in c["note"] for d in own for c in d["cells"])
 
 
-@pytest.mark.slow
 def test_plots_are_drawn_from_the_records_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(site_build, "shipped_entries", list)
     again = [build(tmp_path / name, [run / "run"]) and tmp_path / name for name in ("a", "b")]
     drawn = sorted(path.name for path in (again[0] / "plots").iterdir())
     assert drawn == [f"smfnet-table1-tno-smfnet-{kind}.svg" for kind in ("box", "cumulative", "radar")]
     assert (again[0] / "site.json").read_bytes() == (again[1] / "site.json").read_bytes()
-    text = (again[0] / "plots/smfnet-table1-tno-smfnet-box.svg").read_text()
-    assert set(re.findall(r"url\(#(\w+)\)", text)) <= set(re.findall(r'id="(\w+)"', text))
     page = Reader((again[0] / "smfnet-table1.html").read_text(encoding="utf-8"))
     assert sorted(Path(str(a["src"])).name for a in page.all("img")) == drawn
+
+
+def test_matplotlib_and_pandas_are_not_needed_for_the_site(tmp_path: Path) -> None:
+    code = f"""import sys
+sys.modules.update(dict.fromkeys(["matplotlib", "pandas", "torch"]))
+from evalkit.leaderboards.site.build import build
+build({str(tmp_path / "site")!r})"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert len(list((tmp_path / "site/plots").iterdir())) == 12
+
+
+def test_only_my_runs(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Name their --out folders"):
+        build(tmp_path / "site", only_mine=True)
+    build(tmp_path / "all", [run / "run"], plots=False)
+    (page,) = build(tmp_path / "site", [run / "run"], only_mine=True)
+    assert page.protocol.name == "smfnet-table1"
+    assert len(page.entries) == 2
+    assert all(entry.own for entry in page.entries)
+    names = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.*")}
+    assert {name for name in names if name.endswith(".html")} == {"index.html", "records.html", "smfnet-table1.html"}
+    assert len([name for name in names if name.startswith("records/") and name.endswith(".json")]) == 2
+    for name in ("index.html", "records.html", "smfnet-table1.html"):
+        reader = Reader((tmp_path / "site" / name).read_text(encoding="utf-8"))
+        for link in [str(a["href"]) for a in reader.all("a")] + [str(a["src"]) for a in reader.all("img")]:
+            if "#" not in link:
+                assert unquote(link) in names, f"{name} leads to {link}"
+
+    def own(folder: str) -> list[dict]:
+        reader = Reader((tmp_path / folder / "smfnet-table1.html").read_text(encoding="utf-8"))
+        rows, records = (json.loads(reader.data[name]) for name in ("rows", "records"))
+        mine = {stem for stem in records if (tmp_path / "site/records" / f"{stem}.json").is_file()}
+        return sorted((row for row in rows.values() if row["record"] in mine), key=lambda row: row["record"])
+
+    assert own("site") == own("all")  # other image files than the shipped records': not compared there or here
+    done = CliRunner().invoke(main, ["leaderboard", "build", str(tmp_path / "x"), "--only-mine"])
+    assert done.exit_code == 2
+    assert "--records RUN" in done.output
 
 
 def test_only_a_site_is_replaced(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,15 +16,16 @@ from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.errors import DataError, EvalkitError, ImageError, UnknownNameError
 from evalkit.leaderboards.plots.bars import bar, box
+from evalkit.leaderboards.plots.common import INNER, corners, distribution, gather, radii
 from evalkit.leaderboards.plots.critical import critical
-from evalkit.leaderboards.plots.cumulative import cumulative, distribution
+from evalkit.leaderboards.plots.cumulative import cumulative
 from evalkit.leaderboards.plots.curves import curves, read_maps
 from evalkit.leaderboards.plots.grid import GridScene, grid
-from evalkit.leaderboards.plots.radar import INNER, corners, radar, radii
+from evalkit.leaderboards.plots.radar import radar
 from evalkit.leaderboards.plots.scatter import read_cost, scatter
 from evalkit.leaderboards.plots.scenes import load_scenes
 from evalkit.leaderboards.plots.style import COLOURS, Drawing, check_suffix, line_style, style
-from evalkit.leaderboards.plots.values import blocks, gather
+from evalkit.leaderboards.plots.values import blocks
 from evalkit.leaderboards.plots.zoom import Box, choose_boxes, parse_boxes, place_box
 from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import critical_difference
@@ -93,7 +94,9 @@ def test_radar_puts_the_best_outside_whichever_way_is_better() -> None:
     values = {"a": (5, 0.1, 1), "b": (7, 0.3, 1), "c": (6, 0.2, 1)}
     one = block({name: dict(zip(("EN", "MSE", "VIF"), row, strict=True)) for name, row in values.items()}, MSE="lower")
     middle = (INNER + 1) / 2
-    np.testing.assert_allclose(radii(one), [[INNER, 1, 1], [1, INNER, 1], [middle, middle, 1]])
+    np.testing.assert_allclose(
+        radii(one.values.to_numpy(), [True, False, True]), [[INNER, 1, 1], [1, INNER, 1], [middle, middle, 1]]
+    )
     found = {line.get_gid(): line for line in radar([one]).figure.axes[0].lines if line.get_gid()}
     third = 2 * math.pi / 3  # from the top, clockwise
     expected = [(0, INNER), (math.sin(third), math.cos(third)), (math.sin(2 * third), math.cos(2 * third)), (0, INNER)]

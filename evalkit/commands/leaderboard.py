@@ -44,14 +44,15 @@ def leaderboard() -> None:
     type=click.Path(path_type=Path),
     help="The --out folder of a run of your own, shown beside the shipped records; may be given more than once.",
 )
-@click.option("--plots/--no-plots", default=True, help="Draw what is measured: most of the time it takes.")
+@click.option("--plots/--no-plots", default=True, help="Draw what is measured.")
+@click.option("--only-mine", is_flag=True, help="Show the runs of --records alone, without the shipped records.")
 @json_option
-def build_command(out: Path, records: tuple[Path, ...], plots: bool, as_json: bool) -> None:
+def build_command(out: Path, records: tuple[Path, ...], plots: bool, only_mine: bool, as_json: bool) -> None:
     """Write the leaderboards to the folder OUT: open OUT/index.html, from the disk or from any web server."""
     from evalkit.leaderboards.site.build import build
 
     with kept(f"{out} may hold pages of both sites; the same command makes it whole."):
-        pages = build(out, records, plots, progress)
+        pages = build(out, records, plots, only_mine, progress)
     counts = [page.counts() for page in pages]
     summary = {
         "out": str(out),

@@ -2,6 +2,7 @@
 
 python scripts/bench/cli.py metrics      milliseconds per pair of each metric
 python scripts/bench/cli.py scale        pairs per second over workers, methods and pixels
+python scripts/bench/cli.py site         processor seconds of the leaderboards' site
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from bench_metrics import NINE
 from bench_metrics import SIZES as METRIC_SIZES
 from bench_metrics import bench_metrics as measure_metrics
 from bench_scale import METHODS, SIZES, WORKERS, bench_scale, chart, estimate
+from bench_site import bench_site
 
 from evalkit.commands.console import print_json, print_rows, progress
 from evalkit.commands.options import json_option, names
@@ -91,6 +93,28 @@ def scale(
     title = f"LLVIP, 3463 pairs, 12 methods: an estimate; {found['llvip'][0]['decoded_gb']:.0f} GB of pixels"
     click.echo()
     print_rows(["cores", "hours", "floor: decoding alone"], lines, title)
+
+
+@bench.command()
+@click.option("--repeats", type=click.IntRange(1, 100), default=5, show_default=True, help="The median counts.")
+@json_option
+def site(repeats: int, as_json: bool) -> None:
+    """Processor seconds and memory of `evalkit leaderboard build` with the shipped records, Python's start included."""
+    rows = bench_site(repeats, progress)
+    if as_json:
+        print_json(rows)
+        return
+    heads = ["command", "processor s", "wall s", "peak MB", "files MB"]
+    lines = [
+        [
+            r["command"],
+            *(f"{r[key]:.2f}" for key in ("processor", "wall")),
+            f"{r['peak_mb']:.0f}",
+            f"{r['files_mb']:.1f}",
+        ]
+        for r in rows
+    ]
+    print_rows(heads, lines, f"the leaderboards' site, median of {repeats}")
 
 
 def counts(texts: list[str] | None) -> list[int]:

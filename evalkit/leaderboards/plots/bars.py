@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from evalkit.errors import DataError
+from evalkit.leaderboards.plots.common import Panel, gather, number
 from evalkit.leaderboards.plots.style import HATCHES, Drawing, Width, colour, finish, panels, styled, wrapped
-from evalkit.leaderboards.plots.values import Panel, gather, image_values, label, means, number, place, said
+from evalkit.leaderboards.plots.values import image_values, label, means, place, said
 from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import NoTestError, bootstrap_interval
 

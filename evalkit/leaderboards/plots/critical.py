@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from evalkit.errors import DataError
+from evalkit.leaderboards.plots.common import Panel, gather
 from evalkit.leaderboards.plots.style import Drawing, Width, colour, finish, panels, styled, wrapped
-from evalkit.leaderboards.plots.values import Panel, gather, image_values, label, place, said
+from evalkit.leaderboards.plots.values import image_values, label, place, said
 from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import CriticalDifference, NoTestError, critical_difference
 

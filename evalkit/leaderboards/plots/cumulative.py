@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.transforms import ScaledTranslation
-from numpy.typing import ArrayLike, NDArray
 
+from evalkit.leaderboards.plots.common import Panel, distribution, gather
 from evalkit.leaderboards.plots.style import Drawing, Width, finish, line_style, missing_handle, panels, styled
-from evalkit.leaderboards.plots.values import Panel, gather, image_values, label, place, said
+from evalkit.leaderboards.plots.values import image_values, label, place, said
 from evalkit.leaderboards.run_values import ValueBlock
 
 MARKS = 7  # markers along a curve
 BELOW = 0.36  # inches from an axis to the legend below its label
-
-
-def distribution(values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x and y such that 100 x % of the values are not above y: x = 1/n, 2/n .. 1, y sorted.
-
-    Source: caption of Figure 11 of PSFusion (Information Fusion, 2023).
-    """
-    y = np.sort(np.asarray(values, dtype=float))
-    return np.arange(1, y.size + 1) / y.size, y
 
 
 @styled

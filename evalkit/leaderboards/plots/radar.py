@@ -8,37 +8,14 @@ from dataclasses import replace
 
 import numpy as np
 from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from evalkit.errors import DataError
+from evalkit.leaderboards.plots.common import INNER, corners, gather, number, radii
 from evalkit.leaderboards.plots.style import Drawing, Width, finish, handle, line_style, missing_handle, panels, styled
-from evalkit.leaderboards.plots.values import gather, label, means, number, place
+from evalkit.leaderboards.plots.values import label, means, place
 from evalkit.leaderboards.run_values import ValueBlock
 
 TITLE = 18  # points above the ring: the label of the first axis stands between
-INNER = 0.25  # radius of the worst value: at the centre all axes would meet and nothing could be told
-
-
-def radii(block: ValueBlock) -> NDArray[np.float64]:
-    """Where each value lies on its axis, (methods, metrics): INNER for the axis' worst, 1 for its best, NaN for none.
-
-    Linear between; where all methods are equal, 1.
-    """
-    values = block.values.to_numpy(dtype=float)
-    oriented = values * [1 if block.better[metric] == "higher" else -1 for metric in block.values.columns]
-    low, high = np.nanmin(oriented, axis=0), np.nanmax(oriented, axis=0)
-    spread = high - low
-    share = np.where(
-        spread > 0, (oriented - low) / np.where(spread > 0, spread, 1), np.where(np.isnan(values), np.nan, 1)
-    )
-    return INNER + (1 - INNER) * share
-
-
-def corners(radius: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """x and y of a closed polygon: the first axis points up, the others follow clockwise."""
-    angle = 2 * math.pi * np.arange(len(radius)) / len(radius)
-    x, y = radius * np.sin(angle), radius * np.cos(angle)
-    return np.append(x, x[:1]), np.append(y, y[:1])
 
 
 @styled
@@ -107,7 +84,8 @@ def _draw(axes: Axes, block: ValueBlock, methods: list[str], width: Width) -> No
             fontsize=size,
             linespacing=1.15,
         )
-    for method, radius in zip(values.index, radii(block), strict=True):
+    radius_of = radii(values.to_numpy(dtype=float), [block.better[metric] == "higher" for metric in values.columns])
+    for method, radius in zip(values.index, radius_of, strict=True):
         line = axes.plot(*corners(radius), **line_style(methods.index(method)), label=method, zorder=2)
         line[0].set_gid(str(method))
     axes.set(aspect="equal", xlim=(-1.08, 1.08), ylim=(-1.08, 1.08))

@@ -13,7 +13,8 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from evalkit.errors import DataError, EvalkitError
-from evalkit.leaderboards.plots.style import COLOURS, MARKERS, Drawing, Width, finish, panels, styled
+from evalkit.leaderboards.plots.common import COLOURS
+from evalkit.leaderboards.plots.style import MARKERS, Drawing, Width, finish, panels, styled
 from evalkit.leaderboards.plots.values import blocks as values_of
 from evalkit.leaderboards.plots.values import label, place, said
 from evalkit.leaderboards.run_values import ValueBlock

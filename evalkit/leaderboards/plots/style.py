@@ -25,6 +25,7 @@ from matplotlib.text import Text
 
 from evalkit.errors import EvalkitError
 from evalkit.files.write import write_bytes
+from evalkit.leaderboards.plots.common import COLOURS, missing_lines
 
 P = ParamSpec("P")
 Width = Literal["column", "page"]
@@ -34,8 +35,6 @@ DPI = 300
 SMALL = 5.5  # points, of captions
 GAP = 0.05  # inches between panels, legend and caption
 
-# Okabe and Ito's palette for all kinds of colour vision, without its yellow, which is too light for a line on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = "os^DvPX<>p*h"
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "----", "oo", "||||", "++++", "xx..", "//..", "\\\\--")
@@ -280,14 +279,6 @@ def _lift(figure: Figure, height: float, below: float) -> None:
     for text in figure.texts:
         if text.get_transform() == figure.transSubfigure:
             text.set_y((text.get_position()[1] * height + below) / total)
-
-
-def missing_lines(missing: Mapping[str, str]) -> list[str]:
-    """`Missing: A, B (reason)`, methods of one reason together."""
-    by_reason: dict[str, list[str]] = {}
-    for name, reason in missing.items():
-        by_reason.setdefault(reason, []).append(name)
-    return [f"Missing: {', '.join(names)} ({reason})" for reason, names in by_reason.items()]
 
 
 def unwritable(texts: Iterable[str]) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError
+from evalkit.leaderboards.plots.common import ARROWS
 from evalkit.leaderboards.rank import Better, chosen_names
 from evalkit.leaderboards.run_values import ValueBlock, join_runs, printed_rows
 from evalkit.metrics.registry import better_of
-
-ARROWS = {"higher": "↑", "lower": "↓"}
 
 
 def blocks(
@@ -108,32 +107,6 @@ def image_values(block: ValueBlock, metric: str) -> tuple[pd.DataFrame, dict[str
 def label(block: ValueBlock, metric: str) -> str:
     """`EN ↑`."""
     return f"{metric} {ARROWS[block.better[metric]]}"
-
-
-Panel = tuple[str, str]  # data set, metric
-
-
-def gather(reasons: Mapping[tuple[str, Panel], str], panels: Sequence[Panel]) -> dict[str, str]:
-    """(method, panel) -> reason, as name -> reason: the method alone where one reason stands in all its panels."""
-    panels_of: dict[tuple[str, str], list[Panel]] = {}
-    for (method, panel), why in reasons.items():
-        panels_of.setdefault((method, why), []).append(panel)
-    names: dict[str, str] = {}
-    for (method, why), where in panels_of.items():
-        if len(where) == len(panels):
-            names[method] = why
-            continue
-        for dataset in dict.fromkeys(dataset for dataset, _ in where):
-            metrics = [metric for one, metric in where if one == dataset]
-            every = len(metrics) == sum(one == dataset for one, _ in panels)
-            name = method if every else f"{method} {', '.join(metrics)}"
-            names[name + (f" on {dataset}" if len({one for one, _ in panels}) > 1 else "")] = why
-    return names
-
-
-def number(value: float, digits: int = 4) -> str:
-    """With as many digits, trailing zeros kept: 46.00, 0.3830."""
-    return f"{value:#.{digits}g}".rstrip(".") if 1e-3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
 
 
 def place(block: ValueBlock) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterable
 from importlib import resources
 from pathlib import Path
 
+from evalkit.errors import DataError
 from evalkit.files.folder import others_of, replace_folder
 from evalkit.leaderboards.site import render
 from evalkit.leaderboards.site.entries import measured_folder, own_entries, read_agreement, shipped_entries
+from evalkit.leaderboards.site.figures import figures
 from evalkit.leaderboards.site.notes import audit_notes
 from evalkit.leaderboards.site.pages import Page, pages
 
@@ -22,6 +23,7 @@ def build(
     out: str | os.PathLike[str],
     records: Iterable[str | os.PathLike[str]] = (),
     plots: bool = True,
+    only_mine: bool = False,
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
 ) -> list[Page]:
     """Write the leaderboards as a static site. The same records give the same bytes.
@@ -29,25 +31,28 @@ def build(
     Args:
         out: the site's folder; the files of a site that is there already are replaced, all others stay.
         records: folders of the reader's own runs (`--out` of `evalkit reproduce`), shown beside the shipped records.
-        plots: draw what is measured (needs matplotlib, and most of the time).
+        plots: draw what is measured.
+        only_mine: leave the shipped records out, and every page without a run of the reader's own.
         progress: wraps the pages, called with (items, count, text).
 
     Returns:
         The pages, a protocol each.
 
     Raises:
-        DataError: a folder without records, or a damaged record.
+        DataError: a folder without records, a damaged record, or `only_mine` without `records`.
         OutputError: `out` holds something else, or a file of the site that was changed; or it cannot be written.
     """
     out = Path(out)
     others_of(Path(os.path.realpath(out)), [MANIFEST, "index.html"], MANIFEST)  # before the work, not after it
-    written = pages([*shipped_entries(), *own_entries(map(Path, records))])
+    folders = list(map(Path, records))
+    if only_mine and not folders:
+        raise DataError(
+            "only your own runs are to be shown, and none is named. Name their --out folders: --records RUN."
+        )
+    written = pages([*shipped_entries(), *own_entries(folders)], only_mine)
     files = {f"assets/{name}": _asset(name) for name in ASSETS}
-    agreement = read_agreement(measured_folder())
+    agreement = {} if only_mine else read_agreement(measured_folder())
     all_notes = audit_notes(page.protocol.name for page in written)
-    plots = plots and importlib.util.find_spec("matplotlib") is not None
-    if plots:
-        from evalkit.leaderboards.site.figures import figures  # matplotlib and pandas, which tables do without
     for page in progress(written, len(written), "write pages"):
         drawn = figures(page) if plots else []
         files |= {figure.path: figure.data for figure in drawn}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from evalkit.leaderboards.site.entries import Entry
@@ -105,8 +105,13 @@ class Page:
         return counts
 
 
-def pages(entries: Iterable[Entry]) -> list[Page]:
-    """A page for every protocol that has printed numbers or records, in the order of their names."""
+def pages(entries: Iterable[Entry], only_mine: bool = False) -> list[Page]:
+    """A page for every protocol that has printed numbers or records, in the order of their names.
+
+    Args:
+        entries: the records; shipped ones say which image files values are compared on.
+        only_mine: show the reader's own records alone, on the pages that have one.
+    """
     by_protocol: dict[str, list[Entry]] = {}
     for entry in entries:
         by_protocol.setdefault(entry.record.protocol["name"], []).append(entry)
@@ -116,34 +121,49 @@ def pages(entries: Iterable[Entry]) -> list[Page]:
         if name not in known:
             known[name] = protocol_of_run(name, of_protocol[0].run)
     for name, protocol in sorted(known.items()):
-        rows, own = rows_of(protocol), by_protocol.get(name, [])
-        if rows or own:
-            written.append(Page(protocol, blocks(protocol, rows, own)))
+        rows, of_protocol = rows_of(protocol), by_protocol.get(name, [])
+        shown = [entry for entry in of_protocol if entry.own or not only_mine]
+        if shown or (rows and not only_mine):
+            written.append(Page(protocol, blocks(protocol, rows, shown, [e for e in of_protocol if not e.own])))
     return written
 
 
-def blocks(protocol: Protocol, rows: list[PublishedRow], entries: list[Entry]) -> list[PageBlock]:
+def blocks(
+    protocol: Protocol, rows: list[PublishedRow], entries: list[Entry], shipped: Sequence[Entry] = ()
+) -> list[PageBlock]:
     """The tables of a protocol, in the order in which the paper prints them.
 
     Args:
         protocol: what the page is of.
         rows: the printed numbers.
-        entries: the records; those of blocks that are not printed follow.
+        entries: the records that are shown; those of blocks that are not printed follow.
+        shipped: records whose image files are those that values are compared on.
     """
+
+    def key_of(entry: Entry) -> tuple[str, str, str]:
+        return entry.block, entry.dataset, entry.record.convention
+
     keys = [(row.block, row.dataset, protocol.convention) for row in rows]
-    keys += [(entry.block, entry.dataset, entry.record.convention) for entry in entries]
+    keys += map(key_of, entries)
     return [
         _block(
             protocol,
             key,
             [row for row in rows if (row.block, row.dataset, protocol.convention) == key],
-            [entry for entry in entries if (entry.block, entry.dataset, entry.record.convention) == key],
+            [entry for entry in entries if key_of(entry) == key],
+            {entry.record.dataset.get("content_hash") for entry in shipped if key_of(entry) == key},
         )
         for key in dict.fromkeys(keys)
     ]
 
 
-def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRow], entries: list[Entry]) -> PageBlock:
+def _block(
+    protocol: Protocol,
+    key: tuple[str, str, str],
+    rows: list[PublishedRow],
+    entries: list[Entry],
+    shipped: set[str | None],
+) -> PageBlock:
     name, dataset, convention = key
     found_columns = {column.name: column for column in table_columns(protocol, rows)} if rows else {}
     own: dict[str, str] = {}
@@ -158,7 +178,6 @@ def _block(protocol: Protocol, key: tuple[str, str, str], rows: list[PublishedRo
         other = own.get(c, convention)
         named = other == convention or "[" in c
         columns.append(PageColumn(c, better, known.unit if known else "", "" if named else other))
-    shipped = {entry.record.dataset.get("content_hash") for entry in entries if not entry.own}
     published = {(row.method, row.column): row for row in rows}
     methods = dict.fromkeys(
         [row.method for row in rows] + sorted({entry.method for entry in entries}, key=str.casefold)
