@@ -141,7 +141,7 @@ MUTANTS = [
         ("published minus measured", "return self.value - float(self.published)",
          "return float(self.published) - self.value"),
         ("decimals of an exponent added", 'or "") - int(match[2] or 0))', 'or "") + int(match[2] or 0))'),
-        ("best is the highest, always", 'ranked = sorted(set(values.values()), reverse=column.better == "higher")',
+        ("best is the highest, always", 'ranked = sorted(set(values.values()), reverse=better == "higher")',
          "ranked = sorted(set(values.values()), reverse=True)"),
         ("near within five percent", "NEAR = 0.005", "NEAR = 0.05"),
     ),
