@@ -151,6 +151,8 @@ MUTANTS = [
         ("Borda counts the method itself", "beaten = ranks.count() - ranks", "beaten = ranks.count() + 1 - ranks"),
         ("a method alone is the first", "ranks.loc[alone, metric] = math.nan", "pass"),
         ("infinite values are ranked", "values = values.where(np.isfinite(values))", "values = values.copy()"),
+        ("overall ranks of some data sets", "/ size if len(r) == size else None", "/ len(r) if r else None"),
+        ("overall ranks across conventions", "ranking.convention for ranking in rankings", "0 for _ in rankings"),
     ),
     *of("significance", "significance",
         ("Bonferroni instead of Holm", "(len(p_values) - done) * p_values[i]", "len(p_values) * p_values[i]"),

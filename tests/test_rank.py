@@ -17,6 +17,7 @@ from test_significance import write_scores
 
 import evalkit
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
+from evalkit.leaderboards.overall import Rankings, rank_overall
 from evalkit.leaderboards.rank import rank_values
 from evalkit.leaderboards.run_values import rank_published
 from evalkit.metrics.registry import better_of
@@ -158,7 +159,7 @@ def test_a_run_is_ranked_with_friedman_over_its_images(tmp_path):
     assert "mean rank" in text
     assert "chi-square" in text
     code, text, _ = run("rank", out, "--json", "--methods", "a,b", "--metrics", "en")
-    (result,) = json.loads(text)
+    (result,) = json.loads(text)["rankings"]
     assert result["methods"]["b"] == {"mean_rank": 1.0, "borda": 1.0, "ranks": {"EN": 1.0}}
     assert "Friedman's test needs three" in result["no_friedman"]["EN"]
 
@@ -234,6 +235,123 @@ def test_mistakes_are_named(tmp_path):
         evalkit.rank(out, datasets=["TN0"])
 
 
+# --- over data sets
+
+
+def ranking(dataset, convention="smfnet", common=None, **rows):
+    """The ranking of one data set: method -> EN and MSE."""
+    return rank_values(frame(**rows), UP, {}, common, dataset, convention)
+
+
+def test_the_overall_rank_is_the_mean_over_the_data_sets():
+    tno = ranking("TNO", a=[7, 10], b=[8, 30], c=[6, 20])  # a 2 1, b 1 3, c 3 2
+    road = ranking("RoadScene", a=[7, 30], b=[8, 10], c=[8, 20])  # a 3 3, b 1.5 1, c 1.5 2
+    overall = rank_overall([tno, road])
+    assert overall.by_dataset == {
+        "b": {"TNO": 2, "RoadScene": 1.25},
+        "c": {"TNO": 2.5, "RoadScene": 1.75},
+        "a": {"TNO": 1.5, "RoadScene": 3},
+    }
+    assert overall.mean_rank == {"b": 1.625, "c": 2.125, "a": 2.25}
+    assert overall.frame["tables"].tolist() == [2, 2, 2]
+    assert overall.complete
+    assert (overall.metrics, overall.datasets) == (["EN", "MSE"], ["TNO", "RoadScene"])
+    json.dumps(overall.to_dict(), allow_nan=False)
+
+
+tables = st.lists(
+    st.dictionaries(
+        st.sampled_from("abcd"), st.lists(st.sampled_from([1.0, 2.0, NAN]), min_size=2, max_size=2), min_size=2
+    ),
+    min_size=2,
+    max_size=4,
+)
+
+
+@given(tables)
+def test_an_overall_rank_is_of_what_is_complete_and_the_rest_is_named(rows):
+    rankings = [ranking(f"set{i}", **by_method) for i, by_method in enumerate(rows)]
+    overall = Rankings(rankings).overall
+    shared = [r for r in rankings if r.ranks.notna().any(axis=None)]
+    metrics = [m for m in UP if all(r.ranks[m].notna().any() for r in shared)]
+    if len(shared) < 2 or not metrics:
+        assert overall is None
+        assert Rankings(rankings).no_overall
+        return
+    assert overall.metrics == metrics
+    unranked = {r.dataset for r in rankings} - {r.dataset for r in shared}
+    assert set(overall.left_out) == (set(UP) - set(metrics)) | unranked
+    for method, mean in overall.mean_rank.items():
+        ranks = [r.ranks.loc[method, metrics].mean(skipna=False) if method in r.ranks.index else NAN for r in shared]
+        missing = [r.dataset for r, rank in zip(shared, ranks, strict=True) if math.isnan(rank)]
+        assert missing == [dataset for m, dataset in overall.missing if m == method]
+        assert (mean is None) == bool(missing)
+        assert len(overall.by_dataset[method]) == len(shared) - len(missing)
+        if mean is not None:
+            assert mean == pytest.approx(np.mean(ranks))
+    json.dumps(overall.to_dict(), allow_nan=False)
+
+
+def test_a_method_or_a_metric_that_a_data_set_lacks_is_named():
+    tno = ranking("TNO", a=[7, 10], b=[8, 30], c=[6, NAN])
+    road = ranking("RoadScene", a=[7, NAN], b=[8, NAN], d=[6, NAN])
+    overall = rank_overall([tno, road, ranking("M3FD", a=[NAN, NAN], b=[NAN, NAN])])
+    assert overall.left_out == {"M3FD": "nothing is ranked (no value)", "MSE": "not ranked on RoadScene"}
+    assert overall.mean_rank == {"b": 1, "a": 2, "c": None, "d": None}
+    assert overall.missing == {("c", "RoadScene"): "no row there", ("d", "TNO"): "no row there"}
+    assert not overall.complete
+    text = overall.texts()[0]
+    assert text.rows[-1] == ["d", "–", "3.000", "–", "1"]
+    assert "no mean rank: c: RoadScene: no row there" in text.notes
+    common = rank_overall([tno, road], "methods")
+    assert common.mean_rank == {"b": 1, "a": 2}
+    assert common.left_out["c"] == "on RoadScene: no row there"
+    assert common.complete
+
+
+def test_what_has_no_overall_rank_says_why():
+    both = ranking("TNO", a=[7, 10], b=[8, 30]), ranking("RoadScene", "tang", a=[7, 10], b=[8, 30])
+    assert "different conventions are never ranked together (smfnet, tang)" in Rankings(both).no_overall
+    one = ranking("TNO", a=[7, NAN], b=[8, NAN]), ranking("RoadScene", a=[NAN, 1], b=[NAN, 2])
+    assert "no metric is ranked on every data set (TNO: EN; RoadScene: MSE)" in Rankings(one).no_overall
+    assert Rankings(one).texts()[-1].notes == [f"none: {Rankings(one).no_overall}"]
+    assert Rankings(both[:1]).no_overall == "one data set"
+    assert len(Rankings(both[:1]).texts()) == 1
+
+
+def test_a_run_per_data_set_gives_an_overall_rank(tmp_path):
+    first = write_run(tmp_path / "first", {"a": scores(1), "b": scores(2, 1), "c": scores(3, 3)})
+    of = {"a": scores(4, 9), "b": scores(5), "c": scores(6, 3)}
+    second = write_run(tmp_path / "second", of, dataset="RoadScene")
+    rankings = evalkit.rank(first, second, metrics="EN")
+    assert rankings.overall.by_dataset["a"] == {"TNO": 3, "RoadScene": 1}
+    assert rankings.overall.mean_rank == {"c": 1.5, "a": 2, "b": 2.5}
+    code, text, _ = run("rank", first, second, "--metrics", "EN")
+    assert code == 0
+    assert "overall · smfnet · mean rank over 2 tables in EN" in text
+    code, text, _ = run("rank", first, second, "--metrics", "EN", "--json")
+    assert json.loads(text)["overall"][0]["methods"]["c"] == {
+        "mean_rank": 1.5, "tables": 2, "datasets": {"TNO": 1.0, "RoadScene": 2.0}
+    }  # fmt: skip
+    third = write_run(tmp_path / "third", of, convention="tang", dataset="RoadScene")
+    assert run("rank", first, third)[0] == 2
+    alone = write_run(tmp_path / "alone", {"a": scores(4), "d": scores(5)}, dataset="RoadScene")
+    code, text, _ = run("rank", first, alone)
+    assert code == 3
+    assert "no mean rank: c, b: RoadScene: no row there" in text
+    assert run("rank", first, alone, "--common", "methods")[0] == 0
+
+
+def test_a_method_of_two_runs_keeps_its_name_on_every_data_set(tmp_path):
+    outs = [tmp_path / "first", tmp_path / "second"]
+    for out, seed in zip(outs, (1, 5), strict=True):
+        write_run(out, {"a": scores(seed), "b": scores(seed + 1)})
+    road = write_run(tmp_path / "road", {"a": scores(8), "c": scores(9)}, dataset="RoadScene")
+    rankings = evalkit.rank(*outs, road)
+    assert set(rankings[0].ranks.index) == {f"{m} ({out})" for m in "ab" for out in outs}
+    assert set(rankings[1].ranks.index) == {f"a ({road})", "c"}
+
+
 # --- published tables
 
 
@@ -245,7 +363,7 @@ def test_published_values_are_ranked_as_printed():
     assert tno.mean_rank["SMFNet"] == 2.625  # 2, 3, 1, 4, 1, 1, 1, 8
     code, out, _ = run("rank", "smfnet-table1", "--published", "--datasets", "TNO", "--json")
     assert code == 0
-    assert json.loads(out)[0]["convention"] == "as published in smfnet-table1"
+    assert json.loads(out)["rankings"][0]["convention"] == "as published in smfnet-table1"
     assert run("rank", "smfnet-tabel1", "--published")[0] == 2
 
 
@@ -264,7 +382,7 @@ def test_a_readers_own_table(tmp_path):
     assert set(found.left_out) == {"Charm", "Car IoU", "Person IoU"}
     code, out, _ = run("rank", path, "--published", "--metrics", "Car IoU,Person IoU", "--json")
     assert code == 0
-    assert json.loads(out)[0]["methods"]["b"]["ranks"] == {"Car IoU": 1.0, "Person IoU": 2.0}
+    assert json.loads(out)["rankings"][0]["methods"]["b"]["ranks"] == {"Car IoU": 1.0, "Person IoU": 2.0}
     assert run("rank", tmp_path / "none.csv", "--published")[0] == 2
 
 
@@ -272,6 +390,17 @@ def test_protocols_are_not_ranked_together():
     rows = rows_of(protocol("smfnet-table1")) + rows_of(protocol("smfnet-table5"))
     with pytest.raises(DataError, match="one protocol"):
         rank_published(rows)
+
+
+def test_papers_are_ranked_over_their_tables():
+    rankings = rank_published(rows_of(protocol("smfnet-table1")))
+    means = {r.dataset: r.mean_rank["SMFNet"] for r in rankings}
+    assert rankings.overall.by_dataset["SMFNet"] == means
+    assert rankings.overall.mean_rank["SMFNet"] == pytest.approx(np.mean(list(means.values())))
+    _, out, _ = run("rank", "smfnet-table1", "psfusion-table1", "--published", "--json")
+    assert {o["convention"] for o in json.loads(out)["overall"]} == {
+        "as published in smfnet-table1", "as published in psfusion-table1"
+    }  # fmt: skip
 
 
 def test_which_way_is_better():

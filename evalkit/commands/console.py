@@ -14,6 +14,8 @@ from evalkit.files.names import printable
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evalkit.leaderboards.shown import TextTable
+
 NAMED = 25  # images that one line names; the table and --json have all
 WIDEST = 10_000  # characters: wider than any table
 
@@ -154,6 +156,18 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
     if title:
         console.print(Text(printable(title), style="bold"))
     console.print(shown)
+
+
+def print_texts(tables: Iterable[TextTable]) -> None:
+    """Tables of texts with their notes below them."""
+    for table in tables:
+        if table.rows:
+            print_rows(table.heads, table.rows, table.title)
+        else:
+            click.echo(printable(table.title))
+        for note in table.notes:
+            click.echo(printable(f"– {note}"))
+        click.echo()
 
 
 def progress(items: Iterable, total: int, text: str) -> Iterator:

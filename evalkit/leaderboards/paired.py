@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.files.names import several
+from evalkit.leaderboards.comparison import Comparison, Paired
 from evalkit.leaderboards.image_scores import NOT_MEASURED, RunScores, chosen_columns, read_scores, short_name
 from evalkit.leaderboards.significance import (
     RESAMPLES,
@@ -25,66 +26,6 @@ from evalkit.leaderboards.significance import (
 )
 from evalkit.leaderboards.significance import holm as holm_adjusted
 from evalkit.metrics.registry import card
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A and B in one metric on one data set; None for what could not be computed, with the reason in `missing`.
-
-    Attributes:
-        metric: full name, e.g. SSIM[tang].
-        n: images that both have a value for; all numbers are of these.
-        difference: mean of A - B.
-        low, high: bootstrap interval of `difference`.
-        p, p_holm: two-sided; Holm's correction is over all tests of the comparison.
-        rank_biserial, d_z: effect sizes, > 0 where A's values are larger.
-        winner: "a" or "b" where the corrected p is below `alpha` and mean and effect agree on it, else "".
-        left_out: image -> why it is not among the n.
-    """
-
-    dataset: str
-    metric: str
-    better: str
-    n: int
-    mean_a: float | None = None
-    mean_b: float | None = None
-    difference: float | None = None
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    rank_biserial: float | None = None
-    d_z: float | None = None
-    winner: str = ""
-    left_out: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The outcome of `compare`."""
-
-    a: str
-    b: str
-    test: Test
-    confidence: float
-    alpha: float
-    results: list[Paired]
-    notes: list[str]  # data sets and metrics that only one of both has
-
-    @property
-    def complete(self) -> bool:
-        """Whether every image was paired and every test made."""
-        return not self.notes and not any(result.left_out or result.missing for result in self.results)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """A row per data set and metric."""
-        return pd.DataFrame([asdict(result) for result in self.results])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, JSON-able."""
-        return asdict(self)
 
 
 def compare(

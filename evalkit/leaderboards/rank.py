@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from evalkit.errors import DataError, spelled
-from evalkit.leaderboards.significance import CriticalDifference
+from evalkit.files.frame import data_frame
+from evalkit.leaderboards.shown import Shown, TextTable
+from evalkit.leaderboards.significance import CriticalDifference, p_text
 from evalkit.metrics.card import Better
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Common = Literal["methods", "metrics"]
+NAMED = 3  # methods that one line names
+COLUMNS = ["dataset", "method", "metric", "rank", "mean_rank", "borda", "reason"]
 
 
-@dataclass(frozen=True)
-class Ranking:
+@dataclass(frozen=True, repr=False)
+class Ranking(Shown):
     """The ranks of one data set, best mean rank first, methods without one at the end.
 
     Attributes:
@@ -29,7 +33,7 @@ class Ranking:
         ranks: a row per method, a column per metric; 1 is best, ties share their average rank, NaN for a missing value.
         mean_rank: over all metrics; None for a method that is not ranked in one of them.
         borda: methods beaten, summed over the metrics, a tie counting half; None as for the mean rank.
-        missing values: (method, metric) -> why it is not ranked.
+        missing: (method, metric) -> why it is not ranked.
         left_out: method or metric -> why it is not in `ranks`.
         friedman: metric -> Friedman's test over the images, of the methods ranked in it.
         no_friedman: metric -> why there is no such test.
@@ -46,9 +50,43 @@ class Ranking:
     no_friedman: dict[str, str] = field(default_factory=dict)
 
     @property
+    def ranked(self) -> bool:
+        """Whether any method has a rank in anything."""
+        return bool(self.ranks.notna().to_numpy().any())
+
+    @property
     def complete(self) -> bool:
         """Whether every method is ranked in every metric."""
         return not self.missing
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row per method and metric; `reason` says why there is no rank."""
+        return data_frame(self.records(), COLUMNS)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The rows of `frame`."""
+        for method, ranks in zip(map(str, self.ranks.index), self.ranks.to_numpy(dtype=float), strict=True):
+            of_method = {"mean_rank": self.mean_rank[method], "borda": self.borda[method]}
+            for metric, rank in zip(map(str, self.ranks.columns), ranks, strict=True):
+                row = {"dataset": self.dataset, "method": method, "metric": metric, "rank": float(rank)}
+                yield row | of_method | {"reason": self.missing.get((method, metric), "")}
+
+    def summary(self) -> str:
+        """The methods by mean rank, in one line."""
+        return f"{' · '.join(filter(None, [self.dataset, self.convention]))}: {order_text(self.mean_rank)}"
+
+    def texts(self) -> list[TextTable]:
+        """The ranks with what is missing, and Friedman's test."""
+        rows = []
+        for method, row in self.ranks.iterrows():
+            if row.notna().any():
+                borda = self.borda[str(method)]
+                over_all = [rank_text(self.mean_rank[str(method)]), "–" if borda is None else f"{borda:g}"]
+                rows.append([str(method), *("–" if r != r else f"{r:g}" for r in row), *over_all])
+        title = " · ".join(filter(None, [self.dataset, self.convention, "ranks, 1 is best, ties share"]))
+        heads = ["method", *map(str, self.ranks.columns), "mean rank", "Borda"]
+        return [TextTable(title, heads, rows, _reasons(self)), *_friedman(self)]
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-able; None for a missing value."""
@@ -133,7 +171,7 @@ def _common(
 
 def checked(rankings: list[Ranking]) -> list[Ranking]:
     """The same. Raises DataError where not one method is ranked in them."""
-    if any(ranking.ranks.notna().to_numpy().any() for ranking in rankings):
+    if any(ranking.ranked for ranking in rankings):
         return rankings
     reasons = [why for ranking in rankings for why in [*ranking.left_out.values(), *ranking.missing.values()]]
     because = f" ({'; '.join(list(dict.fromkeys(reasons))[:3])})" if reasons else ""
@@ -155,3 +193,53 @@ def chosen_names(kind: str, names: Iterable[str] | None, known: Iterable[str]) -
     if names is None:
         return known
     return [spelled(kind, name, known) for name in dict.fromkeys(names)]
+
+
+def rank_text(rank: float | None) -> str:
+    """Three decimals, or a dash for a missing value."""
+    return "–" if rank is None or math.isnan(rank) else f"{rank:.3f}"
+
+
+def order_text(mean_rank: Mapping[str, float | None]) -> str:
+    """The best methods with their mean ranks, best first, and how many have none."""
+    ranked = [f"{method} {rank:.3f}" for method, rank in mean_rank.items() if rank is not None]
+    more = [f"and {len(ranked) - NAMED} more"] if len(ranked) > NAMED else []
+    without = [f"{len(mean_rank) - len(ranked)} without a mean rank"] if len(ranked) < len(mean_rank) else []
+    return ", ".join([*ranked[:NAMED], *more, *without])
+
+
+def _reasons(ranking: Ranking) -> list[str]:
+    """A line per reason: what is left out, and which methods are not ranked in which metrics."""
+    missing: dict[tuple[str, str], list[str]] = {}
+    for (method, metric), reason in ranking.missing.items():
+        missing.setdefault((reason, method), []).append(metric)
+    methods: dict[str, str] = {}
+    for (reason, method), metrics in missing.items():
+        which_metrics = "" if len(metrics) == ranking.ranks.shape[1] else f" ({', '.join(metrics)})"
+        methods[method + which_metrics] = reason
+    return by_reason("left out", ranking.left_out) + by_reason("not ranked", methods)
+
+
+def by_reason(text: str, reasons: Mapping[str, str]) -> list[str]:
+    """A line per reason, with the names that it is of.
+
+    Args:
+        text: what happened to them.
+        reasons: name -> reason.
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{text}: {', '.join(of_reason)}: {reason}" for reason, of_reason in names.items()]
+
+
+def _friedman(ranking: Ranking) -> list[TextTable]:
+    """Friedman's test per metric, and why there is none."""
+    rows = []
+    for metric, test in ranking.friedman.items():
+        groups = "; ".join(", ".join(group) for group in test.groups) or "none"
+        rows.append([metric, str(test.n), f"{test.statistic:.3f}", p_text(test.p), f"{test.cd:.3f}", groups])
+    heads = ["metric", "images", "chi-square", "p", "CD", "not significantly different (best first)"]
+    title = "Friedman's test over the images, Nemenyi's critical difference of the mean ranks"
+    notes = by_reason("no Friedman test", ranking.no_friedman)
+    return [TextTable(title, heads, rows, notes)] if rows or notes else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import several
 from evalkit.files.read import read_text
 from evalkit.leaderboards.image_scores import RunScores, full_name_of
-from evalkit.leaderboards.rank import Better, Common, Ranking, checked, chosen_names, rank_values
+from evalkit.leaderboards.overall import Rankings
+from evalkit.leaderboards.rank import Better, Common, checked, chosen_names, rank_values
 from evalkit.leaderboards.significance import NoTestError, critical_difference
 from evalkit.metrics.registry import better_of
 from evalkit.protocols.schema import protocol, rows_of
@@ -54,7 +56,7 @@ def join_runs(
 ) -> list[ValueBlock]:
     """The measured means of one run or several, one block per data set; of the named metrics, all when None.
 
-    A method that several runs hold is told apart by the folder: `average (runs/a)`.
+    A method that several runs hold on the same data set is told apart by the folder, everywhere: `average (runs/a)`.
 
     Args:
         runs: folders that `reproduce` wrote.
@@ -72,7 +74,14 @@ def join_runs(
     known = list(dict.fromkeys(name for run in opened for name in run.table.datasets))
     named = chosen_names("data set", datasets, known)
     conventions = ", ".join(dict.fromkeys(run.table.convention for run in opened))
-    return [_block(name, opened, columns, conventions, metrics is not None) for name in named]
+    holders = {name: [run for run in opened if name in run.table.datasets] for name in named}
+    twice = {
+        method
+        for name, runs_of in holders.items()
+        for method, count in Counter(m for run in runs_of for m in run.table.methods(name)).items()
+        if count > 1
+    }
+    return [_block(name, holders[name], columns, conventions, twice, metrics is not None) for name in named]
 
 
 def _joined_columns(runs: list[RunScores], metric_names: list[str] | None) -> dict[str, Column]:
@@ -96,8 +105,9 @@ def _joined_columns(runs: list[RunScores], metric_names: list[str] | None) -> di
     return {name: columns[name] for name in names}
 
 
-def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], convention: str, named: bool) -> ValueBlock:
-    holders = [run for run in runs if dataset in run.table.datasets]
+def _block(
+    dataset: str, holders: list[RunScores], columns: dict[str, Column], convention: str, twice: set[str], named: bool
+) -> ValueBlock:
     _check_same_pairs(dataset, holders)
     present = {cell.metric for run in holders for cell in run.table.cells if cell.dataset == dataset}
     columns = {name: column for name, column in columns.items() if name in present}
@@ -109,9 +119,8 @@ def _block(dataset: str, runs: list[RunScores], columns: dict[str, Column], conv
         dataset, convention, pd.DataFrame(), {name: c.better for name, c in columns.items()}, {}, left_out
     )
     for run in holders:
-        others = {method for other in holders if other is not run for method in other.table.methods(dataset)}
         for method in run.table.methods(dataset):
-            row = f"{method} ({run.out})" if method in others else method
+            row = f"{method} ({run.out})" if method in twice else method
             block.homes[row] = run, method
             cells = {cell.metric: cell for cell in run.table.cells if (cell.dataset, cell.method) == (dataset, method)}
             values[row] = {}
@@ -157,8 +166,8 @@ def rank_published(
     methods: Iterable[str] | str | None = None,
     metrics: Iterable[str] | str | None = None,
     common: Common | None = None,
-) -> list[Ranking]:
-    """Rank the printed numbers of one protocol, block by block; equal printed numbers are tied.
+) -> Rankings:
+    """Rank the printed numbers of one protocol, block by block and over them; equal printed numbers are tied.
 
     Where a block prints means over classes, only these are ranked, unless `metrics` names columns: a class and the mean
     that it is in would count it twice. Columns whose better way is not known are left out and named.
@@ -206,7 +215,7 @@ def rank_published(
         for column, why in left_out.items():
             ranking.left_out.setdefault(column, why)
         rankings.append(ranking)
-    return checked(rankings)
+    return Rankings(checked(rankings), common)
 
 
 def rank(
@@ -216,8 +225,10 @@ def rank(
     metrics: Iterable[str] | str | None = None,
     common: Common | None = None,
     alpha: float = 0.05,
-) -> list[Ranking]:
-    """Rank the measured methods of one run, or of several on the same data, per data set.
+) -> Rankings:
+    """Rank the measured methods of one run, or of several, per data set and over the data sets.
+
+    Runs may be of the same data sets, each on the same pairs, or of one data set each; all in the same conventions.
 
     Args:
         runs: folders that `reproduce` wrote.
@@ -245,4 +256,4 @@ def rank(
                 ranking.no_friedman[str(metric)] = str(error)
         ranking.left_out.update(block.left_out)
         rankings.append(ranking)
-    return checked(rankings)
+    return Rankings(checked(rankings), common)

@@ -139,6 +139,11 @@ def paired_p(differences: ArrayLike, test: Test = "wilcoxon", resamples: int = R
     raise EvalkitError(f"unknown test {test!r}. Known: wilcoxon, permutation.")
 
 
+def p_text(p: float) -> str:
+    """Two digits; a p that is too small for a number is not a zero."""
+    return f"{p:.2g}" if p else "<1e-300"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values of one family of tests, in the order given.
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
 
+from evalkit.files.frame import data_frame
 from evalkit.leaderboards.audit.finding import SURE, Finding
+from evalkit.leaderboards.shown import Shown, TextTable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HEADS = ["sure", "check", "where", "printed", "recomputed", "explanation"]
 
@@ -43,8 +48,8 @@ class TableReport:
     findings: list[Finding]
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Shown):
     """Tables with their findings, and findings between two tables."""
 
     tables: list[TableReport]
@@ -57,6 +62,19 @@ class Report:
     @property
     def certain(self) -> int:
         return sum(finding.sure == "certain" for finding in self.findings)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """A row per finding."""
+        return data_frame(map(asdict, self.findings), [column.name for column in fields(Finding)])
+
+    def texts(self) -> list[TextTable]:
+        """A table per audited one, and one of findings between two."""
+        tables = [
+            TextTable(heading, HEADS, [cells(f) for f in findings], [] if findings else ["Nothing found."])
+            for heading, findings in self.sections()
+        ]
+        return [*tables, TextTable(f"{self.summary()}.", [], [], [])]
 
     def at_least(self, sure: str) -> Report:
         """Without the findings that are less sure."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from evalkit.files.frame import data_frame
 from evalkit.protocols.table.per_image import Agreement
 from evalkit.protocols.table.published import decimals_of, is_number
 
@@ -211,10 +212,7 @@ class TableContent:
     @property
     def frame(self) -> pd.DataFrame:
         """Tidy data frame with the columns of `table.csv`."""
-        import pandas as pd  # a third of a second, which workers and tables do without
-
-        rows = [asdict(cell) | {"difference": cell.difference} for cell in self.cells]
-        return pd.DataFrame(rows, columns=COLUMNS)
+        return data_frame((asdict(cell) | {"difference": cell.difference} for cell in self.cells), COLUMNS)
 
     def check(self) -> None:
         """Raise ValueError unless every cell has a column and a printed number that is one."""
