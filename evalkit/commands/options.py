@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from evalkit.commands.completion import complete
 from evalkit.errors import PluginWarning, StateWarning, UnknownNameError
 from evalkit.files.names import printable
 from evalkit.registry import load_plugins, name_plugin, named_plugins
@@ -75,16 +76,18 @@ _show_warning = warnings.showwarning
 class Commands(click.Group):
     """A group that knows commands that were mistyped.
 
-    It and each of its commands take `--plugin`.
+    It and each of its commands take `--plugin`, and complete names.
     """
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.params.append(_plugin_option())
+        complete(self)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         if not isinstance(cmd, click.Group):
             cmd.params.append(_plugin_option())
+            complete(cmd)
         super().add_command(cmd, name)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -20,6 +20,7 @@ from evalkit.files.names import printable
 
 # what tables are made of, for terminals without it; anything else is written out, as \u03c3
 PLAIN = {"–": "-", "—": "-", "↑": "^", "↓": "v", "·": "|", "Δ": "d", "×": "x", "±": "+-", "²": "^2", "…": "..."}
+COMPLETE = "_EVALKIT_COMPLETE"  # set by a shell that asks what could stand here
 MEMORY = re.compile(r"out of memory|(can't|cannot) allocate memory|insufficient memory", re.IGNORECASE)
 
 
@@ -41,6 +42,10 @@ class Program(Commands):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         call: Callable[..., Any] = super().main
+        if COMPLETE in os.environ:
+            from evalkit.commands.shells import register
+
+            register()
         if not kwargs.pop("standalone_mode", True):
             return call(*args, standalone_mode=False, **kwargs)
         try:
