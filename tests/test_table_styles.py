@@ -24,6 +24,7 @@ from test_commands import run
 
 from evalkit.errors import EvalkitError
 from evalkit.metrics.evaluate import Scores
+from evalkit.protocols.schema import protocol_of_run, rows_of
 from evalkit.protocols.table.cells import Cell, Column, status_of
 from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.mean_rank import average_ranks, with_mean_rank
@@ -529,7 +530,7 @@ def test_detection_of_a_row_that_the_paper_lacks_is_of_other_data_too() -> None:
     from evalkit.downstream.detection.recipe import detection_recipe
     from evalkit.downstream.detection.run import DetectionResult
     from evalkit.downstream.detection.table import cells_of
-    from evalkit.protocols.schema import protocol, rows_of
+    from evalkit.protocols.schema import protocol
     from evalkit.protocols.tasks import Job
 
     own = protocol("smfnet-table2")
@@ -540,3 +541,30 @@ def test_detection_of_a_row_that_the_paper_lacks_is_of_other_data_too() -> None:
     (cell_of_paper,) = cells_of(job, row.block, "Mine", found, {}, recipe, 3)
     (cell_elsewhere,) = cells_of(job, "Elsewhere", "Mine", found, {}, recipe, 3)
     assert (cell_of_paper.status, cell_elsewhere.status) == ("other data", "unpublished")
+
+
+def test_a_benchmark_files_published_rows_stand_below_its_own(tmp_path: Path) -> None:
+    """The same data: marked together, but for a column of another convention, which is a column of its own."""
+    from test_protocols import make_tno
+
+    root = make_tno(tmp_path / "data", 2)
+    (tmp_path / "mine.csv").write_text(
+        "dataset,method,metric,value\nTNO,Theirs,EN,1.25\nTNO,Theirs,SSIM,9.99\nTNO,Others,EN,99.5\n", encoding="utf-8"
+    )
+    (tmp_path / "bench.yaml").write_text(
+        "title: Mine\nconvention: smfnet\nmetrics: [EN, 'SSIM[tang]']\ndatasets: {TNO: {}}\n"
+        "methods: [average, maximum]\npublished: mine.csv\n",
+        encoding="utf-8",
+    )
+    code, out, error = run(
+        "reproduce", tmp_path / "bench.yaml", "--data-root", root, "--out", tmp_path / "run", "--with-published"
+    )
+    assert code in (0, 3), error
+    table = read_table(tmp_path / "run")
+    joined = with_published(table, rows_of(protocol_of_run(table.protocol, tmp_path / "run")))
+    columns = {column.name: column for column in joined.columns}
+    assert joined.marks("TNO", columns["EN"])["Others (published)"] == "best"
+    assert joined.marks("TNO", columns["EN"]).get("Theirs (published)") is None
+    assert "Theirs (published)" not in joined.marks("TNO", columns["SSIM[tang]"])
+    assert "Theirs (published)" in out
+    assert "Theirs (published)" in table.to_latex(with_published=True, rank_column=True)

@@ -27,6 +27,7 @@ from evalkit.commands.options import (
 )
 from evalkit.commands.program import kept
 from evalkit.errors import EvalkitError
+from evalkit.files.names import printable
 
 
 @click.command()
@@ -155,7 +156,10 @@ def reproduce(
     if as_json:
         click.echo(to_json(table, style).encode(), nl=False)
     else:
-        print_table(styled(table, style, "markdown").table)
+        shown = styled(table, style, "markdown").table
+        print_table(shown)
+        if with_published:
+            click.echo(printable(shown.note))
         print_agreement(table.agreement)
         click.echo(f"\n{table.coverage()}. Tables (csv, tex, md, html, json), scores and records: {out}")
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)

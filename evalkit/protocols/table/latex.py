@@ -81,14 +81,15 @@ def _tabular(grid: Grid) -> list[str]:
     lines = [rf"\begin{{tabular}}{{{'l' * stub}{''.join(kinds)}}}", r"\toprule", *_header(grid), r"\midrule"]
     for i, row in enumerate(grid.row_keys):
         above = grid.row_keys[i - 1] if i else ()
-        if i and ((stub > 1 and row[0] != above[0]) or _published(entries[i]) != _published(entries[i - 1])):
+        published = _published(entries[i])
+        if i and ((stub > 1 and row[0] != above[0]) or published != _published(entries[i - 1])):
             lines.append(r"\midrule")
         names = [
             _label(grid, axis, row[j]) if row[: j + 1] != above[: j + 1] else "" for j, axis in enumerate(grid.rows)
         ]
         if names and names[0].startswith(("[", "*")):  # after \\ they would be an option of it
             names[0] = "{}" + names[0]
-        lines.append(" & ".join(names + [_entry(grid, entry) for entry in entries[i]]) + r" \\")
+        lines.append(" & ".join(names + [_entry(grid, entry, published) for entry in entries[i]]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
@@ -129,13 +130,13 @@ def _label(grid: Grid, axis: str, value: str) -> str:
     return f"{tex(text.removesuffix(f' {column.arrow}'))} {_ARROW[column.arrow]}"
 
 
-def _entry(grid: Grid, entry: GridCell | None) -> str:
-    """What stands in a cell: empty where the table has none there."""
+def _entry(grid: Grid, entry: GridCell | None, published: bool) -> str:
+    """What stands in a cell: empty where the table has none there. A published row is gray, ranks and all."""
     if entry is None:
         return ""
     if not entry.text:
         return "{--}" if grid.style.siunitx else "--"
-    gray = entry.printed and grid.table.measured
+    gray = (entry.printed or published) and grid.table.measured
     signs = [*entry.cell.sign, *(["*"] if entry.cell.status == "other data" else [])]
     raised = "".join(rf"\textsuperscript{{{tex(sign)}}}" for sign in signs)
     colour = _COLOUR.get(entry.mark, "") if grid.style.marks == "colour" else ""
