@@ -30,6 +30,7 @@ from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.mean_rank import average_ranks, with_mean_rank
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.published_rows import with_published
+from evalkit.protocols.table.read import read_table as as_rows
 from evalkit.protocols.table.style import TableStyle, parse_digits
 from evalkit.protocols.table.table import Table, read_table
 from evalkit.records.store import ScoreFile
@@ -355,6 +356,26 @@ def test_names_and_captions_are_only_text(name: str) -> None:
 
 
 # --- LaTeX
+
+
+@pytest.mark.parametrize("options", [{}, {"siunitx": True}, {"marks": "colour"}, {"siunitx": True, "marks": "colour"}])
+@pytest.mark.parametrize("std", [False, True])
+def test_latex_reads_back_with_its_numbers_spreads_and_marks(options: dict, std: bool, tmp_path: Path) -> None:
+    """`evalkit audit --table` takes what `evalkit table` gives."""
+    table = with_scores(small(), tmp_path)
+    read = as_rows(table.to_latex(**options, std=std, layout="wide"), "t.tex")
+    rows = {(row.dataset, row.method, row.metric): (row.printed, row.mark) for row in read.rows}
+    means = {key: value for key, value in rows.items() if not key[2].endswith(" std")}
+    for c in table.cells:
+        column = next(column for column in COLUMNS if column.name == c.metric)
+        number, mark = means.pop((c.dataset, c.method, c.metric))
+        assert mark == table.marks(c.dataset, column).get(c.method, "")
+        assert number == (
+            "" if c.value is None else f"{c.value:.{2 if (c.dataset, c.metric) == ('TNO', 'EN') else 4}f}"
+        )
+    assert not means
+    assert len(rows) == len(table.cells) * (2 if std else 1) - (1 if std else 0)
+
 
 PREAMBLE = (
     "\\documentclass{article}\n\\usepackage{booktabs,graphicx,xcolor,siunitx}\\usepackage[T1]{fontenc}"

@@ -204,7 +204,7 @@ _BOLD = re.compile(r"\\(?:textbf|mathbf|boldsymbol|bm|pmb)\s*\{([^{}]*)\}|\\(?:b
 _UNDER = re.compile(r"\\(?:underline|uline|ul)\s*\{([^{}]*)\}")
 _COLOUR = re.compile(r"\\(?:textcolor|color|cellcolor|colorbox)\s*(?:\[[^\]]*\])?\s*\{\s*([A-Za-z]*)[^{}]*\}")
 _DROPPED = re.compile(
-    r"\\(?:cite[a-z]*|ref|label|footnote(?:mark)?|vspace|hspace|fontsize)\*?\s*(?:\[[^\]]*\])?\{[^{}]*\}"
+    r"\\(?:cite[a-z]*|ref|label|footnote(?:mark)?|[hv]?phantom|vspace|hspace|fontsize)\*?\s*(?:\[[^\]]*\])?\{[^{}]*\}"
 )
 _COMMAND = re.compile(r"\\[a-zA-Z]+\*?\s*(?:\[[^\]]*\])?\s*\{([^{}]*)\}")
 
@@ -221,12 +221,11 @@ def _plain(text: str) -> SheetCell:
         before = text
         for colour in _COLOUR.findall(text):
             mark = {BEST_COLOUR: "best", SECOND_COLOUR: "second"}.get(colour.casefold(), mark)
-        text = _COLOUR.sub("", text)
+        text = _DROPPED.sub("", _COLOUR.sub("", text))
         if _BOLD.search(text):
             mark, text = "best", _BOLD.sub(lambda match: match[1] or "", text)
         if _UNDER.search(text):
             mark, text = mark or "second", _UNDER.sub(r"\1", text)
-        text = _DROPPED.sub("", text)
         text = _COMMAND.sub(r"\1", text)
         text = re.sub(r"\{([^{}]*)\}", r"\1", text)
         if text == before:

@@ -140,8 +140,9 @@ def printed_number(text: str, comma: bool = False) -> tuple[str, str] | None:
 
 def metric_name(text: str) -> str | None:
     """The metric that a heading means, e.g. Qabf for "Q^{AB/F} ↑", PSNR for "PSNR (dB)"; None where it is none."""
-    if text in DEFINITIONS:  # a convention of its own: another column than the metric's
-        return text
+    bare = re.sub("[↑↓†‡*]", "", text).strip()
+    if bare in DEFINITIONS:  # a convention of its own: another column than the metric's
+        return bare
     text = re.sub(r"[↑↓†‡*]|\((?:[^()]*)\)|\[(?!\.?5)[^\]]*\]|%", " ", text)
     text = re.sub(r"[\^{}$\\]", "", " ".join(text.split()))
     if not text or len(text) > LONGEST:
