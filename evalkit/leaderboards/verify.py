@@ -250,20 +250,19 @@ def check_images(
     pairs: dict[str, ImagePair] = {}
     sources: dict[str, tuple[str, ...]] = {}
     described = _protocol_of(record, verdict.path.parents[1])
-    card = described.card(name) if described is not None else load_card(name)
-    if data_root is not None or card.root is not None:
-        try:
+    try:
+        card = described.card(name) if described is not None else load_card(name)
+        if data_root is not None or card.root is not None:
             pair_set = find_pairs(card, data_root or Path(), split)
             if record.convention == MAPS:
                 pair_set = labelled(pair_set, "salient")
             pairs = {pair.stem: pair for pair in pair_set.pairs}
             sources = {stem: tuple(map(file_hash, measured_files(pair, record))) for stem, pair in pairs.items()}
-        except EvalkitError as error:
-            verdict.problems.append(f"the sources cannot be checked: {error}")
-        else:
             verdict.checked.append("sources")
             if combine_hashes((stem, *both) for stem, both in sources.items()) != record.dataset.get("content_hash"):
                 verdict.problems.append(f"the images of {name} are not those that were measured: {_places(pair_set)}")
+    except EvalkitError as error:
+        verdict.problems.append(f"the sources cannot be checked: {error}")
     files = fused_of(record, pairs, fused, data_root, described)
     images: dict[str, str] = {}
     if files is not None and not files:
