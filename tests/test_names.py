@@ -97,6 +97,14 @@ def test_methods_with_folders_of_other_characters_keep_their_own_images(tmp_path
     assert find_outputs(outputs, "A:B", "TNO", None)["01"].parts[-3] == "A-B"  # as `file_name` writes it
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "é" * 5000, "{" * 255, "a/" * 3000 + "b", "a\x00b", "\ud800"])
+def test_names_that_no_folder_can_have_are_of_nothing(tmp_path: Path, name: str) -> None:
+    outputs = make_outputs(tmp_path / "outputs", "A", 1)
+    for method, dataset, split in ((name, "TNO", None), ("A", name, None), ("A", "MSRS", name)):
+        assert find_outputs(outputs, method, dataset, split) == {}
+        assert find_outputs(outputs, method, dataset, split, "{dataset}/{method}/{stem}") == {}
+
+
 def test_a_later_run_does_not_take_over_the_images_of_a_name_that_looks_alike(tmp_path: Path) -> None:
     root = finished_run(tmp_path)
     for name in ("A-B", "A:B"):
