@@ -237,3 +237,155 @@ def test_names_that_do_not_pair_are_told_with_the_pattern_that_would(bench, tmp_
 def test_a_pattern_that_gives_all_methods_the_same_images_is_refused(bench, tmp_path):
     with pytest.raises(EvalkitError, match=r"has no \{method\}"):
         evalkit.benchmark(bench, outputs=tmp_path / "OUT", image_name="x/{stem}", out=tmp_path / "run")
+
+
+# evaluate with several folders; which images; images of other sizes
+
+
+@pytest.fixture
+def folders(scenes, tmp_path) -> Path:
+    lay(scenes, tmp_path / "SET", "ir/{stem}.png", "vi/{stem}.png")
+    lay_fused(scenes, tmp_path / "FUSED", "{method}/{stem}.png")
+    return tmp_path
+
+
+def sources(folders) -> list:
+    return ["--infrared", folders / "SET/ir", "--visible", folders / "SET/vi", "--workers", "1"]
+
+
+def mean(scenes, method: str, metric: str = "EN", stems=STEMS) -> float:
+    frame = evalkit.evaluate_folder(
+        scenes / "FUSED" / method, scenes / "DATA/ir", scenes / "DATA/vi", [metric], "smfnet", workers=1
+    )
+    return frame[metric][stems].mean()
+
+
+def cells(output: str) -> dict:
+    return {(c["method"], c["metric"]): c["value"] for c in json.loads(output)["cells"]}
+
+
+@pytest.mark.parametrize("way", ["folders", "one folder of folders", "names"])
+def test_several_folders_are_one_table(folders, scenes, way):
+    fused = {
+        "folders": ["FUSED/Avg", "FUSED/Max"],
+        "one folder of folders": ["FUSED"],
+        "names": [f"Max={folders / 'FUSED/Max'}", "FUSED/Avg"],
+    }[way]
+    fused = [text if "=" in text else folders / text for text in fused]
+    output = run("evaluate", *fused, *sources(folders), "--convention", "smfnet", "--metrics", "EN,SD", "--json")
+    assert cells(output)["Avg", "EN"] == pytest.approx(mean(scenes, "Avg"), rel=1e-12)
+    assert cells(output)["Max", "SD"] == pytest.approx(mean(scenes, "Max", "SD"), rel=1e-12)
+    assert json.loads(output)["pairs"] == {"SET": 4}
+
+
+def test_a_results_folder_is_a_run_like_any_other(folders):
+    out = folders / "run"
+    run("evaluate", folders / "FUSED", *sources(folders), "--metrics", "EN,SD", "--out", out)
+    assert "Avg" in run("rank", out)
+    run("compare", "Avg", "Max", "--run", out)
+    run("plot", "grid", out, "--out", folders / "grid.png")
+    assert "Max" in run("table", out, "--format", "latex")
+    run("audit", "--table", out / "table.csv")
+    verified = json.loads(run("leaderboard", "verify", out, "--remeasure", "all", "--json"))
+    assert sum("measured again" in verdict["checked"] for verdict in verified) == 2
+    run("leaderboard", "build", folders / "site", "--records", out)
+
+
+def test_one_folder_into_a_results_folder_and_into_a_file(folders):
+    run("evaluate", folders / "FUSED/Avg", *sources(folders), "--metrics", "EN", "--out", folders / "scores.csv")
+    assert (folders / "scores.csv").read_text().startswith("image,EN[textbook]")
+    run("evaluate", folders / "FUSED/Avg", *sources(folders), "--metrics", "EN", "--out", folders / "run")
+    assert (folders / "run/table.csv").is_file()
+    output = run("evaluate", folders / "FUSED", *sources(folders), "--out", folders / "all.csv", code=2)
+    assert "Name a results folder" in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    ("fused", "message"),
+    [
+        (["FUSED/Avg", "SET/Avg"], "both called Avg"),
+        (["FUSED/Avg", "FUSED/None"], "is not a folder"),
+        (["EMPTY"], "holds no images"),
+    ],
+)
+def test_folders_that_cannot_be_a_table_are_named(folders, fused, message):
+    (folders / "SET/Avg").mkdir()
+    (folders / "EMPTY/sub").mkdir(parents=True)
+    output = run("evaluate", *(folders / path for path in fused), *sources(folders), code=2)
+    assert message in " ".join(output.split())
+
+
+def test_a_missing_image_is_a_missing_value_unless_common_images_are_asked_for(folders, scenes):
+    (folders / "FUSED/Max/002.png").unlink()
+    arguments = ["evaluate", folders / "FUSED", *sources(folders), "--convention", "smfnet", "--metrics", "EN"]
+    assert cells(run(*arguments, "--json", code=3))["Max", "EN"] is None
+    rest = [stem for stem in STEMS if stem != "002"]
+    output = run(*arguments, "--images", "common", "--json", "--out", folders / "run")
+    assert cells(output) == {
+        ("Avg", "EN"): pytest.approx(mean(scenes, "Avg", stems=rest), rel=1e-12),
+        ("Max", "EN"): pytest.approx(mean(scenes, "Max", stems=rest), rel=1e-12),
+    }
+    said = "3 of 4 pairs: those that all methods have"
+    assert said in run(*arguments, "--images", "common")
+    for suffix in ("tex", "md", "html", "json"):
+        assert said in (folders / f"run/table.{suffix}").read_text()
+    assert all(said in path.read_text() for path in (folders / "run/records").iterdir())
+    assert said in run("leaderboard", "verify", folders / "run", "--remeasure", "all")
+
+
+def test_the_images_of_a_list(folders, scenes):
+    arguments = [
+        "evaluate",
+        folders / "FUSED",
+        *sources(folders),
+        "--convention",
+        "smfnet",
+        "--metrics",
+        "EN",
+        "--json",
+    ]
+    (folders / "mine.txt").write_text("# mine\n001.png\nSET/003\n")
+    output = run(*arguments, "--images", folders / "mine.txt", "--out", folders / "run")
+    assert cells(output)["Avg", "EN"] == pytest.approx(mean(scenes, "Avg", stems=["001", "003"]), rel=1e-12)
+    assert "2 of 4 pairs: those of the list mine.txt" in output
+    run("leaderboard", "verify", folders / "run", "--remeasure", "all")
+    (folders / "mine.txt").write_text("001\n999\nOther/001\n")
+    output = run(*arguments, "--images", folders / "mine.txt", code=2)
+    assert "names 2 images that SET does not have: 999, Other/001" in " ".join(output.split())
+
+
+@pytest.mark.parametrize("crop", ["end", "centre"])
+def test_padded_images_are_cropped_when_asked(folders, scenes, crop):
+    import numpy as np
+
+    pad = (0, 8) if crop == "end" else (4, 4)
+    for path in (folders / "FUSED/Avg").iterdir():
+        write_png(path, np.pad(read_image(path), (pad, pad), mode="edge"))
+    arguments = [
+        "evaluate",
+        folders / "FUSED",
+        *sources(folders),
+        "--convention",
+        "smfnet",
+        "--metrics",
+        "EN",
+        "--json",
+    ]
+    output = run(*arguments, code=3)
+    assert "--crop" in output
+    output = run(*arguments, "--crop", crop, "--out", folders / "run")
+    assert cells(output)["Avg", "EN"] == pytest.approx(mean(scenes, "Avg"), rel=1e-12)
+    assert "are cropped" in json.loads(output)["note"]
+    record = json.loads((folders / "run/records/SET__Avg.json").read_text())
+    assert record["method"]["cropped"] == 4
+    assert "cropped" not in json.loads((folders / "run/records/SET__Max.json").read_text())["method"]
+    verified = json.loads(run("leaderboard", "verify", folders / "run", "--remeasure", "all", "--json"))
+    assert sum("measured again" in verdict["checked"] for verdict in verified) == 2
+    other = "centre" if crop == "end" else "end"
+    again = run(*arguments, "--crop", other, "--out", folders / "run")  # nothing of the other crop is reused
+    assert cells(again)["Avg", "EN"] != cells(output)["Avg", "EN"]
+
+
+def test_images_and_crop_are_of_tables_of_fused_images():
+    with pytest.raises(EvalkitError, match="are of tables of fused images"):
+        evalkit.reproduce("smfnet-table5", images="common")

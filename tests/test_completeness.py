@@ -15,7 +15,8 @@ from test_reproduce import run
 
 import evalkit
 from evalkit.data.images import write_png
-from evalkit.data.stems import Pattern, by_stem, hint, parse_pattern, suggest
+from evalkit.data.patterns import parse_pattern
+from evalkit.data.stems import Pattern, by_stem, hint, suggest
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.metrics.card import CONVENTIONS
 from evalkit.metrics.evaluate import evaluate, evaluate_folder
@@ -160,7 +161,7 @@ def test_patterns_that_made_names_pair_them_again(parts, numbers) -> None:
     lists = [[f"{p.prefix}{str(n).zfill(p.digits)}{p.suffix}" for n in numbers] for p in patterns]
     for pattern, names in zip(patterns, lists, strict=True):
         assert set(by_stem(names, pattern)) == set(map(str, numbers))
-        assert parse_pattern(str(pattern)) == pattern
+        assert {parse_pattern(str(pattern)).stem(name) for name in names} == set(map(str, numbers))
     as_they_are = len(set.intersection(*map(set, lists)))
     found = suggest(lists)
     assert (found[1] if found else as_they_are) == len(numbers) or as_they_are == len(numbers)
@@ -172,7 +173,7 @@ def test_nothing_is_suggested_where_nothing_helps() -> None:
     assert hint({"fused": ["a"], "infrared": ["b"], "visible": ["c"]}, OPTIONS) == ""
 
 
-@pytest.mark.parametrize("text", ["", "x", "{stem}{stem}", "{stem:x}", "a/{stem}", "{}", "{stem:0}", "{0.__class__}"])
+@pytest.mark.parametrize("text", ["", "x", "{stem:x}", "a/{stem}/", "{}", "{stem:0}", "{0.__class__}"])
 def test_patterns_that_are_none(text: str) -> None:
     with pytest.raises(EvalkitError, match="is not a pattern of file names"):
         parse_pattern(text)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -12,24 +15,27 @@ from evalkit.commands.console import (
     print_json,
     print_rows,
     print_scores,
+    print_table,
     progress,
 )
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
+    crop_option,
+    depth_option,
+    images_option,
     json_option,
     names,
     workers_option,
 )
+from evalkit.commands.program import kept
 from evalkit.errors import EvalkitError
 
-DEPTH_HELP = (
-    "What 16-bit files hold: 8 (levels 0..255), 16 (parts of 65535) or stretch (smallest to 0, largest to 255). "
-    "Else 16; files that hold no more than 255 are refused."
-)
+if TYPE_CHECKING:
+    from evalkit.protocols.schema import Protocol
 
 
 @click.command()
-@click.argument("fused", type=click.Path(path_type=Path))
+@click.argument("fused", nargs=-1, required=True)
 @click.option("--infrared", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
 @click.option("--visible", required=True, type=click.Path(path_type=Path), help="Folder (or one image).")
 @click.option("--convention", default="textbook", show_default=True, help="See `evalkit list metrics`; or all.")
@@ -37,12 +43,17 @@ DEPTH_HELP = (
 @click.option("--name", default="{stem}", show_default=True, help="What fused images are called: '{stem}_fused'.")
 @click.option("--infrared-name", default="{stem}", show_default=True, help="E.g. 'IR{stem}', or '{stem:05}': 00001.")
 @click.option("--visible-name", default="{stem}", show_default=True)
-@click.option("--depth", type=click.Choice(["8", "16", "stretch"]), help=DEPTH_HELP)
-@click.option("--out", type=click.Path(path_type=Path), help="Write the scores of every image to this CSV file.")
+@click.option("--dataset", default="", help="What the pairs are called in a table; else the folder that holds both.")
+@images_option
+@crop_option
+@depth_option
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="A CSV file for the scores of every image; or a results folder."
+)
 @workers_option
 @json_option
 def evaluate(
-    fused: Path,
+    fused: tuple[str, ...],
     infrared: Path,
     visible: Path,
     convention: str,
@@ -50,16 +61,23 @@ def evaluate(
     name: str,
     infrared_name: str,
     visible_name: str,
+    dataset: str,
+    images: str | None,
+    crop: Any,
     depth: str | None,
     out: Path | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Measure a folder of fused images (or one image) against its sources, paired by file name.
+    """Measure folders of fused images (or one image) against their sources, paired by file name.
 
     \b
       evalkit evaluate FUSED --infrared IR --visible VI --convention smfnet
       evalkit evaluate FUSED --infrared IR --visible VI --name '{stem}_fused'      01_fused.png with 01.png
+      evalkit evaluate OURS THEIRS Old=runs/7 --infrared IR --visible VI           one table, a row per folder
+      evalkit evaluate METHODS --infrared IR --visible VI --out runs/mine          METHODS/<method>/01.png
+
+    With a results folder as --out, `table`, `rank`, `compare`, `plot`, `report` and `leaderboard` go on from there.
 
     What has no value, pairs of sources without a fused image among it, is named: then there is no mean, and the exit
     code is 3.
@@ -67,18 +85,29 @@ def evaluate(
     from evalkit.metrics.evaluate import ANY_NAME, evaluate_folder
     from evalkit.metrics.folders import image_scores, scores_csv, scores_dict
     from evalkit.metrics.registry import definitions, full_names_of
+    from evalkit.protocols.folders import folders_protocol, method_folders
 
     everything = convention == "all"
     if everything:
         convention, metrics = "textbook", full_names_of(metrics)
     columns = definitions(metrics, convention)
-    if fused.is_file():
-        if (name, infrared_name, visible_name) != (ANY_NAME,) * 3:
-            raise EvalkitError("--name, --infrared-name and --visible-name are for folders, not for one image.")
-        frame = image_scores(fused, infrared, visible, metrics, convention, depth)
+    patterns = name, infrared_name, visible_name
+    table = out is not None and out.suffix.lower() != ".csv"
+    if len(fused) == 1 and Path(fused[0]).is_file():
+        if patterns != (ANY_NAME,) * 3 or images or table:
+            raise EvalkitError("names, --images and a results folder are for folders, not for one image.")
+        frame = image_scores(Path(fused[0]), infrared, visible, metrics, convention, depth, crop)
     else:
-        patterns = name, infrared_name, visible_name
-        frame = evaluate_folder(fused, infrared, visible, metrics, convention, workers, progress, *patterns, depth)
+        methods = method_folders(fused, name)
+        if len(methods) > 1 or table or images or dataset:
+            if out is not None and not table:
+                raise EvalkitError(f"{out} is a file for one folder of fused images. Name a results folder.")
+            protocol = folders_protocol(methods, infrared, visible, metrics, convention, patterns, dataset)
+            _evaluate_folders(protocol, out, as_json, images=images, crop=crop, depth=depth, workers=workers)
+        (folder,) = methods.values()
+        frame = evaluate_folder(
+            folder, infrared, visible, metrics, convention, workers, progress, *patterns, depth, crop
+        )
     if out is not None:
         from evalkit.files.write import write_text
 
@@ -91,6 +120,25 @@ def evaluate(
     else:
         print_scores(frame, columns, convention)
     sys.exit(EXIT_INCOMPLETE if frame.attrs["missing"] else 0)
+
+
+def _evaluate_folders(protocol: Protocol, out: Path | None, as_json: bool, **options: Any) -> NoReturn:
+    """A table of several folders; the run is kept where a folder for it is named."""
+    from evalkit.protocols.run import reproduce
+    from evalkit.protocols.table.export import to_json
+
+    with contextlib.ExitStack() as stack:
+        kept_in = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evalkit-"))) if out is None else out
+        if out is not None:
+            stack.enter_context(kept(f"What was done is kept in {out}; the same command goes on from there."))
+        table = reproduce(protocol, out=kept_in, progress=progress, **options)
+    if as_json:
+        click.echo(to_json(table).encode(), nl=False)
+    else:
+        print_table(table)
+        more = f" Tables (csv, tex, md, html, json), scores and records: {out}" if out is not None else ""
+        click.echo(f"\n{table.coverage()}.{more}")
+    sys.exit(0 if table.complete else EXIT_INCOMPLETE)
 
 
 @click.command("evaluate-saliency")

@@ -21,6 +21,26 @@ checkpoints_option = click.option(
 device_option = click.option(
     "--device", default="auto", show_default=True, help="For networks: auto, cpu, cuda, cuda:N."
 )
+images_option = click.option(
+    "--images",
+    metavar="LIST|common",
+    help="Measure the images that all methods have (common), or those of a text file, a name a line; said everywhere.",
+)
+crop_option = click.option(
+    "--crop",
+    is_flag=False,
+    flag_value="end",
+    default="",
+    type=click.Choice(["", "end", "centre"]),
+    metavar="[end|centre]",
+    help="Cut fused images that a network padded to the size of their sources: right and below, or on all sides.",
+)
+depth_option = click.option(
+    "--depth",
+    type=click.Choice(["8", "16", "stretch"]),
+    help="What 16-bit files hold: 8 (levels 0..255), 16 (parts of 65535) or stretch (smallest to 0, largest to 255). "
+    "Else 16; files that hold no more than 255 are refused.",
+)
 image_name_option = click.option(
     "--name",
     "image_name",

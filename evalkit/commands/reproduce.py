@@ -17,9 +17,12 @@ from evalkit.commands.console import (
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     checkpoints_option,
+    crop_option,
     data_root_option,
+    depth_option,
     device_option,
     image_name_option,
+    images_option,
     json_option,
     names,
     with_published_option,
@@ -39,6 +42,9 @@ from evalkit.files.names import printable
 @checkpoints_option
 @device_option
 @click.option("--recolour", is_flag=True, help="Give gray results of networks the visible chroma before scoring.")
+@images_option
+@crop_option
+@depth_option
 @click.option("--methods", callback=names, help="E.g. CDDFuse,average; else the protocol's and OUTPUTS' own.")
 @click.option("--datasets", callback=names, help="E.g. TNO,MSRS; the protocol's when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")
@@ -74,6 +80,9 @@ def reproduce(
     checkpoints: Path | None,
     device: str,
     recolour: bool,
+    images: str | None,
+    crop: Any,
+    depth: str | None,
     methods: list[str] | None,
     datasets: list[str] | None,
     out: Path | None,
@@ -137,6 +146,9 @@ def reproduce(
             checkpoints=checkpoints,
             device=device,
             recolour=recolour,
+            images=images,
+            crop=crop,
+            depth=depth,
             methods=methods,
             datasets=datasets,
             out=out,

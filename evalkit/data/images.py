@@ -102,6 +102,15 @@ def image_bytes(path: str | os.PathLike[str]) -> bytes:
         raise UnreadableImageError(message) from None
 
 
+def header_size(path: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Width and height as the file says, without decoding it; None where it does not say."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
 def is_jpeg(data: bytes) -> bool:
     """Whether these are the bytes, or the first two, of a JPEG file."""
     return data[:2] == b"\xff\xd8"

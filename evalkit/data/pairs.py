@@ -43,6 +43,7 @@ class PairSet:
     layout: str
     pairs: tuple[ImagePair, ...]
     unpaired: tuple[tuple[str, str], ...] = ()  # (role that is missing, stem)
+    selected: str = ""  # which part of it this is, in words; empty for all of it
 
     def content_hash(self) -> str:
         """SHA-256 over the stems and the bytes of both images; independent of where and in which layout they lie."""

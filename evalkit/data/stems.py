@@ -8,12 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from evalkit.data.images import SUFFIXES
-from evalkit.errors import EvalkitError
-
 SEPARATORS = "-_. "
 LOOKED_AT = 5  # names of a folder that patterns are guessed from; they are then counted on all of them
-_FIELD = re.compile(r"\{stem(?::0?([1-9]))?\}")
 _TOKENS = re.compile(r"[^\W\d_]+|\d+|[\W_]")
 
 
@@ -45,22 +41,6 @@ class Pattern:
 
 
 PLAIN = Pattern()
-
-
-def parse_pattern(text: str) -> Pattern:
-    """A pattern as a user writes it; .png and the like at its end do not count. Raises EvalkitError."""
-    name = text
-    for suffix in SUFFIXES:
-        if text.casefold().endswith(suffix):
-            name = text[: -len(suffix)]
-    found = _FIELD.findall(name)
-    if len(found) != 1 or "/" in name or "\\" in name:
-        raise EvalkitError(
-            f"{text!r} is not a pattern of file names: write {{stem}} where the name of the scene stands, once, and no "
-            "folders, e.g. '{stem}_fused', 'IR{stem}', or '{stem:05}' for 00001."
-        )
-    prefix, suffix = _FIELD.split(name)[0::2]
-    return Pattern(prefix, suffix, int(found[0] or 0))
 
 
 def by_stem(names: Collection[str], pattern: Pattern) -> dict[str, str]:

@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes, digest, file_hash
-from evalkit.data.images import read_image
+from evalkit.data.images import parse_depth, read_image
 from evalkit.data.labels import labelled, read_salient
 from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files, resolve, respell
-from evalkit.errors import DataError, EvalkitError
+from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.fits import (
     CHANGED,
@@ -28,7 +29,7 @@ from evalkit.leaderboards.fits import (
 from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.card import DEFINITIONS, TASK_CONVENTIONS
-from evalkit.metrics.evaluate import REVISION, MeasureJob, measure_job
+from evalkit.metrics.evaluate import AS_STORED, REVISION, Crop, MeasureJob, Reading, measure_job
 from evalkit.metrics.saliency import MEASURES, saliency
 from evalkit.protocols.cost import counted, missing, prefix
 from evalkit.protocols.plan import SOURCES
@@ -168,7 +169,9 @@ def check_fields(record: Record, verdict: Verdict) -> None:
     if (record.status == "complete") != (not record.missing):
         say(f"the status is {record.status} with {len(record.missing)} missing values")
     pairs, expected = record.dataset.get("pairs"), record.dataset.get("expected")
-    if expected is not None and pairs != expected:
+    if selected := record.dataset.get("selected"):
+        verdict.notes.append(f"measured on {selected}")
+    elif expected is not None and pairs != expected:
         other = f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data"
         (verdict.notes.append if record.convention in OF_THE_SET else say)(other)  # of these: never set beside it
     if record.scores and record.images != pairs and record.convention not in OF_THE_SET:  # of these: the test part
@@ -256,7 +259,8 @@ def check_images(
             pair_set = find_pairs(card, data_root or Path(), split)
             if record.convention == MAPS:
                 pair_set = labelled(pair_set, "salient")
-            pairs = {pair.stem: pair for pair in pair_set.pairs}
+            measured = set(rows.rows) if rows is not None and record.dataset.get("selected") else None
+            pairs = {pair.stem: pair for pair in pair_set.pairs if measured is None or pair.stem in measured}
             sources = {stem: tuple(map(file_hash, measured_files(pair, record))) for stem, pair in pairs.items()}
             verdict.checked.append("sources")
             if combine_hashes((stem, *both) for stem, both in sources.items()) != record.dataset.get("content_hash"):
@@ -343,8 +347,20 @@ def key_of(record: Record, sources: Sequence[str], image: str) -> str:
     *pair, last = sources
     if record.convention == MAPS:
         return score_key(last, image)
-    names = ",".join(full + DEFINITIONS[full].code for full in record.metrics)
+    names = ",".join(full + DEFINITIONS[full].code for full in record.metrics) + str(_reading(record))
     return digest(REVISION, names, *pair, last, image)
+
+
+def _reading(record: Record) -> Reading:
+    """How the record's files became pixels. Raises DataError."""
+    reading = record.method.get("reading")
+    if reading is None:
+        return AS_STORED
+    try:
+        crop = next(crop for crop in get_args(Crop) if crop == reading["crop"])
+        return Reading(parse_depth(reading["depth"]), crop)
+    except (KeyError, TypeError, StopIteration, ImageError):
+        raise DataError(f"its images were read as {reading!r}, which is not known here") from None
 
 
 def measure_again(record: Record, pair: ImagePair, path: Path) -> dict[str, float]:
@@ -359,7 +375,7 @@ def measure_again(record: Record, pair: ImagePair, path: Path) -> dict[str, floa
         scores = saliency(read_image(path), read_salient(pair.labels["salient"]))
         return {column: scores[measure] for column, measure in MEASURES.items()}
     names = tuple(zip(record.columns, record.metrics, strict=True))
-    return measure_job(MeasureJob(pair.stem, pair.infrared, pair.visible, {"": path}), names)[""]
+    return measure_job(MeasureJob(pair.stem, pair.infrared, pair.visible, {"": path}), names, _reading(record))[""]
 
 
 def differences(stored: Mapping[str, float | None], values: Mapping[str, float]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ from evalkit.data.arrays import batch_size, to_array
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.images import JPEG_NOTE, Depth, decode, is_jpeg, open_bytes, parse_depth, stored_bits
 from evalkit.data.pairs import image_files, natural_key
-from evalkit.data.stems import hint, parse_pattern
+from evalkit.data.patterns import parse_pattern
+from evalkit.data.stems import hint
 from evalkit.engine.processes import in_processes
 from evalkit.errors import DataError, EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
@@ -36,6 +37,30 @@ Names = tuple[tuple[str, str | Definition], ...]  # (column, full name) of the m
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
 FEW_LEVELS = 16  # a source that keeps fewer has lost what it showed
 ANY_NAME = "{stem}"  # file names are the stems
+
+
+Crop = Literal["", "end", "centre"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files become the pixels that are measured.
+
+    Attributes:
+        depth: what the values of 16-bit files are, see `evalkit.data.images.decode`.
+        crop: fused images that are larger than their sources, because a network padded them, lose what is too much: at
+            the "end" (right and below), or half of it on every side ("centre").
+    """
+
+    depth: Depth | None = None
+    crop: Crop = ""
+
+    def __str__(self) -> str:
+        """What scores depend on; empty where files are taken as they are."""
+        return "".join([f"|depth {self.depth}" * (self.depth is not None), f"|crop {self.crop}" * bool(self.crop)])
+
+
+AS_STORED = Reading()
 
 
 class Scores(dict[str, float]):
@@ -96,6 +121,24 @@ def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
     return scores
 
 
+def cropped(image: Image, shape: tuple[int, int], crop: Crop) -> Image:
+    """The image without what it has more than (height, width), with a note; itself where it is not larger.
+
+    Args:
+        image: of any size.
+        shape: height and width of its sources.
+        crop: where what is too much lies; "" leaves it.
+    """
+    more = [max(0, own - other) for own, other in zip(image.shape, shape, strict=True)]
+    if not crop or not any(more):
+        return image
+    top, left = (0, 0) if crop == "end" else (more[0] // 2, more[1] // 2)
+    height, width = image.shape[0] - more[0], image.shape[1] - more[1]
+    smaller = Image(np.ascontiguousarray(image.array[top : top + height, left : left + width]), image.name)
+    smaller.notes = [*image.notes, f"cropped from {image.shape[1]}x{image.shape[0]} to {width}x{height} ({crop})"]
+    return smaller
+
+
 @dataclass(frozen=True)
 class MeasureJob:
     """The sources of one scene and its fused images by method; a source that is missing is None."""
@@ -122,21 +165,28 @@ def _definitions(names: Names) -> dict[str, Definition]:
     return {column: DEFINITIONS[name] if isinstance(name, str) else name for column, name in names}
 
 
-def measure_job(job: MeasureJob, names: Names, depth: Depth | None = None) -> dict[str, Scores]:
+def measure_job(job: MeasureJob, names: Names, reading: Reading = AS_STORED) -> dict[str, Scores]:
     """Scores by method. What cannot be measured is a missing value in every metric, with the reason.
+
+    Args:
+        job: the images of one scene.
+        names: of the metrics, see `names_of`.
+        reading: how files become pixels.
 
     Raises:
         OtherBytesError: on another machine, a file that is not there or has other bytes than those that were hashed.
     """
     wanted = _definitions(names)
     try:
-        sources = [_source(job, role, depth) for role in ("infrared", "visible")]
+        sources = [_source(job, role, reading.depth) for role in ("infrared", "visible")]
     except EvalkitError as error:
         return {method: _without(wanted, error, job, "") for method in job.fused}
     results = {}
     for method, path in job.fused.items():
         try:
-            results[method] = measure(Pair(load(path, "fused", depth, job.expected), *sources), wanted)
+            fused = load(path, "fused", reading.depth, job.expected)
+            fused = cropped(fused, sources[1].shape, reading.crop)
+            results[method] = measure(Pair(fused, *sources), wanted)
         except EvalkitError as error:
             results[method] = _without(wanted, error, job, f"{path.name}: ")
         except (MemoryError, cv2.error) as error:
@@ -175,6 +225,7 @@ def evaluate(
     metrics: Iterable[str] | str | None = None,
     convention: str = "textbook",
     depth: int | str | None = None,
+    crop: Crop = "",
 ) -> Scores | Any:
     """Measure one fused image against its two sources, or each of a batch against its own.
 
@@ -189,6 +240,7 @@ def evaluate(
         depth: what the values of files with 16 bits per channel are: 8 (levels 0..255 as they stand), 16 (parts of
             65535) or "stretch" (the smallest to 0, the largest to 255); None for 16, but a file that holds no more than
             255 is refused.
+        crop: "end" or "centre": where a fused image that is larger than its sources loses what is too much.
 
     Returns:
         A dict metric -> value; an undefined one (0/0, infinite) is NaN and `.missing[metric]` says why. `.notes` says
@@ -209,7 +261,8 @@ def evaluate(
     images: dict[str, Any] = {"fused": fused, "infrared": infrared, "visible": visible}
     size = batch_size(images)
     if size is None:
-        return measure(Pair(*(load(image, name, parse_depth(depth)) for name, image in images.items())), wanted)
+        loaded, *sources = (load(image, name, parse_depth(depth)) for name, image in images.items())
+        return measure(Pair(cropped(loaded, sources[1].shape, crop), *sources), wanted)
     pairs = (Pair(*(load(batch[n], f"{name}[{n}]") for name, batch in images.items())) for n in range(size))
     return [measure(pair, wanted) for pair in pairs]
 
@@ -226,6 +279,7 @@ def evaluate_folder(
     infrared_name: str = ANY_NAME,
     visible_name: str = ANY_NAME,
     depth: int | str | None = None,
+    crop: Crop = "",
 ) -> pd.DataFrame:
     """Measure every fused image of a folder against the sources of the same stem.
 
@@ -237,6 +291,8 @@ def evaluate_folder(
         name, infrared_name, visible_name: how the names in each folder are made of the stem, e.g. "{stem}_fused",
             "IR{stem}", "{stem:05}" (the stem 1 is 00001); other files are passed over.
         depth: as in `evaluate`.
+        crop: "end" or "centre": where fused images that are larger than their sources lose what is too much, see
+            `Reading`.
 
     Returns:
         One row per fused image and per pair of sources without one (index "image", natural order), one column per
@@ -258,7 +314,7 @@ def evaluate_folder(
     }
     (fused, infrared, visible), hint = _by_stem(folders)
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    run = functools.partial(measure_job, names=names_of(wanted), depth=parse_depth(depth))
+    run = functools.partial(measure_job, names=names_of(wanted), reading=Reading(parse_depth(depth), crop))
     results = (scores[""] for scores in in_processes(run, jobs, workers))
     measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
     missing = (infrared.keys() & visible.keys()) - fused.keys()
@@ -294,16 +350,16 @@ def _by_stem(folders: Mapping[str, tuple[str | os.PathLike[str], str]]) -> tuple
         EvalkitError: a folder is missing or empty, a pattern that is none or fits no name, or not one fused image
             with both sources.
     """
-    files = {role: image_files(folder) for role, (folder, _) in folders.items()}
+    files = {role: image_files(folder, allow_empty="/" in text) for role, (folder, text) in folders.items()}
     paired = []
     for role, (folder, text) in folders.items():
-        pattern = parse_pattern(text)
-        paired.append({stem: path for name, path in files[role].items() if (stem := pattern.stem(name)) is not None})
+        pattern = parse_pattern(text).fill(method=Path(os.path.abspath(folder)).name)
+        if more := pattern.fields - {"stem"}:
+            raise EvalkitError(f"{OPTIONS[role]} is {text!r}: there is no {more.pop()} to put in. Write its name.")
+        paired.append(pattern.listing(Path(folder))[0])
         if not paired[-1]:
-            example = next(iter(files[role].values())).name
-            raise DataError(
-                f"no image in {folder} has a name like {text}: {example}, for one. Give another {OPTIONS[role]}."
-            )
+            example = f": {next(iter(files[role].values())).name}, for one" if files[role] else ""
+            raise DataError(f"no image in {folder} has a name like {text}{example}. Give another {OPTIONS[role]}.")
     fused, infrared, visible = paired
     both = infrared.keys() & visible.keys()
     cure = "" if fused.keys() <= both else hint(files, OPTIONS)

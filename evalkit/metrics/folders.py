@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.files.names import to_cell
-from evalkit.metrics.evaluate import evaluate, notes_of
+from evalkit.metrics.evaluate import Crop, evaluate, notes_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,11 +21,17 @@ def image_scores(
     metrics: Iterable[str] | None,
     convention: str,
     depth: int | str | None = None,
+    crop: Crop = "",
 ) -> pd.DataFrame:
-    """A frame like that of `evaluate_folder`, for one image."""
+    """A frame like that of `evaluate_folder`, for one image.
+
+    Args:
+        fused, infrared, visible: the files.
+        metrics, convention, depth, crop: as in `evaluate_folder`.
+    """
     import pandas as pd  # a third of a second, which workers and tables do without
 
-    scores = evaluate(fused, infrared, visible, metrics, convention, depth)
+    scores = evaluate(fused, infrared, visible, metrics, convention, depth, crop)
     frame = pd.DataFrame([scores], index=pd.Index([fused.stem], name="image"))
     frame.attrs["missing"] = {(fused.stem, metric): reason for metric, reason in scores.missing.items()}
     frame.attrs["notes"] = notes_of({fused.stem: scores})

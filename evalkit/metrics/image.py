@@ -94,9 +94,12 @@ class Pair:
             )
         for source in self.sources:
             if source.shape != self.fused.shape:
+                larger = all(own >= its for own, its in zip(self.fused.shape, source.shape, strict=True))
+                cure = " A network that padded its images: --crop." if larger else ""
                 raise ImageError(
                     f"the fused image is {_size(self.fused)} but the {source.name} image is {_size(source)} "
                     "(width x height). Fuse at the sources' size: evalkit does not resize, it would change the numbers."
+                    f"{cure}"
                 )
 
     @property

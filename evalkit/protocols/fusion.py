@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from evalkit.data.images import header_size
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.fuse import NetworkFuser
 from evalkit.metrics.card import Definition
+from evalkit.metrics.evaluate import AS_STORED
 from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
 from evalkit.protocols.schema import Protocol
+from evalkit.protocols.selection import check_list
 from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.cells import Cell, status_of
 from evalkit.protocols.table.per_image import PublishedImages, agree, published_per_image
@@ -28,7 +31,7 @@ class Fusion(Task):
     """Every method on every data set, fused, measured and recorded."""
 
     name, title = "fusion", "Fusion quality"
-    compared_by_image = True
+    compared_by_image = selects = True
 
     def full_names(self, columns: Iterable[str], convention: str) -> list[str]:
         return [definition.full_name for definition in definitions(list(columns), convention).values()]
@@ -46,12 +49,16 @@ class Fusion(Task):
             OutputError: a file cannot be written.
         """
         defined, undefined = metrics_of(job.protocol)
-        out = job.settings.out
+        out, selection = job.settings.out, job.settings.images
+        if selection is not None:
+            check_list(selection, {dataset: stems_of(job, dataset, use) for dataset, use in job.uses.items()})
         for dataset, use in job.uses.items():
             for record in run_dataset(job, dataset, use, defined):
                 method = record.method["name"]
                 save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
                 table.pairs[dataset] = record.dataset["pairs"]
+                for note in notes_of(record):
+                    table.note += f"{' ' * bool(table.note)}{note}" if note not in table.note else ""
                 for metric in defined:
                     table.cells.append(cell(record, metric, job.published.get((dataset, method, metric))))
                 for metric, reason in undefined.items():
@@ -97,6 +104,39 @@ def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
     return published_per_image(pairs.root / use.published_per_image, job.protocol.published_names)
 
 
+def stems_of(job: Job, dataset: str, use: DatasetUse) -> set[str]:
+    """The stems of a data set, also those without a partner; none where it is not there, which its rows tell."""
+    try:
+        pairs = find_pairs(job.protocol.card(dataset), job.root or job.settings.out, use.split)
+    except EvalkitError:
+        return set()
+    return {pair.stem for pair in pairs.pairs} | {stem for _, stem in pairs.unpaired}
+
+
+def count_larger(pairs: PairSet, row: Row) -> int:
+    """How many fused images have more rows or columns than their sources, by what their files say."""
+    count = 0
+    for pair in pairs.pairs:
+        own = header_size(row.fused[pair.stem]) if pair.stem in row.fused else None
+        source = header_size(pair.visible)
+        count += bool(own and source and (own[0] > source[0] or own[1] > source[1]))
+    return count
+
+
+def notes_of(record: Record) -> list[str]:
+    """What stands under the table: which images were measured where not all, and what was done to them."""
+    notes = []
+    if selected := record.dataset.get("selected"):
+        notes.append(f"{record.dataset['name']}: {selected}.")
+    reading = record.method.get("reading") or {}
+    if reading.get("crop"):
+        where = "at their right and lower edges" if reading["crop"] == "end" else "on all sides"
+        notes.append(f"Fused images that are larger than their sources are cropped {where}.")
+    if reading.get("depth"):
+        notes.append(f"16-bit images are read with depth {reading['depth']}.")
+    return notes
+
+
 def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, Definition]) -> Iterator[Record]:
     """Fuse and measure every method on one data set; a record for each.
 
@@ -116,6 +156,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
     root = job.root or settings.out
     try:
         pairs = find_pairs(card, root, use.split)
+        if settings.images is not None:
+            pairs = settings.images.of_list(pairs)
     except EvalkitError as error:
         pairs = PairSet(card.name, use.split, root, "", ())
         rows = [Row(method, reason=f"the data set cannot be used: {error}") for method in job.methods]
@@ -133,6 +175,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
     for row in filled:
         if row.fuser is not None:
             fuse_row(row, pairs, hashes, settings)
+    if settings.images is not None:
+        pairs = settings.images.of_methods(pairs, [row.fused for row in filled])
     stems = {pair.stem for pair in pairs.pairs}
     fused = [path for row in filled for stem, path in row.fused.items() if stem in stems]
     hashes |= hash_files(fused, settings)
@@ -140,6 +184,10 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
     names = {column: definition.full_name for column, definition in defined.items()}
     for row in rows:
         record = summarise(job.protocol, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
+        if settings.reading != AS_STORED:
+            record.method["reading"] = {"depth": settings.reading.depth, "crop": settings.reading.crop}
+            if settings.reading.crop and (count := count_larger(pairs, row)):
+                record.method["cropped"] = count
         if settings.engine.remote and isinstance(row.fuser, NetworkFuser):
             record.provenance["device"] = f"{row.fuser.elsewhere}, by each worker"
         if measured.get(row.method):
@@ -162,6 +210,9 @@ def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
         reason = record.not_comparable or reason
     if value is not None and (jpeg := record.method.get("jpeg")):
         note = f"{jpeg} of its {record.images} fused images are JPEG: their compression changes what is measured"
+        reason = "; ".join(filter(None, [reason, note]))
+    if value is not None and (count := record.method.get("cropped")):
+        note = f"{count} of its {record.images} fused images were cropped to the size of their sources"
         reason = "; ".join(filter(None, [reason, note]))
     names = record.dataset["name"], record.method["name"], metric
     return Cell(*names, value, printed, record.images, status, reason, mark)

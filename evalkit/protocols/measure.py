@@ -18,7 +18,7 @@ from evalkit.engine.processes import on_threads
 from evalkit.errors import ImageError
 from evalkit.methods.fuse import PIXELS, FuseJob, fuse_jobs
 from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import REVISION, MeasureJob, Names, Scores, measure_job, names_of
+from evalkit.metrics.evaluate import REVISION, MeasureJob, Names, Reading, Scores, measure_job, names_of
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
@@ -83,9 +83,9 @@ def state_of(job: FuseJob) -> Literal["as fused", "changed", "other"]:
     return "as fused" if own else "changed"
 
 
-def measure_unit(jobs: Sequence[MeasureJob], names: Names) -> list[dict[str, Scores]]:
-    """Scores by method, per pair."""
-    return [measure_job(job, names) for job in jobs]
+def measure_unit(jobs: Sequence[MeasureJob], names: Names, reading: Reading) -> list[dict[str, Scores]]:
+    """Scores by method, per pair, as `measure_job` gives them."""
+    return [measure_job(job, names, reading) for job in jobs]
 
 
 def units_of(jobs: list[MeasureJob], slots: int) -> list[Sequence[MeasureJob]]:
@@ -111,6 +111,7 @@ def measure_rows(
         settings: the run's; with existing "replace" nothing of earlier runs is used.
     """
     names = ",".join(definition.full_name + definition.code for definition in definitions.values())
+    names += str(settings.reading)
     measured: dict[str, dict[str, Scores]] = {}
     files: dict[str, ScoreFile] = {}
     keys: dict[str, dict[str, str]] = {}
@@ -140,7 +141,7 @@ def measure_rows(
     engine = settings.engine
     units = units_of(jobs, engine.slots())
     count = sum(len(unit) for unit in units)
-    results = engine.map(partial(measure_unit, names=names_of(definitions)), units)
+    results = engine.map(partial(measure_unit, names=names_of(definitions), reading=settings.reading), units)
     done = (pair for unit, scores in zip(units, results, strict=True) for pair in zip(unit, scores, strict=True))
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():

@@ -19,7 +19,9 @@ from evalkit.files.names import file_name, look
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.outputs import find_outputs, methods_of
 from evalkit.methods.registry import check_name, method_card, method_cards
+from evalkit.metrics.evaluate import AS_STORED, Reading
 from evalkit.protocols.schema import Protocol
+from evalkit.protocols.selection import Selection
 from evalkit.protocols.use import OUTPUTS, DatasetUse, Stated
 
 Existing = Literal["reuse", "replace", "fail"]
@@ -46,6 +48,8 @@ class Settings:
     engine: Engine = field(default_factory=Local)
     root: Path | None = None  # the data root
     name: str = ""  # how fused images are called below `outputs`, see `evalkit.methods.outputs.parse_name`
+    images: Selection | None = None  # which images are measured
+    reading: Reading = AS_STORED
     roots: dict[str, Path] = field(default_factory=dict)  # of data sets that lie elsewhere
     trained: dict[str, Any] = field(default_factory=dict)  # what this run has trained: row -> recipe and result
 
@@ -53,7 +57,7 @@ class Settings:
         """A reason as records keep it: the run's folders by what they are, not by where they lie."""
         folders = {"OUTPUTS": self.outputs, "CHECKPOINTS": self.checkpoints, "DATA": self.root, "OUT": self.out}
         for name, folder in sorted((folders | self.roots).items(), key=lambda item: -len(str(item[1]))):
-            for path in {folder, folder.absolute()} if folder is not None else ():
+            for path in {folder, folder.absolute()} if folder is not None and folder.name else ():
                 end = r"(?![\w-])" if path.is_absolute() else "(?=/)"  # a folder "data" is not a word of a sentence
                 text = re.sub(rf"(?<![\w/.-]){re.escape(str(path))}{end}", name, text)
         return text

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from evalkit.data.images import parse_depth
 from evalkit.engine.base import Name
 from evalkit.engine.open import open_engine
 from evalkit.errors import EvalkitError
 from evalkit.files.lock import locked
 from evalkit.files.names import several
 from evalkit.files.write import remove_parts
+from evalkit.metrics.evaluate import AS_STORED, Crop, Reading
 from evalkit.protocols.plan import (
     Existing,
     Progress,
@@ -33,6 +35,7 @@ from evalkit.protocols.schema import (
     read_protocol,
 )
 from evalkit.protocols.schema import protocol as load_protocol
+from evalkit.protocols.selection import parse_images
 from evalkit.protocols.table.blank import add_missing, blank_table, expected_rows
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
@@ -50,6 +53,9 @@ def reproduce(
     checkpoints: str | os.PathLike[str] | None = None,
     device: str = "auto",
     recolour: bool = False,
+    images: str | os.PathLike[str] | None = None,
+    crop: Crop = "",
+    depth: int | str | None = None,
     methods: Iterable[str] | str | None = None,
     datasets: Iterable[str] | str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -77,6 +83,11 @@ def reproduce(
             when not given.
         device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N.
         recolour: give gray results of networks the chroma of the visible image before they are saved and scored.
+        images: "common" measures the images that all methods have; the path of a text file, a stem a line, those of
+            the list; None for all, where a missing image is a missing value. Every output says so.
+        crop: "end" or "centre" cuts fused images that a network padded, right and below or on all sides, to the size of
+            their sources; table and records say so.
+        depth: what the values of 16-bit files are, see `evalkit.evaluate`.
         methods: rows; when not given those of the protocol (in a sample run, those that need nothing but code) and,
             unless the protocol states where its methods come from, every folder of `outputs` that has images.
         datasets: data sets; those of the protocol when not given.
@@ -107,6 +118,9 @@ def reproduce(
     needs = tasks[0].needs
     if sample and not needs.data:
         raise EvalkitError(f"{protocol.name} has nothing to run on sample scenes: leave --sample out.")
+    selection, reading = parse_images(images), Reading(parse_depth(depth), crop)
+    if (selection is not None or reading != AS_STORED) and not all(task.selects for task in tasks):
+        raise EvalkitError(f"images, crop and depth are of tables of fused images; {protocol.name} is not one.")
     outputs = find_outputs_root(outputs or protocol.place("outputs"))
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     sample_rows = tasks[0].sample_methods(protocol) if sample else None
@@ -147,6 +161,8 @@ def reproduce(
                 opened,
                 root,
                 image_name,
+                selection,
+                reading,
                 roots,
             )
             job = Job(protocol, uses, rows, {} if sample else published_values(protocol), root, sample, settings)

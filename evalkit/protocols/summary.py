@@ -69,6 +69,7 @@ def summarise(
             "layout": pairs.layout,
             "pairs": len(pairs.pairs),
             "expected": use.pairs,
+            **({"selected": pairs.selected} if pairs.selected else {}),
             "content_hash": combine_hashes((p.stem, hashes[p.infrared], hashes[p.visible]) for p in pairs.pairs),
         },
         convention=protocol.convention,

@@ -68,7 +68,8 @@ class DatasetUse(BaseModel):
             for text in (self.infrared, self.visible, *self.labels.values())
         }
         folders = {text: os.path.normpath(root / folder) for text, (folder, _) in split.items()}
-        top = Path(os.path.commonpath([root, *folders.values()]))
+        inside = all(Path(folder).is_relative_to(root) for folder in folders.values())
+        top = root if inside else Path(os.path.commonpath(folders.values()))
 
         def place(text: str) -> dict[str, str]:
             return {"folder": os.path.relpath(folders[text], top).replace(os.sep, "/"), "files": split[text][1]}

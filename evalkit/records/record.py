@@ -17,7 +17,7 @@ from evalkit.registry import plugins
 
 SCHEMA_VERSION = 2  # 2: what has no value stands under "missing"; 1 called it "holes"
 OLDEST_READ = 1
-_TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash")
+_TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash", "selected")
 
 
 def made_here(device: str = "cpu") -> dict[str, Any]:
@@ -60,6 +60,8 @@ class Record(BaseModel):
     def not_comparable(self) -> str:
         """Why its values stand beside no printed ones: other pairs, or a network that was trained otherwise."""
         pairs, expected = self.dataset.get("pairs"), self.dataset.get("expected")
+        if selected := self.dataset.get("selected"):
+            return f"measured on {selected}"
         if expected is not None and pairs != expected:
             return f"measured on {pairs} pairs, the paper's table on {expected}"
         recipe = str(self.method.get("recipe") or "paper").removeprefix("recipe ")
