@@ -305,13 +305,14 @@ def test_tensors_are_taken_as_what_they_are() -> None:
         assert evaluate(tensor, torch.from_numpy(gray.copy())[None], colour, ["EN", "CC"]) == expected
     for wrong in (
         torch.zeros(48, 64),
-        torch.zeros(1, 1, 48, 64, dtype=torch.uint8),
         torch.zeros(48, 64, 3, dtype=torch.uint8),
         torch.zeros(0, 64, dtype=torch.uint8),
         torch.zeros(48, 64, dtype=torch.bfloat16, requires_grad=True),
     ):
         with pytest.raises(ImageError, match="is a tensor of"):
             evaluate(wrong, gray, gray, ["EN"])
+    with pytest.raises(ImageError, match="is a batch of 1"):
+        evaluate(torch.zeros(1, 1, 48, 64, dtype=torch.uint8), gray, gray, ["EN"])
 
 
 def test_every_metric_of_every_convention_takes_extreme_images() -> None:
