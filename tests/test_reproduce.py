@@ -129,7 +129,7 @@ def test_only_what_changed_is_measured_again(tmp_path, monkeypatch):
 
     seen = []
     real = measure.measure_job
-    monkeypatch.setattr(measure, "measure_job", lambda job, names: seen.append(job) or real(job, names))
+    monkeypatch.setattr(measure, "measure_job", lambda job, *more: seen.append(job) or real(job, *more))
     code, *_ = reproduce(root, tmp_path / "run", *more, "--workers", 1)
     assert code == 0
     assert [(job.stem, sorted(job.fused)) for job in seen] == [("03", ["CDDFuse"]), ("05", ["CDDFuse", "average"])]
@@ -311,7 +311,7 @@ def test_damaged_and_odd_fused_images(tmp_path):
     for form in ("latex", "markdown", "html", "csv", "json"):
         code, text, _ = run("table", tmp_path / "run", "--format", form)
         assert code == 0
-        assert "融合" in text
+        assert all(character in text for character in "融合")  # pdflatex needs something beside each of them
 
 
 def test_a_constant_fused_image_is_a_missing_value_where_it_is_undefined(tmp_path):
