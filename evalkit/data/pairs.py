@@ -96,46 +96,51 @@ def find_pairs(card: Card, data_root: str | os.PathLike[str], split: str | None 
         UnknownNameError: a split that the card does not have.
     """
     split = card.default_split if split is None else split
-    wanted = None if split is None else card.split(split)
-    place = locate(card, data_root, wanted)
-    if place.layout.by_folder and wanted is None:
+    part = None if split is None else card.split(split)
+    place = locate(card, data_root, part)
+    if place.layout.by_folder and part is None:
         raise DataError(f"{card.name} comes in splits: name one of {', '.join(s.name for s in card.splits)}.")
-    found = {role: list_folder(place.folders[role], getattr(place.layout, role)).files for role in ROLES}
-    found["infrared"] = respell(found["infrared"], found["visible"])
-    stems = set(found["infrared"]) | set(found["visible"])
-    if wanted is not None:
-        stems = _stems_of_split(card, place, wanted, stems)
+    files = {role: list_folder(place.folders[role], getattr(place.layout, role)).files for role in ROLES}
+    files["infrared"] = respell(files["infrared"], files["visible"])
+    stems = set(files["infrared"]) | set(files["visible"])
+    if part is not None:
+        stems = _stems_of_split(card, place, part, stems)
     for role in ROLES:
-        if not found[role]:
+        if not files[role]:
             raise DataError(f"{place.folders[role]} holds no images ({', '.join(SUFFIXES)}). {_cure(card)}")
     labels = {kind: respell(list_labels(place, kind).files, stems) for kind in place.layout.labels}
     ordered = sorted(stems, key=natural_key)
     pairs = tuple(
         ImagePair(
             stem,
-            found["infrared"][stem],
-            found["visible"][stem],
+            files["infrared"][stem],
+            files["visible"][stem],
             {kind: files[stem] for kind, files in labels.items() if stem in files},
         )
         for stem in ordered
-        if all(stem in found[role] for role in ROLES)
+        if all(stem in files[role] for role in ROLES)
     )
-    unpaired = tuple((role, stem) for stem in ordered for role in ROLES if stem not in found[role])
+    unpaired = tuple((role, stem) for stem in ordered for role in ROLES if stem not in files[role])
     return PairSet(card.name, split, place.root, place.layout.name, pairs, unpaired)
 
 
 def locate(card: Card, data_root: str | os.PathLike[str], split: Split | None = None) -> Place:
     """Where the data set (or its split) lies below the data root, in the first of its layouts that fits.
 
+    Args:
+        card: the data set; one that knows its own folder asks for no data root.
+        data_root: the folder that holds it, or its own.
+        split: whose folders are meant, where splits have folders of their own.
+
     Raises:
         DataError: no data root, no such data set in it, or one in a layout that cannot be read.
     """
     data_root = card.root or Path(data_root)
     if not data_root.is_dir():
-        what = "is not a folder" if data_root.exists() else "does not exist"
+        state = "is not a folder" if data_root.exists() else "does not exist"
         if card.root:
-            raise DataError(f"{card.root}, the folder of {card.name}, {what}. Its `root:` is relative to the file.")
-        raise DataError(f"the data root {data_root} {what}. Name another with --data-root or EVALKIT_DATA.")
+            raise DataError(f"{card.root}, the folder of {card.name}, {state}. Its `root:` is relative to the file.")
+        raise DataError(f"the data root {data_root} {state}. Name another with --data-root or EVALKIT_DATA.")
     roots = dataset_folders(card, data_root)
     names = [split.place] if split else [s.place for s in card.splits]
     fitting = [place for root in roots for layout in card.layouts if (place := _fit(root, layout, names))]
@@ -355,7 +360,7 @@ def layout_tree(card: Card) -> str:
         ]
         rows += [(layout.lists, "stems of the split, one a line")] if layout.lists else []
         width = max(len(path) for path, _ in rows)
-        lines = [f"{layout.name}: {card.folders[0]}/", *(f"    {path:<{width}}  {what}" for path, what in rows)]
+        lines = [f"{layout.name}: {card.folders[0]}/", *(f"    {path:<{width}}  {meaning}" for path, meaning in rows)]
         blocks.append("\n".join(lines))
     splits = ", ".join(s.place for s in card.splits)
     if splits and any(layout.by_folder or layout.lists for layout in card.layouts):
@@ -374,9 +379,9 @@ def _cure(card: Card) -> str:
 
 
 def _not_found(card: Card, data_root: Path, roots: list[Path], split: Split | None) -> str:
-    what = f"{card.name}, split {split.name!r}," if split else card.name
+    subject = f"{card.name}, split {split.name!r}," if split else card.name
     where = f"there is no folder {card.folders[0]}"
     if roots:
         inside = sorted(p.name for p in roots[0].iterdir() if p.is_dir() and not is_hidden(p.name))
         where = f"{roots[0]} holds the folders {', '.join(inside)}" if inside else f"{roots[0]} holds no folders"
-    return f"{what} is not in {data_root}: {where}. {_cure(card)}"
+    return f"{subject} is not in {data_root}: {where}. {_cure(card)}"

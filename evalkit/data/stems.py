@@ -59,14 +59,14 @@ def suggest(folders: Sequence[Collection[str]]) -> tuple[tuple[Pattern, ...], in
     best: tuple[tuple[Pattern, ...], int] | None = None
     least = len(set.intersection(*map(set, folders)))
     for pattern, stems in candidates[0]:
-        chosen, paired = [pattern], stems
+        patterns, paired = [pattern], stems
         for others in candidates[1:]:
             # of equals the first, which is the simplest
             other, theirs = max(others, key=lambda one: len(one[1] & paired), default=(PLAIN, set()))
-            chosen.append(other)
+            patterns.append(other)
             paired = paired & theirs
         if len(paired) > least:
-            least, best = len(paired), (tuple(chosen), len(paired))
+            least, best = len(paired), (tuple(patterns), len(paired))
     return best
 
 
@@ -77,23 +77,23 @@ def hint(folders: Mapping[str, Collection[str]], options: Mapping[str, str]) -> 
         folders: role -> names, as of `suggest`.
         options: role -> the option that takes its pattern, such as --name.
     """
-    found = suggest(list(folders.values()))
-    if found is None:
+    suggestion = suggest(list(folders.values()))
+    if suggestion is None:
         return ""
-    patterns = {role: pattern for role, pattern in zip(folders, found[0], strict=True) if pattern != PLAIN}
+    patterns = {role: pattern for role, pattern in zip(folders, suggestion[0], strict=True) if pattern != PLAIN}
     looks = [
         f"{len(by_stem(folders[role], pattern))} of {len(folders[role])} files look like {pattern} ({role})"
         for role, pattern in patterns.items()
     ]
     cure = [f"{options[role]} {shlex.quote(str(pattern))}" for role, pattern in patterns.items()]
-    return f"{', '.join(looks)}: to pair {found[1]} of them, give {' '.join(cure)}"
+    return f"{', '.join(looks)}: to pair {suggestion[1]} of them, give {' '.join(cure)}"
 
 
 def _guesses(names: Collection[str]) -> list[Pattern]:
     """Patterns whose affixes end where letters, digits and separators meet, the simplest first."""
     shown = sorted(names)[:: max(1, len(names) // LOOKED_AT)]
-    found = {PLAIN, *(pattern for name in shown for pattern in _patterns(name))}
-    return sorted(found, key=lambda p: (p.digits > 0, len(p.prefix) + len(p.suffix), str(p)))
+    guesses = {PLAIN, *(pattern for name in shown for pattern in _patterns(name))}
+    return sorted(guesses, key=lambda p: (p.digits > 0, len(p.prefix) + len(p.suffix), str(p)))
 
 
 def _patterns(name: str) -> Iterator[Pattern]:

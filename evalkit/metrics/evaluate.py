@@ -83,7 +83,18 @@ class Scores(dict[str, float]):
 
 
 def load(image: ImageLike, name: str, depth: Depth | None = None, expected: Expected = NOT_HASHED) -> Image:
-    """An array or a file, as it was hashed, as an Image, with notes. Raises ImageError, UnreadableError."""
+    """An array or a file, as it was hashed, as an Image, with notes.
+
+    Args:
+        image: a uint8 array, or what `evalkit.data.arrays` takes, or the path of a file.
+        name: fused, infrared or visible, for messages.
+        depth: what the values of 16-bit files are.
+        expected: the hashes that files had when the work was planned.
+
+    Raises:
+        ImageError: it is not an 8-bit image, or cannot be decoded.
+        UnreadableError: the file cannot be read now.
+    """
     if not isinstance(image, str | os.PathLike):
         return Image(to_array(image, name), name)
     return expected.read(Path(image), lambda data: _load(data, image, name, depth))
@@ -101,11 +112,11 @@ def _load(data: bytes, image: str | os.PathLike[str], name: str, depth: Depth | 
     return loaded
 
 
-def measure(pair: Pair, wanted: Mapping[str, Definition]) -> Scores:
-    """Every wanted metric of a pair, sharing what they have in common."""
+def measure(pair: Pair, columns: Mapping[str, Definition]) -> Scores:
+    """Every columns metric of a pair, sharing what they have in common."""
     scores = Scores()
     scores.notes = [note for image in (pair.fused, *pair.sources) for note in image.notes]
-    for column, definition in wanted.items():
+    for column, definition in columns.items():
         try:
             value = float(definition.function(pair)) + 0.0  # no -0.0
             if not math.isfinite(value):
@@ -150,9 +161,9 @@ class MeasureJob:
     expected: Expected = NOT_HASHED
 
 
-def names_of(wanted: Mapping[str, Definition]) -> Names:
+def names_of(columns: Mapping[str, Definition]) -> Names:
     """What a worker needs to know of the metrics: definitions hold functions, which do not travel."""
-    return tuple((column, name_of(definition)) for column, definition in wanted.items())
+    return tuple((column, name_of(definition)) for column, definition in columns.items())
 
 
 def name_of(definition: Definition) -> str | Definition:
@@ -176,24 +187,24 @@ def measure_job(job: MeasureJob, names: Names, reading: Reading = AS_STORED) -> 
     Raises:
         OtherBytesError: on another machine, a file that is not there or has other bytes than those that were hashed.
     """
-    wanted = _definitions(names)
+    columns = _definitions(names)
     try:
         sources = [_source(job, role, reading.depth) for role in ("infrared", "visible")]
     except EvalkitError as error:
-        return {method: _without(wanted, error, job, "") for method in job.fused}
+        return {method: _without(columns, error, job, "") for method in job.fused}
     results = {}
     for method, path in job.fused.items():
         try:
             fused = load(path, "fused", reading.depth, job.expected)
             fused = cropped(fused, sources[1].shape, reading.crop)
-            results[method] = measure(Pair(fused, *sources), wanted)
+            results[method] = measure(Pair(fused, *sources), columns)
         except EvalkitError as error:
-            results[method] = _without(wanted, error, job, f"{path.name}: ")
+            results[method] = _without(columns, error, job, f"{path.name}: ")
         except (MemoryError, cv2.error) as error:
             if isinstance(error, cv2.error) and error.code != cv2.Error.StsNoMem:
                 raise
             short = UnreadableError("memory ran out. Use fewer --workers")
-            results[method] = _without(wanted, short, job, f"{path.name}: ")
+            results[method] = _without(columns, short, job, f"{path.name}: ")
     return results
 
 
@@ -204,18 +215,18 @@ def _source(job: MeasureJob, role: str, depth: Depth | None) -> Image:
     return load(path, role, depth, job.expected)
 
 
-def _without(wanted: Iterable[str], error: EvalkitError, job: MeasureJob, where: str) -> Scores:
+def _without(columns: Iterable[str], error: EvalkitError, job: MeasureJob, where: str) -> Scores:
     """Scores of an image that an error kept from being measured."""
     if job.expected.far and isinstance(error, OtherBytesError):
         raise error
-    scores = all_missing(wanted, f"{where}{error}")
+    scores = all_missing(columns, f"{where}{error}")
     scores.passing = isinstance(error, UnreadableError)
     return scores
 
 
-def all_missing(wanted: Iterable[str], reason: str) -> Scores:
+def all_missing(columns: Iterable[str], reason: str) -> Scores:
     """Scores in which every metric is a missing value for one reason."""
-    return Scores(dict.fromkeys(wanted, float("nan")), dict.fromkeys(wanted, reason))
+    return Scores(dict.fromkeys(columns, float("nan")), dict.fromkeys(columns, reason))
 
 
 def evaluate(
@@ -257,14 +268,14 @@ def evaluate(
         >>> evaluate(image, image, image[::-1].copy(), metrics=["EN"])
         {'EN': 8.0}
     """
-    wanted = definitions(metrics, convention)
+    columns = definitions(metrics, convention)
     images: dict[str, Any] = {"fused": fused, "infrared": infrared, "visible": visible}
     size = batch_size(images)
     if size is None:
         loaded, *sources = (load(image, name, parse_depth(depth)) for name, image in images.items())
-        return measure(Pair(cropped(loaded, sources[1].shape, crop), *sources), wanted)
+        return measure(Pair(cropped(loaded, sources[1].shape, crop), *sources), columns)
     pairs = (Pair(*(load(batch[n], f"{name}[{n}]") for name, batch in images.items())) for n in range(size))
-    return [measure(pair, wanted) for pair in pairs]
+    return [measure(pair, columns) for pair in pairs]
 
 
 def evaluate_folder(
@@ -306,7 +317,7 @@ def evaluate_folder(
     """
     import pandas as pd  # a third of a second, which workers and tables do without
 
-    wanted = definitions(metrics, convention)
+    columns = definitions(metrics, convention)
     folders = {
         "fused": (fused_dir, name),
         "infrared": (infrared_dir, infrared_name),
@@ -314,13 +325,13 @@ def evaluate_folder(
     }
     (fused, infrared, visible), hint = _by_stem(folders)
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    run = functools.partial(measure_job, names=names_of(wanted), reading=Reading(parse_depth(depth), crop))
+    run = functools.partial(measure_job, names=names_of(columns), reading=Reading(parse_depth(depth), crop))
     results = (scores[""] for scores in in_processes(run, jobs, workers))
     measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
     missing = (infrared.keys() & visible.keys()) - fused.keys()
-    measured |= {stem: all_missing(wanted, "there is no fused image of this name") for stem in missing}
+    measured |= {stem: all_missing(columns, "there is no fused image of this name") for stem in missing}
     rows = {stem: measured[stem] for stem in sorted(measured, key=natural_key)}
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(wanted))
+    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
     frame.index.name = "image"
     frame.attrs["missing"] = {(stem, column): why for stem, row in rows.items() for column, why in row.missing.items()}
     frame.attrs["hint"] = hint

@@ -105,7 +105,13 @@ def read_published(job: Job, dataset: str, use: DatasetUse) -> PublishedImages:
 
 
 def stems_of(job: Job, dataset: str, use: DatasetUse) -> set[str]:
-    """The stems of a data set, also those without a partner; none where it is not there, which its rows tell."""
+    """The stems of a data set, also those without a partner; none where it is not there, which its rows tell.
+
+    Args:
+        job: the run.
+        dataset: the protocol's name of the data set.
+        use: the protocol's of this data set.
+    """
     try:
         pairs = find_pairs(job.protocol.card(dataset), job.root or job.settings.out, use.split)
     except EvalkitError:

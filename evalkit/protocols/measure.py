@@ -84,7 +84,13 @@ def state_of(job: FuseJob) -> Literal["as fused", "changed", "other"]:
 
 
 def measure_unit(jobs: Sequence[MeasureJob], names: Names, reading: Reading) -> list[dict[str, Scores]]:
-    """Scores by method, per pair, as `measure_job` gives them."""
+    """Scores by method, per pair, as `measure_job` gives them.
+
+    Args:
+        jobs: the images of one scene each.
+        names: of the metrics.
+        reading: how files become pixels.
+    """
     return [measure_job(job, names, reading) for job in jobs]
 
 

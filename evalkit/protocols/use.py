@@ -137,7 +137,13 @@ def stated(source: str | Mapping[str, str], dataset: str, beside: Path) -> State
 
 
 def check_source(method: str, source: str | Mapping[str, str], datasets: Mapping[str, DatasetUse]) -> None:
-    """Raise ValueError unless it is a kind or a pattern, or either by data sets that there are."""
+    """Raise ValueError unless it is a kind or a pattern, or either by data sets that there are.
+
+    Args:
+        method: whose images are stated, for messages.
+        source: as a benchmark file has it.
+        datasets: those of the file.
+    """
     if not isinstance(source, str) and (unknown := sorted(source.keys() - datasets.keys())):
         raise ValueError(f"the method {method} is stated on {unknown[0]}, which is not one of the data sets")
     for dataset in datasets or ("",):
