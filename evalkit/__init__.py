@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evalkit.errors import EvalkitError
     from evalkit.leaderboards.audit import audit
     from evalkit.leaderboards.paired import compare
+    from evalkit.leaderboards.report.write import report
     from evalkit.leaderboards.run_values import rank
     from evalkit.methods.registry import register_method
     from evalkit.metrics.evaluate import evaluate, evaluate_folder
@@ -52,6 +53,7 @@ _HOME = {
     "register_segmenter": "evalkit.downstream.segmentation.networks",
     "register_system": "evalkit.training.system",
     "register_task": "evalkit.protocols.tasks",
+    "report": "evalkit.leaderboards.report.write",
     "reproduce": "evalkit.protocols.run",
     "saliency": "evalkit.metrics.saliency",
 }
@@ -82,6 +84,7 @@ __all__ = [
     "register_segmenter",
     "register_system",
     "register_task",
+    "report",
     "reproduce",
     "saliency",
 ]

@@ -17,6 +17,7 @@ from evalkit.commands.list import list_command, show
 from evalkit.commands.plot import plot
 from evalkit.commands.program import Program
 from evalkit.commands.rank import rank
+from evalkit.commands.report import report
 from evalkit.commands.reproduce import reproduce
 from evalkit.commands.table import table
 from evalkit.commands.train import train
@@ -26,7 +27,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
     audit, check, compare, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, leaderboard,
-    list_command, plot, rank, reproduce, show, table, train,
+    list_command, plot, rank, report, reproduce, show, table, train,
 )  # fmt: skip
 
 

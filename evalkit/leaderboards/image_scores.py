@@ -42,9 +42,9 @@ def read_scores(path: str | os.PathLike[str], default_convention: str | None = N
     if not lines or lines[0][:1] != ["image"]:
         raise DataError(f"{path} holds no scores per image: expected the columns image, EN, ... of `evaluate --out`.")
     header = lines[0]
-    stated = _conventions_of_run(path)
+    stated = _columns_of_run(path)
     names = {
-        i: full_name(column, stated.get(column) or default_convention, path)
+        i: stated.get(column) or full_name(column, default_convention, path)
         for i, column in enumerate(header)
         if column not in (*FIRST, *REASONS, DIGEST)
     }
@@ -114,12 +114,15 @@ def full_name_of(column: Column) -> str:
     return column.name if "[" in column.name else f"{column.name}[{column.convention}]"
 
 
-def _conventions_of_run(path: Path) -> dict[str, str]:
-    """Column -> convention, for a file OUT/scores/<dataset>/<method>.csv of a run; empty for other files."""
+def _columns_of_run(path: Path) -> dict[str, str]:
+    """Column -> full name, for a file OUT/scores/<dataset>/<method>.csv of a run; empty for other files.
+
+    The run's table says it: columns of maps, such as F, are of measures that have no card of that name.
+    """
     out = path.absolute().parents[2] if len(path.absolute().parents) > 2 else path.parent
     if path.absolute().parent.parent.name != "scores" or not (out / "table.json").is_file():
         return {}
-    return {column.name: column.convention for column in read_table(out).columns}
+    return {column.name: full_name_of(column) for column in read_table(out).columns}
 
 
 class RunScores:

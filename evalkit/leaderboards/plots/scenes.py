@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ def load_scenes(
         EvalkitError: several data sets and none is named; a box that cannot be understood.
     """
     table = read_table(run)
-    pairs, use, protocol = _pairs(table, run, dataset, data_root)
+    pairs, use, protocol = pairs_of_run(table, run, dataset, data_root)
     names = chosen_names("method", methods, table.methods(_block(table, pairs.dataset)))
     by_stem = {pair.stem: pair for pair in pairs.pairs}
     for stem in stems or []:
@@ -60,7 +61,7 @@ def load_scenes(
             raise UnknownNameError(f"scene of {pairs.dataset}", stem, by_stem)
     drawn = [by_stem[stem] for stem in dict.fromkeys(stems or list(by_stem)[:DRAWN])]
     written = {} if list(boxes) == [NONE] else parse_boxes(boxes, [pair.stem for pair in drawn])
-    folders = {method: _fused(method, run, pairs, use, protocol, find_outputs_root(outputs)) for method in names}
+    folders = {method: fused_of_run(method, run, pairs, use, protocol, find_outputs_root(outputs)) for method in names}
     missing: dict[str, str] = {}
     scenes = []
     for pair in drawn:
@@ -81,9 +82,22 @@ def _block(table: Table, dataset: str) -> str:
     return next(block for block in table.datasets if table.blocks.get(block, [block])[0] == dataset)
 
 
-def _pairs(
+def pairs_of_run(
     table: Table, run: Path, dataset: str | None, data_root: Path | None
 ) -> tuple[PairSet, DatasetUse, Protocol | None]:
+    """The pairs of one data set of a run, its protocol (None of a sample run), and what that says of their use.
+
+    Args:
+        table: of the run.
+        run: its folder.
+        dataset: the data set; the run's only one when None.
+        data_root: folder of the data sets; that of the protocol or of EVALKIT_DATA when None.
+
+    Raises:
+        DataError: no data root, or the data set is not in it.
+        UnknownNameError: an unknown data set.
+        EvalkitError: several data sets and none is named.
+    """
     known = list(dict.fromkeys(table.blocks.get(block, [block])[0] for block in table.datasets))
     if dataset is None and len(known) > 1:
         raise EvalkitError(f"{run} holds {', '.join(known)}. Name the one to draw with --datasets.")
@@ -96,11 +110,30 @@ def _pairs(
     return find_pairs(card, root, use.split), use, protocol
 
 
-def _fused(
-    method: str, run: Path, pairs: PairSet, use: DatasetUse, protocol: Protocol | None, outputs: Path | None
+def fused_of_run(
+    method: str,
+    run: Path,
+    pairs: PairSet,
+    use: DatasetUse,
+    protocol: Protocol | None,
+    outputs: Path | None,
+    kind: Literal["fused", "maps"] = "fused",
 ) -> dict[str, Path] | str:
-    """Fused images by stem, or why there are none."""
-    folder = run / "fused" / file_name(method) / pairs.dataset
+    """Images of a method by stem, or why there are none: of the run, of `outputs`, or the data set's own.
+
+    Args:
+        method: the row's name.
+        run: folder that `reproduce` wrote.
+        pairs: of the data set.
+        use: the protocol's of this data set, which may name a folder of fused images.
+        protocol: of the run; None of a sample run.
+        outputs: the user's fused images; those of the protocol when None.
+        kind: of the images: fused, or saliency maps.
+
+    Raises:
+        DataError: two files have one stem.
+    """
+    folder = run / kind / file_name(method) / pairs.dataset
     if folder.is_dir():
         return image_files(folder, allow_empty=True)
     card = protocol.card(pairs.dataset) if protocol is not None else load_card(pairs.dataset)
@@ -108,7 +141,8 @@ def _fused(
         outputs = protocol.place("outputs")
     settings = Settings(run, outputs, name=_named(run, pairs.dataset, method))
     row = find_row(method, card, pairs, use, settings, protocol)
-    return row.fused or f"no fused images in {run.name}; where they lie elsewhere, give --outputs"
+    noun = "saliency maps" if kind == "maps" else "fused images"
+    return row.fused or f"no {noun} in {run.name}; where they lie elsewhere, give --outputs"
 
 
 def _named(run: Path, dataset: str, method: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from evalkit.leaderboards.site.entries import Entry
@@ -77,6 +77,22 @@ def fact_list(facts: Iterable[tuple[str, Iterable[str]]]) -> str:
         f"<dt>{e(label)}</dt>{''.join(f'<dd>{e(text)}</dd>' for text in texts)}" for label, texts in listed if texts
     )
     return f'<dl class="facts">{shown}</dl>'
+
+
+def scroll_table(heads: Iterable[str], rows: Iterable[str], label: str, texts: Collection[str] = ()) -> str:
+    """A table in a box of its own, which scrolls where it is wider than the page.
+
+    Args:
+        heads: of the columns.
+        rows: as HTML.
+        label: what it shows, for those who do not see it.
+        texts: the heads of columns that hold text, not numbers.
+    """
+    columns = "".join(f'<th scope="col"{" class=text" if head in texts else ""}>{e(head)}</th>' for head in heads)
+    return (
+        f'<div class="scroll" role="region" aria-label="{e(label)}" tabindex="0"><table><thead><tr>{columns}</tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def select(name: str, label: str, options: Iterable[tuple[str, str]]) -> str:

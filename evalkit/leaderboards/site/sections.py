@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evalkit.leaderboards.site.markup import STATUS, e, fact_list, links, plural, select
+from evalkit.leaderboards.site.markup import STATUS, e, fact_list, links, plural, scroll_table, select
 from evalkit.leaderboards.site.notes import Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.protocols.schema import Protocol
@@ -78,18 +78,14 @@ def agreement(rows: list[Agreement]) -> str:
     """How the values come out that a data set publishes image by image."""
     if not rows:
         return ""
-    lines = "".join(
+    lines = [
         f'<tr><th scope="row">{e(r.metric)}</th><td>{r.published:,}</td><td>{r.near:,}</td>'
         f'<td>{100 * r.share:.1f} %</td><td>{r.worst:.1e}</td><td class="text">{e(r.worst_at)}</td></tr>'
         for r in rows
-    )
-    heads = ("Metric", "Published", "Within 0.5 %", "Share", "Worst relative difference")
-    head = "".join(f'<th scope="col">{h}</th>' for h in heads) + '<th scope="col" class="text">At</th>'
-    return (
-        '<section class="agreement"><h2>Values published per image</h2>'
-        '<div class="scroll" role="region" aria-label="Values published per image" tabindex="0"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div></section>"
-    )
+    ]
+    heads = ["Metric", "Published", "Within 0.5 %", "Share", "Worst relative difference", "At"]
+    title = "Values published per image"
+    return f'<section class="agreement"><h2>{title}</h2>{scroll_table(heads, lines, title, heads[-1:])}</section>'
 
 
 def notes(notes: list[Note]) -> str:
