@@ -105,6 +105,10 @@ def test_every_later_command_works_on_the_run(bench, tmp_path):
     assert sum("measured again" in verdict["checked"] for verdict in verified) == 3
     run("plot", "grid", out, "--out", tmp_path / "grid.png")
     run("plot", "radar", out, "--out", tmp_path / "radar.png")
+    run("report", out, "--out", tmp_path / "report.html")
+    shown = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "not shown" not in shown  # its images are found by the patterns of the file
+    assert 'class="detail"' in shown
     assert run("audit", "--table", out / "table.csv")
     run("leaderboard", "build", tmp_path / "site", "--records", out)
 

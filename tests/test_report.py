@@ -22,7 +22,7 @@ from evalkit.cli import main
 from evalkit.data.images import read_image, write_png
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.plots.zoom import Box
-from evalkit.leaderboards.report.images import OTHER, Scene, Shot
+from evalkit.leaderboards.report.images import OTHER, ReportScene, Shot
 from evalkit.leaderboards.report.page import SECTIONS
 from evalkit.leaderboards.report.panels import scene as scene_html
 from evalkit.leaderboards.report.pictures import BUDGET, SHARE, details, overviews, shrunk
@@ -114,7 +114,7 @@ def test_everything_is_there(text: str) -> None:
     assert [a["id"] for tag, a in page.found if tag == "section" and "id" in a] == list(SECTIONS)
     assert said.count(HOSTILE) > 8  # as text
     for part in (
-        "25 pairs", "best in bold", "Mean rank", "Chi-square", "not differ significantly", "D = ", "worst of", "S = ",
+        "25 pairs", "best in bold", "mean rank", "chi-square", "not differ significantly", "D = ", "worst of", "S = ",
         "worst here", "standard deviation of the metric over the methods", "JPEG of quality 92", "every pixel, PNG",
         "given images (outputs)", "in convention smfnet", "numpy", "A command line is not recorded",
     ):  # fmt: skip
@@ -299,7 +299,7 @@ def test_a_report_of_20_methods_on_3_data_sets_stays_small() -> None:
     count = 3 * (2 * 22 + 20 * 4)
     share = min(SHARE, BUDGET // count)
     shots = [Shot(f"m{i}", np.dstack([textured(i + k, 480, 640) for k in range(3)])) for i in range(22)]
-    shown = Scene("1", shots, Box(10, 20, 128, 96), (480, 640))
+    shown = ReportScene("1", shots, Box(10, 20, 128, 96), (480, 640))
     text = scene_html(shown, Choice("1", [], "", {}), share * len(shots))
     assert len(text) < 1.4 * share * len(shots) + 10_000
     assert count * share * 1.4 < 9e6
@@ -312,7 +312,7 @@ def test_an_image_of_another_size_is_shown_without_a_detail() -> None:
         Shot("cut", textured(3, 40, 60)),
         Shot("none", None, "why"),
     ]
-    text = scene_html(Scene("1", shots, Box(1, 2, 12, 9), (48, 64)), Choice("1", [], "", {}), 100_000)
+    text = scene_html(ReportScene("1", shots, Box(1, 2, 12, 9), (48, 64)), Choice("1", [], "", {}), 100_000)
     assert re.findall(r'alt="(\w+), 1, detail"', text) == ["a", "b"]
     assert "60×40 pixels" in text
     assert "<b>none</b>: why" in text

@@ -38,7 +38,7 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ReportScene:
     """The source images and methods of one image name, and the detail to enlarge, of those that have `size`."""
 
     stem: str
@@ -71,7 +71,7 @@ class DatasetImages:
     no_sources: str = ""
     _same: dict[str, bool] = field(default_factory=dict)  # method, or "" for the sources -> whether all are as measured
 
-    def scene(self, stem: str, methods: Iterable[str]) -> Scene:
+    def scene(self, stem: str, methods: Iterable[str]) -> ReportScene:
         """The images of one stem: sources, then methods, each as it was measured or with the reason why not."""
         pair = next((pair for pair in self.pairs.pairs if pair.stem == stem), None)
         methods = [method for method in methods if method in self.measured]
@@ -210,17 +210,17 @@ def _shot(name: str, file: File, as_measured: bool, source: bool = False) -> Sho
         return Shot(name, None, str(error), source)
 
 
-def _with_box(stem: str, shots: list[Shot]) -> Scene:
+def _with_box(stem: str, shots: list[Shot]) -> ReportScene:
     """With the detail where the methods' images differ most; where there is one method, its image and the sources."""
     shown = [shot for shot in shots if shot.image is not None]
     if not shown:
-        return Scene(stem, shots, None)
+        return ReportScene(stem, shots, None)
     size = _shape(shown[0])
     alike = [shot for shot in shown if _shape(shot) == size]
     fused = [shot.image for shot in alike if not shot.source]
     images = fused if len(fused) > 1 else [shot.image for shot in alike]
     boxes = choose_boxes([image for image in images if image is not None])
-    return Scene(stem, shots, boxes[0] if boxes else None, size)
+    return ReportScene(stem, shots, boxes[0] if boxes else None, size)
 
 
 def _shape(shot: Shot) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evalkit.leaderboards.report.choice import SPREAD, STANDING, STANDING_ALONE
-from evalkit.leaderboards.report.images import Scene, Shot
+from evalkit.leaderboards.report.images import ReportScene, Shot
 from evalkit.leaderboards.report.pictures import Fitted, details, overviews
 from evalkit.leaderboards.report.scenes import Choice, Choices
 from evalkit.leaderboards.site.markup import e, scroll_table
@@ -44,7 +44,7 @@ def images(parts: Sequence[tuple[str, Choices, Mapping[str, str]]], alone: bool)
     return "".join(text)
 
 
-def scene(shown: Scene, choice: Choice, room: int) -> str:
+def scene(shown: ReportScene, choice: Choice, room: int) -> str:
     """One image name: sources and methods side by side, a detail below each.
 
     Args:
@@ -72,7 +72,7 @@ def scene(shown: Scene, choice: Choice, room: int) -> str:
     )
 
 
-def _how(shown: Scene, large: Fitted | None, small: Fitted | None) -> str:
+def _how(shown: ReportScene, large: Fitted | None, small: Fitted | None) -> str:
     if large is None:
         return ""
     height, width = shown.size
@@ -86,7 +86,7 @@ def _how(shown: Scene, large: Fitted | None, small: Fitted | None) -> str:
     return e(text)
 
 
-def _panel(shown: Scene, shot: Shot, whole: dict[str, str], part: dict[str, str], note: str) -> str:
+def _panel(shown: ReportScene, shot: Shot, whole: dict[str, str], part: dict[str, str], note: str) -> str:
     name = f"<p>{e(shot.name)}{f' <span class=badge>{e(note)}</span>' if note else ''}</p>"
     if shot.name not in whole:
         return f'<div class="panel"><div class="none">not shown</div>{name}</div>'

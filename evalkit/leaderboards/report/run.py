@@ -31,7 +31,7 @@ class RecordBlock(ValueBlock):
 
 
 @dataclass(frozen=True)
-class Run:
+class RunContent:
     """What is read of a run, once."""
 
     folder: Path
@@ -41,7 +41,7 @@ class Run:
     measured: dict[str, dict[str, Measured]]  # data set -> method -> record and scores per image
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path) -> RunContent:
     """Everything that a report says of a run, but its images. Raises DataError."""
     table, blocks = read_table(folder), join_runs([folder])
     records: list[Record] = []
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> Run:
         measured[name] = dict(sorted(of_set.items(), key=lambda item: order.get(item[0], len(order))))
     with_scores = [_with_scores(block, measured.get(block.dataset, {})) for block in blocks]
     in_order = [block.dataset for block in blocks if block.dataset in measured]
-    return Run(folder, table, records, with_scores, {name: measured[name] for name in in_order})
+    return RunContent(folder, table, records, with_scores, {name: measured[name] for name in in_order})
 
 
 def _with_scores(block: ValueBlock, measured: dict[str, Measured]) -> RecordBlock:

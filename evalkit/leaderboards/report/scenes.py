@@ -77,7 +77,7 @@ def choose(scores: Scores, better: Mapping[str, Better]) -> Choices:
     for stem in sorted(at.keys() - first.keys(), key=natural_key):
         own = at[stem]
         there = stands.loc[stem].dropna()
-        why = "worst of " + ", ".join(f"{m} (S = {_signed(there[m])})" for m in own)
+        why = "worst of " + ", ".join(f"{m} (S = {there[m]:.2f})".replace("= -", "= −") for m in own)
         notes = dict.fromkeys(own, "worst here")
         best = str(there.round(9).idxmax())
         if best not in own and len(there) > 1:
@@ -90,7 +90,3 @@ def choose(scores: Scores, better: Mapping[str, Better]) -> Choices:
         if column.notna().any()
     }
     return Choices(different, worst, largest, {m: stem for m, stem in lowest.items() if stem in first})
-
-
-def _signed(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")

@@ -16,7 +16,7 @@ from evalkit.leaderboards.report.figures import Gallery, draw, steps
 from evalkit.leaderboards.report.images import DatasetImages, images_of, protocol_at_hand
 from evalkit.leaderboards.report.page import SECTIONS, page
 from evalkit.leaderboards.report.pictures import BUDGET, SHARE
-from evalkit.leaderboards.report.run import Run, read_run
+from evalkit.leaderboards.report.run import RunContent, read_run
 from evalkit.leaderboards.report.scenes import Choice, Choices, choose, frames
 from evalkit.leaderboards.run_values import rank
 from evalkit.leaderboards.site.sections import agreement
@@ -84,7 +84,7 @@ def report(
     return notes
 
 
-def _ranks(content: Run, critical: Gallery | None) -> str:
+def _ranks(content: RunContent, critical: Gallery | None) -> str:
     try:
         ranked = sections.ranks(rank(content.folder))
     except EvalkitError as error:
@@ -94,7 +94,9 @@ def _ranks(content: Run, critical: Gallery | None) -> str:
     )
 
 
-def _images(content: Run, data_root: Path | None, outputs: Path | None, notes: list[str], progress: Progress) -> str:
+def _images(
+    content: RunContent, data_root: Path | None, outputs: Path | None, notes: list[str], progress: Progress
+) -> str:
     """The scenes of every data set; what cannot be shown is told there and in the notes."""
     chosen: list[tuple[str, DatasetImages, Choices]] = []
     for block in content.blocks:
