@@ -127,6 +127,13 @@ def test_a_changed_image_is_found(bench, tmp_path):
     assert "not those that were measured" in run("leaderboard", "verify", tmp_path / "run", code=1)
 
 
+def test_a_row_without_images_is_no_problem_to_verify(bench, tmp_path):
+    shutil.rmtree(tmp_path / "OUT/Max")
+    run("reproduce", bench, "--out", tmp_path / "run", "--workers", "1", code=3)
+    verified = json.loads(run("leaderboard", "verify", tmp_path / "run", "--remeasure", "all", "--json"))
+    assert not any(verdict["problems"] for verdict in verified)
+
+
 def test_the_plan_says_where_images_come_from(bench):
     report = json.loads(run("reproduce", bench, "--plan", "--json"))
     assert {row["method"]: row["from"] for row in report["rows"]} == {
