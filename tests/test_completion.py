@@ -113,6 +113,8 @@ STARTED = {
     "show vif": ["vifb", "VIFB", "VIF", "VIFF"],
     "show SSIM[ta": ["SSIM[tang]"],
     "list conv": ["conventions"],
+    "report runs/t1 --sections tables,ra": ["tables,ranks", "tables,radar"],
+    "evaluate F --images c": ["common"],
     "reprod": ["reproduce"],
     "reproduce smfnet-table1 --meth": ["--methods"],
 }
@@ -124,7 +126,13 @@ def test_names_are_completed_from_what_is_typed(line, names):
 
 
 def test_where_a_file_may_stand_files_are_offered_too():
-    for words in (["reproduce", ""], ["train", "SMFNet", "--recipe", ""], ["rank", ""], ["--plugin", ""]):
+    for words in (
+        ["reproduce", ""],
+        ["train", "SMFNet", "--recipe", ""],
+        ["rank", ""],
+        ["--plugin", ""],
+        ["evaluate", ""],
+    ):
         assert has_files(*words)
     assert not has_files("evaluate", "--metrics", "")
 

@@ -230,6 +230,16 @@ def everything(typed: Typed) -> Titles:
     )
 
 
+def sections(_: Typed) -> Titles:
+    from evalkit.leaderboards.report.page import SECTIONS
+
+    return SECTIONS
+
+
+def common(_: Typed) -> Titles:
+    return {"common": "the images that all methods have"}
+
+
 def nothing(_: Typed) -> Titles:
     return {}
 
@@ -255,5 +265,8 @@ PARAMETERS = {  # a parameter's name, or that of its command before it
     "recipe": NameType(recipes, files=True),
     "train name": NameType(recipes, files=True),
     "show name": NameType(everything),
+    "sections": NameType(sections, several=True),
+    "images": NameType(common, files=True),
+    "fused": NameType(nothing, files=True),
     "plugins": NameType(nothing, files=True),
 }
