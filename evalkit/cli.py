@@ -38,9 +38,9 @@ def main() -> None:
 
     \b
     First steps:
-      evalkit reproduce smfnet-table1 --sample          a table from generated scenes
+      evalkit reproduce smfnet-table1 --sample      a table from generated scenes
       evalkit evaluate FUSED --infrared IR --visible VI --convention smfnet
-      evalkit list protocols                            what can be reproduced
+      evalkit list protocols                        what can be reproduced
 
     Exit codes: 0 done and complete, 1 a check failed, 2 wrong usage or cannot go on, 3 incomplete (missing values, each
     with its reason), 130 interrupted.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-MOST_NAMES = 12  # that a message about an unknown name lists where none is near
-
 
 class EvalkitError(Exception):
     """A mistake in the input or the call; the command line prints it as one paragraph and exits with 2."""
@@ -22,7 +20,9 @@ class UnknownNameError(EvalkitError):
         if near:
             text += f" Did you mean {' or '.join(repr(n) for n in near)}?"
         elif known:
-            text += f" Known: {', '.join(known[:MOST_NAMES])}{', ...' if len(known) > MOST_NAMES else ''}."
+            shown = nearest(name, known, cutoff=0.0)
+            more = f" and {len(known) - len(shown)} more" if len(known) > len(shown) else ""
+            text += f" Known: {', '.join(shown)}{more}."
         super().__init__(f"{text} {hint}".rstrip())
         self.name, self.near = name, near
 
@@ -91,13 +91,14 @@ def spelled(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
     return spelling
 
 
-def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
+def nearest(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.6) -> list[str]:
     """The known names closest to `name`, the closest first, whatever their case; none where nothing is close.
 
     Args:
         name: as the user wrote it.
         known: the names there are.
         count: at most so many names, at least 1.
+        cutoff: how alike they must be, 0 .. 1.
     """
     by_folded = {k.casefold(): k for k in known}
-    return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.6)]
+    return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=cutoff)]

@@ -197,15 +197,13 @@ def test_measures_of_other_tasks_are_not_of_fused_images(tmp_path):
     assert "segmentation" in error
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_a_wide_table_is_never_cut(capsys, monkeypatch, terminal):
-    monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+@pytest.mark.parametrize("columns", ["", "60"])
+def test_a_wide_table_is_never_cut(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
     heads = ["method", *(f"mean (condition {i}) IoU" for i in range(20)), "remark"]
     row = ["laplacian of a pyramid", *(f"{i}.123456" for i in range(20)), "words that may be folded " * 3]
     print_rows(heads, [row], "a title")
     printed = capsys.readouterr().out
     for text in [*row[:-1], *heads]:
         assert text in printed
-    assert ("words that may be folded words" in printed) is not terminal
+    assert ("words that may be folded words" in printed) is not bool(columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from evalkit.leaderboards.plots.critical import critical
 from evalkit.leaderboards.plots.cumulative import cumulative
 from evalkit.leaderboards.plots.curves import curves, read_maps
 from evalkit.leaderboards.plots.grid import GridScene, grid
+from evalkit.leaderboards.plots.pages import pages
 from evalkit.leaderboards.plots.radar import radar
 from evalkit.leaderboards.plots.scatter import read_cost, scatter
 from evalkit.leaderboards.plots.scenes import load_scenes
@@ -31,6 +33,7 @@ from evalkit.leaderboards.run_values import ValueBlock
 from evalkit.leaderboards.significance import critical_difference
 from evalkit.metrics.saliency import saliency_curves
 from evalkit.protocols.run import reproduce
+from evalkit.protocols.schema import protocols
 
 MAGIC = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}
 
@@ -378,3 +381,70 @@ def test_text_stays_inside_and_apart(run) -> None:
         extents = [text.get_window_extent() for text in [*axes.texts, axes.title]]
         assert all(page.x0 <= e.x0 and e.x1 <= page.x1 and page.y0 <= e.y0 and e.y1 <= page.y1 + 1 for e in extents)
         assert not any(a.overlaps(b) for i, a in enumerate(extents) for b in extents[:i])
+
+
+class Measured(ValueBlock):
+    """Values per image that are drawn from a generator instead of read from a run."""
+
+    def scores(self, methods, metric):
+        rng = np.random.default_rng(len(metric))
+        return pd.DataFrame({m: rng.normal(self.values.loc[m, metric], 1, 30) for m in methods})
+
+
+def measured(dataset: str, methods: list[str], metrics: list[str]) -> Measured:
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame(rng.normal(5, 2, (len(methods), len(metrics))), methods, metrics)
+    homes = dict.fromkeys(methods, None)
+    return Measured(dataset, "vifb", frame, dict.fromkeys(metrics, "higher"), {}, {}, homes)
+
+
+LARGEST = max(protocols().values(), key=lambda p: len(p.methods) * len(p.metrics) * len(p.datasets))
+
+
+@pytest.mark.parametrize(
+    ("kind", "width"),
+    [(bar, None), (box, None), (critical, None), (critical, "column"), (cumulative, None), (radar, None)],
+)
+def test_default_sizes_fit_a_page_and_nothing_is_left_out(kind, width) -> None:
+    largest = [measured(name, LARGEST.methods, list(LARGEST.metrics)) for name in LARGEST.datasets]
+    if kind is bar:
+        largest = [replace(one, homes={}) for one in largest]  # without intervals, which take long
+    drawings = pages(kind, largest, width, by_dataset=kind is radar)
+    assert len(drawings) > 1 or kind is radar
+    for drawing in drawings:
+        wide, high = drawing.figure.get_size_inches() * 300
+        assert wide <= 2400
+        assert high <= 3000
+        assert not drawing.missing
+    shown = [axes for drawing in drawings for axes in drawing.figure.axes]
+    assert len(shown) == len(largest) * (1 if kind is radar else len(LARGEST.metrics))
+
+
+def test_a_few_panels_stay_in_a_column_and_many_fill_pages_evenly() -> None:
+    metrics = [f"M{i}" for i in range(13)]
+    (column,) = pages(cumulative, [measured("TNO", ["a", "b"], metrics[:2])])
+    assert column.figure.get_size_inches()[0] == 3.5
+    sizes = [len(d.figure.axes) for d in pages(critical, [measured("TNO", [f"m{i}" for i in range(12)], metrics)])]
+    assert sum(sizes) == 13
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_panel_that_cannot_be_drawn_is_named_beside_those_that_can(monkeypatch) -> None:
+    def draw(blocks, width):
+        if "M1" in blocks[0].values:
+            raise DataError("nothing to draw: no weights.")
+        return bar(blocks, width)
+
+    monkeypatch.setattr("evalkit.leaderboards.plots.pages.MANY", 1)
+    (drawing,) = pages(draw, [measured("TNO", ["a", "b"], ["M0", "M1"])], "page")
+    assert drawing.missing == {"M1 on TNO": "nothing to draw: no weights"}
+    with pytest.raises(DataError, match="no weights"):
+        pages(draw, [measured("TNO", ["a", "b"], ["M1"])], "page")
+
+
+def test_pages_are_numbered_files_and_the_command_says_so(tmp_path) -> None:
+    arguments = ["plot", "bar", "--published", "tsjnet-table1", "--out", str(tmp_path / "bar.svg")]
+    done = CliRunner().invoke(main, arguments)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bar-2.svg", "bar.svg"]
+    assert "2 pages" in done.output
+    assert "--metrics" in done.output

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evalkit.commands.console import print_json, print_rows
+from evalkit.commands.console import print_json
 from evalkit.commands.options import json_option
+from evalkit.commands.wrap import say
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def audit(
 
     \b
       evalkit audit smfnet-table3
-      evalkit audit runs/mine                                    the values that a run measured
+      evalkit audit runs/mine                    the values that a run measured
       evalkit audit --table my.csv --strict
       evalkit audit --all --out docs/audit.md
 
@@ -64,7 +65,7 @@ def audit(
         table, protocol = Path(protocol), None
     read = read_own_table(table) if table is not None else None
     for note in read.notes if read is not None else []:
-        click.echo(f"{table}: {note}.", err=True)
+        say(f"{table}: {note}.", err=True)
     report = run(None if everything else read.rows if read is not None else protocol).at_least(sure)
     if out is not None:
         _write(report, out, everything, protocol, table)
@@ -76,15 +77,18 @@ def audit(
 
 
 def _print(report: Report) -> None:
-    from evalkit.leaderboards.audit.report import HEADS, cells
+    from evalkit.leaderboards.audit.report import cells
 
     for heading, findings in report.sections():
-        if findings:
-            print_rows(HEADS, [cells(finding) for finding in findings], heading)
-            click.echo()
-        else:
-            click.echo(f"{heading}\nNothing found.\n")
-    click.echo(f"{report.summary()}.")
+        say(heading)
+        for finding in findings:
+            sure, check, where, printed, recomputed, explanation = cells(finding)
+            say(f"{sure:8}  {check} · {where}", hang=10)
+            values = " → ".join(filter(None, [printed and f"printed {printed}", recomputed]))
+            for text in filter(None, [values, explanation]):
+                say(f"{'':10}{text}", hang=0)
+        say("" if findings else "Nothing found.\n")
+    say(f"{report.summary()}.")
 
 
 def _write(report: Report, out: Path, everything: bool, protocol: str | None, table: Path | None) -> None:
@@ -104,4 +108,4 @@ def _write(report: Report, out: Path, everything: bool, protocol: str | None, ta
     else:
         raise EvalkitError(f"--out {out}: expected a name that ends in .md, .html or .json.")
     write_text(out, text)
-    click.echo(f"{report.summary()}. Written to {out}")
+    say(f"{report.summary()}. Written to {out}")

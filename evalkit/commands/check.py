@@ -17,6 +17,7 @@ from evalkit.commands.options import (
     names,
     workers_option,
 )
+from evalkit.commands.wrap import say
 
 
 @click.command()
@@ -52,7 +53,7 @@ def check(
 
         values, _ = measure_golden(None, metrics or all_full_names(), folders, workers, progress)
         write_text(golden, write_golden(replace(one, tolerance=tolerance) for one in values))
-        click.echo(f"{len(values)} values in {golden}")
+        say(f"{len(values)} values in {golden}")
         return
     golden_values = read_golden(golden)
     moved = check_golden(golden_values, folders, workers, progress)
@@ -60,6 +61,6 @@ def check(
         print_json({"checked": len(golden_values), "moved": [str(one) for one in moved]})
     else:
         for one in moved:
-            click.echo(str(one))
-        click.echo(f"{len(golden_values)} values checked, {len(moved)} moved")
+            say(str(one))
+        say(f"{len(golden_values)} values checked, {len(moved)} moved")
     sys.exit(EXIT_CHECK if moved else 0)

@@ -42,7 +42,7 @@ def compare(
 
     \b
       evalkit compare CDDFuse DIDFuse --run runs/smfnet-table1
-      evalkit compare a.csv b.csv                              from `evalkit evaluate --out`
+      evalkit compare a.csv b.csv                from `evalkit evaluate --out`
 
     Images that only one of both has, or without a value, are left out of the pairing and named (exit code 3). The
     images count as independent: for frames of one video p is too small.

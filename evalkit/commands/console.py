@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evalkit.commands.wrap import display_width, say, terminal_width, wrapped
 from evalkit.files.names import printable
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from evalkit.leaderboards.shown import TextTable
 
 NAMED = 25  # images that one line names; the table and --json have all
-WIDEST = 10_000  # characters: wider than any table
 
 
 def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
@@ -63,17 +63,17 @@ def print_missing(frame: pd.DataFrame) -> None:
         images.setdefault((columns, reason), []).append(str(image))
     for (columns, reason), which in images.items():
         named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
-        click.echo(printable(f"– {named}, {columns}: {reason}"))
+        say(f"– {named}, {columns}: {reason}")
     for note, which in frame.attrs.get("notes", {}).items():
         named = ", ".join(which[:NAMED]) + (f" and {len(which) - NAMED} more" if len(which) > NAMED else "")
-        click.echo(printable(f"! {named}: {note}"))
+        say(f"! {named}: {note}")
     if frame.attrs.get("hint"):
-        click.echo(printable(f"Hint: {frame.attrs['hint']}"))
+        say(f"Hint: {frame.attrs['hint']}")
 
 
 def print_table(table: Any) -> None:
     """The table as a reader sees it in a terminal: measured, and how it stands to the published value."""
-    from evalkit.protocols.table.text import heading, missing, number
+    from evalkit.protocols.table.text import heading, missing_once, number
 
     stands = {
         "equal": "= published",
@@ -99,9 +99,9 @@ def print_table(table: Any) -> None:
         if rows:
             print_rows(heads, rows, title)
         else:
-            click.echo(printable(f"\n{title}"))
-        for line in missing(table, dataset):
-            click.echo(printable(f"– {line}"))
+            say(f"\n{title}")
+    for line in missing_once(table):
+        say(f"– {line}")
 
 
 def print_agreement(rows: list[Any]) -> None:
@@ -125,37 +125,67 @@ def print_json(value: Any) -> None:
 
 
 def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
-    """A table on standard output, as wide as it needs to be: where a terminal is narrower, words are folded, but no
-    number is ever cut.
-    """
-    from rich.cells import cell_len
-    from rich.console import Console, ConsoleDimensions
-    from rich.table import Table as RichTable
-    from rich.text import Text
+    """A table on standard output, as wide as it needs to be. Where a terminal is narrower, texts are put in lines, of
+    whole words; where that is not enough, columns that do not fit follow below, with the first column once more.
 
-    shown = RichTable(box=None, pad_edge=False, header_style="bold")
-    for i, head in enumerate(heads):
-        numeric = i > 0 and bool(rows) and all(row[i][:1] in "0123456789-–" for row in rows)
-        whole = numeric or i == 0
-        lines = [line for cell in (head, *(row[i] for row in rows)) for line in printable(cell).splitlines()]
-        shown.add_column(
-            Text(head),
-            justify="right" if numeric else "left",
-            overflow="fold",
-            no_wrap=whole,
-            min_width=max(map(cell_len, lines), default=0) if whole else None,
-        )
-    for i, row in enumerate(rows):
-        if footer and i == len(rows) - 1:
-            shown.add_section()
-        shown.add_row(*(Text(printable(cell)) for cell in row), style="bold" if footer and i == len(rows) - 1 else None)
-    console = Console(highlight=False)
-    needed = Console(width=WIDEST, height=1).measure(shown)
-    width = max(console.width, needed.minimum if console.is_terminal else max(needed.maximum, 200))
-    console.size = ConsoleDimensions(width, console.height)
+    Args:
+        heads: of the columns.
+        rows: cells; a cell may have several lines.
+        title: above the table.
+        footer: the last row is one.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
+    numeric = [i > 0 and bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(heads))]
+    lines = [
+        [part for cell in (head, *(r[i] for r in rows)) for part in cell.split("\n")] for i, head in enumerate(heads)
+    ]
+    full = [max(map(display_width, column)) for column in lines]
+    words = [max(display_width(word) for part in column for word in part.split(" ")) for column in lines]
+    least = [full[i] if numeric[i] or i == 0 else words[i] for i in range(len(heads))]
+    width = terminal_width() or sum(full) + 2 * len(full)
     if title:
-        console.print(Text(printable(title), style="bold"))
-    console.print(shown)
+        click.echo(click.style(wrapped(printable(title), terminal_width()), bold=True))
+    for number, block in enumerate(_blocks(least, width)):
+        if number:
+            click.echo()
+        widths = _widths([full[i] for i in block], [least[i] for i in block], width)
+        _print_block([heads, *rows], block, widths, numeric, footer)
+
+
+def _blocks(least: list[int], width: int) -> list[list[int]]:
+    """Columns that fit side by side, the first one before each block of others."""
+    blocks = [[0]]
+    for i in range(1, len(least)):
+        if len(blocks[-1]) > 1 and sum(least[j] + 2 for j in blocks[-1]) + least[i] > width:
+            blocks.append([0])
+        blocks[-1].append(i)
+    return blocks
+
+
+def _widths(full: list[int], least: list[int], width: int) -> list[int]:
+    """Columns as wide as they would be, the widest of those that can be put in lines narrower until all fit."""
+    widths = list(full)
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        excess = [w - minimum for w, minimum in zip(widths, least, strict=True)]
+        loose = [i for i, more in enumerate(excess) if more > 0]
+        if not loose:
+            break
+        widths[max(loose, key=lambda i: (widths[i], -i))] -= 1
+    return widths
+
+
+def _print_block(rows: list[list[str]], block: list[int], widths: list[int], numeric: list[bool], footer: bool) -> None:
+    for number, row in enumerate(rows):
+        last = footer and number == len(rows) - 1
+        cells = [wrapped(row[i], width, 0).split("\n") for i, width in zip(block, widths, strict=True)]
+        for k in range(max(map(len, cells))):
+            line = []
+            for i, cell, width in zip(block, cells, widths, strict=True):
+                text = cell[k] if k < len(cell) else ""
+                space = " " * (width - display_width(text))
+                line.append(space + text if numeric[i] else text + space)
+            shown = "  ".join(line).rstrip()
+            click.echo(click.style(shown, bold=True) if number == 0 or last else shown)
 
 
 def print_texts(tables: Iterable[TextTable]) -> None:
@@ -164,9 +194,9 @@ def print_texts(tables: Iterable[TextTable]) -> None:
         if table.rows:
             print_rows(table.heads, table.rows, table.title)
         else:
-            click.echo(printable(table.title))
+            say(table.title, 0)
         for note in table.notes:
-            click.echo(printable(f"– {note}"))
+            say(f"– {note}")
         click.echo()
 
 

@@ -19,6 +19,7 @@ from evalkit.commands.options import (
     json_option,
 )
 from evalkit.commands.program import kept
+from evalkit.commands.wrap import say
 from evalkit.errors import EvalkitError
 
 
@@ -48,7 +49,7 @@ def data_check(dataset: str | None, data_root: Path | None, as_json: bool) -> No
     if as_json:
         print_json([asdict(report) for report in reports])
     else:
-        click.echo("\n".join(report_text(report) for report in reports))
+        say("\n".join(report_text(report) for report in reports))
     sys.exit(EXIT_INCOMPLETE if any(report.problems() for report in reports) else 0)
 
 
@@ -69,4 +70,4 @@ def data_sample(out: Path, count: int, size: str, seed: int) -> None:
         counter(count, "draw sample scenes") as advance,
     ):
         folder = write_scenes(out, count, seed, int(width), int(height), progress=lambda *_: advance())
-    click.echo(f"{count} scenes in {folder}. Use them with --data-root {out}.")
+    say(f"{count} scenes in {folder}. Use them with --data-root {out}.")

@@ -28,6 +28,7 @@ from evalkit.commands.options import (
     workers_option,
 )
 from evalkit.commands.program import kept
+from evalkit.commands.wrap import say
 from evalkit.errors import EvalkitError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _evaluate_folders(protocol: Protocol, out: Path | None, as_json: bool, **opt
     else:
         print_table(table)
         more = f" Tables (csv, tex, md, html, json), scores and records: {out}" if out is not None else ""
-        click.echo(f"\n{table.coverage()}.{more}")
+        say(f"\n{table.coverage()}.{more}", 0)
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)
 
 
@@ -164,7 +165,7 @@ def evaluate_saliency(prediction: Path, truth: Path, out: Path | None, curves: P
         rows = [[name, "–" if v != v else f"{v:.4f}"] for name, v in result.scores.items()]
         print_rows(["measure", "value"], rows, f"{len(result.images)} maps · convention pysodmetrics")
         for where, reason in result.missing.items():
-            click.echo(f"– {where}: {reason}")
+            say(f"– {where}: {reason}")
     sys.exit(EXIT_INCOMPLETE if result.missing else 0)
 
 
@@ -200,9 +201,7 @@ def evaluate_segmentation(prediction: Path, truth: Path, dataset: str, ignore: i
             click.echo(f"{name} {'–' if value != value else f'{value:.4f}'}")
         if result.ignored:
             share = f"{100 * result.ignored / result.pixels:.1f} %"
-            click.echo(
-                f"! {result.ignored} of {result.pixels} pixels ({share}) have the id {ignore}: they do not count"
-            )
+            say(f"! {result.ignored} of {result.pixels} pixels ({share}) have the id {ignore}: they do not count")
         for where, reason in result.missing.items():
-            click.echo(f"– {where}: {reason}")
+            say(f"– {where}: {reason}")
     sys.exit(EXIT_INCOMPLETE if result.missing else 0)

@@ -20,6 +20,7 @@ from evalkit.commands.options import (
     workers_option,
 )
 from evalkit.commands.program import kept
+from evalkit.commands.wrap import say
 
 
 @click.command()
@@ -64,7 +65,7 @@ def fuse(
     if as_json:
         print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures})
     else:
-        click.echo(f"{result.fused} fused images in {result.folder}")
+        say(f"{result.fused} fused images in {result.folder}")
         for stem, reason in result.failures.items():
-            click.echo(f"– {stem}: {reason}")
+            say(f"– {stem}: {reason}")
     sys.exit(EXIT_INCOMPLETE if result.failures else 0)

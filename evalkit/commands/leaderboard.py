@@ -11,7 +11,7 @@ import click
 from evalkit.commands.console import print_json, progress
 from evalkit.commands.options import Commands, json_option
 from evalkit.commands.program import kept
-from evalkit.files.names import printable
+from evalkit.commands.wrap import say
 
 
 class Count(click.ParamType):
@@ -66,11 +66,9 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, only_mine: 
     if as_json:
         print_json(summary)
         return
-    click.echo("{protocols} tables and figures, {printed} printed numbers, {records} records".format(**summary))
-    click.echo(
-        "{measured} measured numbers, {compared} compared, {equal} equal to the printed digits".format(**summary)
-    )
-    click.echo(f"Open {out / 'index.html'}")
+    say("{protocols} tables and figures, {printed} printed numbers, {records} records".format(**summary))
+    say("{measured} measured numbers, {compared} compared, {equal} equal to the printed digits".format(**summary))
+    say(f"Open {out / 'index.html'}")
 
 
 @leaderboard.command("verify")
@@ -116,9 +114,9 @@ def verify_command(
     else:
         for verdict in verdicts:
             for problem in verdict.problems:
-                click.echo(printable(f"{verdict.path}: {problem}"))
+                say(f"{verdict.path}: {problem}")
         for note, count in Counter(note for verdict in verdicts for note in verdict.notes).items():
-            click.echo(f"note on {count} of {len(verdicts)}: {note}")
+            say(f"note on {count} of {len(verdicts)}: {note}")
         wrong = sum(not verdict.ok for verdict in verdicts)
-        click.echo(f"{len(verdicts)} checked ({', '.join(verdicts[0].checked)}), {wrong} with problems")
+        say(f"{len(verdicts)} checked ({', '.join(verdicts[0].checked)}), {wrong} with problems")
     sys.exit(0 if all(verdict.ok for verdict in verdicts) else 1)

@@ -15,6 +15,8 @@ from evalkit.commands.options import (
     checkpoints_option,
     json_option,
 )
+from evalkit.commands.wrap import terminal_width, wrapped
+from evalkit.files.names import printable
 
 KINDS = (
     "protocols", "methods", "metrics", "datasets", "conventions", "recipes", "segmenters", "detectors", "tasks",
@@ -53,4 +55,5 @@ def show(name: str, as_json: bool) -> None:
         return
     for key, value in entry.items():
         if value not in (None, "", [], {}):
-            click.echo(f"{click.style(key, bold=True)}: {indented(value)}")
+            head, *more = wrapped(printable(f"{key}: {indented(value)}"), terminal_width()).split("\n")
+            click.echo("\n".join([click.style(key, bold=True) + head.removeprefix(key), *more]))

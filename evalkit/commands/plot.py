@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from evalkit.commands.options import EXIT_INCOMPLETE, Commands, names
+from evalkit.commands.wrap import say
 
 if TYPE_CHECKING:
     from evalkit.leaderboards.plots.style import Drawing
@@ -43,7 +45,9 @@ def options(*more: Callable) -> Callable:
     """Options of every kind, and more of its own before them."""
     common = [
         click.option("--methods", callback=names, help="Rows, in this order; all when not given."),
-        click.option("--width", type=click.Choice(["column", "page"]), help="3.5 or 7.16 inches."),
+        click.option(
+            "--width", type=click.Choice(["column", "page"]), help="3.5 or 7.16 inches; what holds all panels."
+        ),
         click.option("--no-caption", is_flag=True, help="Leave the text below the picture out; it is printed anyway."),
         click.option(
             "--out", required=True, type=click.Path(path_type=Path), help="A .pdf, .svg or .png file to write."
@@ -66,29 +70,37 @@ of_values = (runs_argument, published_option, datasets_option, metrics_option)
 of_images = (runs_argument, datasets_option, metrics_option)
 
 
-def write(draw: Callable[[], Drawing], out: Path) -> None:
-    """Draw, save, say what is missing."""
-    from evalkit.leaderboards.plots.style import check_suffix, unwritable
+def write(draw: Callable[[], list[Drawing]], out: Path) -> None:
+    """Draw, save each page, say what is missing."""
+    from evalkit.leaderboards.plots.style import check_suffix, missing_lines, unwritable
 
     check_suffix(out)
-    drawing = draw()
-    drawing.save(out)
-    click.echo(f"{out}\n{drawing.caption}")
-    if strange := unwritable(text.get_text() for text in drawing.texts()):
-        click.echo(f"– no font here has the characters {strange}: install one, e.g. Noto Sans CJK.", err=True)
-    sys.exit(EXIT_INCOMPLETE if drawing.missing else 0)
+    drawings = draw()
+    files = [out, *(out.with_stem(f"{out.stem}-{i}") for i in range(2, len(drawings) + 1))]
+    missing: dict[str, str] = {}
+    for file, drawing in zip(files, drawings, strict=True):
+        drawing.save(file)
+        missing |= drawing.missing
+        say(str(file), 0)
+    if len(drawings) > 1:
+        say(f"{len(drawings)} pages: one is too small for all panels. --metrics and --datasets choose some.", 0)
+    say("\n".join([drawings[0].subject, *missing_lines(missing)]), 0)
+    if strange := unwritable(text.get_text() for drawing in drawings for text in drawing.texts()):
+        say(f"– no font here has the characters {strange}: install one, e.g. Noto Sans CJK.", err=True)
+    sys.exit(EXIT_INCOMPLETE if missing else 0)
 
 
-def draw_values(name: str, out: Path, width: str | None, no_caption: bool, more: dict[str, Any], **which: Any) -> None:
+def draw_values(name: str, out: Path, width: Any, no_caption: bool, more: dict[str, Any], **which: Any) -> None:
     """Draw a kind that needs blocks of values alone; `evalkit.leaderboards.plots.<module>.<name>`."""
     from importlib import import_module
 
-    def draw() -> Drawing:
+    def draw() -> list[Drawing]:
+        from evalkit.leaderboards.plots.pages import pages
         from evalkit.leaderboards.plots.values import blocks
 
         module = {"box": "bars", "bar": "bars"}.get(name, name)
         function = getattr(import_module(f"evalkit.leaderboards.plots.{module}"), name)
-        return function(blocks(**which), width=width or "column", caption=not no_caption, **more)
+        return pages(partial(function, caption=not no_caption, **more), blocks(**which), width, name == "radar")
 
     write(draw, out)
 
@@ -137,12 +149,14 @@ def critical(out: Path, width: str | None, no_caption: bool, alpha: float, **whi
 def scatter(out: Path, width: Any, no_caption: bool, cost: str, measure: str, **which: Any) -> None:
     """Quality against cost, a point per method."""
 
-    def draw() -> Drawing:
+    def draw() -> list[Drawing]:
+        from evalkit.leaderboards.plots.pages import pages
         from evalkit.leaderboards.plots.scatter import read_cost
         from evalkit.leaderboards.plots.scatter import scatter as scatter_plot
         from evalkit.leaderboards.plots.values import blocks
 
-        return scatter_plot(blocks(**which), read_cost(cost, measure), width or "column", not no_caption)
+        quality = partial(scatter_plot, cost=read_cost(cost, measure), caption=not no_caption)
+        return pages(lambda some, wide: quality(some, width=wide), blocks(**which), width)
 
     write(draw, out)
 
@@ -155,12 +169,12 @@ title_option = click.option("--title", default="", help="Above the picture, e.g.
 def draw_curves(
     kind: Any, maps: Path, truth: Path, title: str, methods: Any, width: Any, no_caption: bool, out: Path
 ) -> None:
-    def draw() -> Drawing:
+    def draw() -> list[Drawing]:
         from evalkit.commands.console import progress
         from evalkit.leaderboards.plots.curves import curves, read_maps
 
         measured, missing = read_maps(maps, truth, methods, progress)
-        return curves(kind, measured, missing, title, width or "column", not no_caption)
+        return [curves(kind, measured, missing, title, width or "column", not no_caption)]
 
     write(draw, out)
 
@@ -209,11 +223,11 @@ def grid(
 ) -> None:
     """Qualitative comparison: infrared, visible and fused images with enlarged zoom boxes."""
 
-    def draw() -> Drawing:
+    def draw() -> list[Drawing]:
         from evalkit.leaderboards.plots.grid import grid as grid_plot
         from evalkit.leaderboards.plots.scenes import load_scenes
 
         grid_scenes, missing = load_scenes(run, datasets, methods, scenes, boxes, data_root, outputs)
-        return grid_plot(grid_scenes, missing, width or "page", not no_caption, per_line, methods_down)
+        return [grid_plot(grid_scenes, missing, width or "page", not no_caption, per_line, methods_down)]
 
     write(draw, out)

@@ -15,8 +15,8 @@ from typing import Any, TextIO
 import click
 
 from evalkit.commands.options import EXIT_INTERRUPTED, EXIT_USAGE, Commands
+from evalkit.commands.wrap import say, terminal_width, wrapped
 from evalkit.errors import EvalkitError, OutputError
-from evalkit.files.names import printable
 
 # what tables are made of, for terminals without it; anything else is written out, as \u03c3
 PLAIN = {"–": "-", "—": "-", "↑": "^", "↓": "v", "·": "|", "Δ": "d", "×": "x", "±": "+-", "²": "^2", "…": "..."}
@@ -70,6 +70,8 @@ def _run(call: Callable[[], Any]) -> int:
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         with suppress(OSError):
+            text = wrapped(f"Error: {error.format_message()}", terminal_width(err=True), 0).removeprefix("Error: ")
+            setattr(error, "format_message", lambda: text)  # noqa: B010 - click's own text, in lines
             error.show()
         return EXIT_USAGE
     except (KeyboardInterrupt, click.Abort) as error:
@@ -98,7 +100,7 @@ def _run(call: Callable[[], Any]) -> int:
 
 def _say(text: str, code: int) -> int:
     with suppress(OSError):  # of an error stream that is full or closed, too
-        click.echo(printable(text), err=True)
+        say(text, 0, err=True)
     return code
 
 

@@ -36,7 +36,7 @@ def rank(
 
     \b
       evalkit rank runs/smfnet-table1
-      evalkit rank runs/tno runs/roadscene                       a run per data set
+      evalkit rank runs/tno runs/roadscene       a run per data set
       evalkit rank smfnet-table1 --published
 
     A method without a value in a metric has neither a rank in it nor a mean rank (exit code 3), unless --common leaves

@@ -8,7 +8,7 @@ import click
 
 from evalkit.commands.console import progress
 from evalkit.commands.options import data_root_option, names
-from evalkit.files.names import printable
+from evalkit.commands.wrap import say
 
 
 @click.command()
@@ -33,4 +33,4 @@ def report(run: Path, out: Path, data_root: Path | None, outputs: Path | None, s
     notes = write(run, out, data_root=data_root, outputs=outputs, only=sections, progress=progress)
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     for note in notes:
-        click.echo(printable(f"– {note}"), err=True)
+        say(f"– {note}", err=True)

@@ -29,6 +29,7 @@ from evalkit.commands.options import (
     workers_option,
 )
 from evalkit.commands.program import kept
+from evalkit.commands.wrap import say
 from evalkit.errors import EvalkitError
 from evalkit.files.names import printable
 
@@ -102,7 +103,7 @@ def reproduce(
 
     \b
       evalkit reproduce smfnet-table1 --data-root DATA --outputs OUTPUTS
-      evalkit reproduce bench.yaml                                       `evalkit init bench.yaml` writes one
+      evalkit reproduce bench.yaml           `evalkit init bench.yaml` writes one
 
     Paths in a benchmark file are relative to it; options here go before what it says.
     """
@@ -123,7 +124,7 @@ def reproduce(
             methods=methods,
             datasets=datasets,
         )
-        print_json(report) if as_json else click.echo(report_text(report))
+        print_json(report) if as_json else say(report_text(report))
         return
     from evalkit.protocols.run import default_out
     from evalkit.protocols.run import reproduce as run
@@ -173,5 +174,5 @@ def reproduce(
         if with_published:
             click.echo(printable(shown.note))
         print_agreement(table.agreement)
-        click.echo(f"\n{table.coverage()}. Tables (csv, tex, md, html, json), scores and records: {out}")
+        say(f"\n{table.coverage()}. Tables (csv, tex, md, html, json), scores and records: {out}", 0)
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)

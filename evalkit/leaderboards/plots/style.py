@@ -103,11 +103,16 @@ def styled(draw: Callable[P, Drawing]) -> Callable[P, Drawing]:
 
 @dataclass
 class Drawing:
-    """A finished figure. `missing`: what is not drawn -> why; `caption` says what is drawn, and names the missing."""
+    """A finished figure. `subject` says what is drawn; `missing`: what is not -> why."""
 
     figure: Figure
-    caption: str
+    subject: str
     missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def caption(self) -> str:
+        """What is drawn, and what is missing."""
+        return "\n".join([self.subject, *missing_lines(self.missing)])
 
     def data(self, form: str) -> bytes:
         """The file's bytes as pdf, svg or png; the same for the same input. Images keep their pixels in pdf and svg."""
@@ -236,13 +241,13 @@ def finish(
         show_caption: write the caption into the figure, too.
     """
     figure.draw_without_rendering()
-    caption = "\n".join([caption, *missing_lines(missing)])
+    drawing = Drawing(figure, caption, dict(missing))
     width, height = map(float, figure.get_size_inches())
     below, inches = 0.0, figure.dpi_scale_trans
     if show_caption:
         text = figure.text(
-            GAP, GAP, wrapped(figure, caption, width - 2 * GAP, SMALL), fontsize=SMALL, transform=inches, va="bottom",
-            linespacing=1.25, color="0.25",
+            GAP, GAP, wrapped(figure, drawing.caption, width - 2 * GAP, SMALL), fontsize=SMALL, transform=inches,
+            va="bottom", linespacing=1.25, color="0.25",
         )  # fmt: skip
         text.set_in_layout(False)
         below = GAP + text.get_window_extent().height / figure.dpi
@@ -267,7 +272,7 @@ def finish(
         figure.draw_without_rendering()
         figure.draw_without_rendering()  # the layout is settled before any file is made: each format gets the same
         figure.set_layout_engine("none")
-    return Drawing(figure, caption, dict(missing))
+    return drawing
 
 
 def _lift(figure: Figure, height: float, below: float) -> None:

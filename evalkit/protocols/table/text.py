@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from evalkit.protocols.table.cells import Cell, TableContent
 from evalkit.protocols.table.grid import DIGITS, GridCell
 from evalkit.protocols.table.published import decimals_of
@@ -68,6 +70,34 @@ def missing(table: TableContent, dataset: str) -> list[str]:
         which_metrics = "" if len(which) == len(table.columns_of(dataset)) else f" ({', '.join(which)})"
         methods.setdefault(reason, []).append(method + which_metrics)
     return [f"{', '.join(who)}: {reason}" for reason, who in methods.items()]
+
+
+def missing_once(table: TableContent) -> list[str]:
+    """`methods on data sets: reason` for what is missing of the whole table, each reason once.
+
+    Reasons that differ only in the folder of the method and the data set are one, with <method> and <dataset> in it.
+
+    Args:
+        table: whose cells they are.
+    """
+    metrics: dict[tuple[str, str, str], list[str]] = {}  # reason, method, data set
+    for cell in table.cells:
+        if cell.reason:
+            folder = f"/{cell.method}/{table.blocks.get(cell.dataset, [cell.dataset])[0]}"
+            reason = re.sub(re.escape(folder) + r"(?![\w.-])", "/<method>/<dataset>", cell.reason)
+            metrics.setdefault((reason, cell.method, cell.dataset), []).append(cell.metric)
+    datasets: dict[tuple[str, str], list[str]] = {}  # reason, method and its metrics
+    for (reason, method, dataset), which in metrics.items():
+        named = method if len(which) == len(table.columns_of(dataset)) else f"{method} ({', '.join(which)})"
+        datasets.setdefault((reason, named), []).append(dataset)
+    methods: dict[tuple[str, str], list[str]] = {}  # reason, data sets in words
+    for (reason, named), where in datasets.items():
+        on = "" if len(where) == len(table.datasets) else f" on {', '.join(where)}"
+        methods.setdefault((reason, on), []).append(named)
+    places: dict[str, list[str]] = {}
+    for (reason, on), names in methods.items():
+        places.setdefault(reason, []).append(", ".join(names) + on)
+    return [f"{'; '.join(who)}: {reason}" for reason, who in places.items()]
 
 
 def heading(table: TableContent, dataset: str) -> str:
