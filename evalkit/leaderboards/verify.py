@@ -349,11 +349,11 @@ def key_of(record: Record, sources: Sequence[str], image: str) -> str:
     *pair, last = sources
     if record.convention == MAPS:
         return score_key(last, image)
-    names = ",".join(full + DEFINITIONS[full].code for full in record.metrics) + str(_reading(record))
+    names = ",".join(full + DEFINITIONS[full].code for full in record.metrics) + str(reading_of(record))
     return digest(REVISION, names, *pair, last, image)
 
 
-def _reading(record: Record) -> Reading:
+def reading_of(record: Record) -> Reading:
     """How the record's files became pixels. Raises DataError."""
     reading = record.method.get("reading")
     if reading is None:
@@ -377,7 +377,7 @@ def measure_again(record: Record, pair: ImagePair, path: Path) -> dict[str, floa
         scores = saliency(read_image(path), read_salient(pair.labels["salient"]))
         return {column: scores[measure] for column, measure in MEASURES.items()}
     names = tuple(zip(record.columns, record.metrics, strict=True))
-    return measure_job(MeasureJob(pair.stem, pair.infrared, pair.visible, {"": path}), names, _reading(record))[""]
+    return measure_job(MeasureJob(pair.stem, pair.infrared, pair.visible, {"": path}), names, reading_of(record))[""]
 
 
 def differences(stored: Mapping[str, float | None], values: Mapping[str, float]) -> list[str]:

@@ -69,14 +69,9 @@ def set_up(protocol: Protocol | None, table: Table, records: Sequence[Record]) -
 def _options(record: Record) -> str:
     """What else a record says of how it came about, in the order of its fields."""
     known = {"name", "filled_from", "weights", "fused_hash", "split", "layout", "pairs", "expected", "content_hash"}
-    of_all = {**record.method, **record.dataset}
-    more = {k: v for k, v in of_all.items() if k not in known and v not in (None, "", False, {}, [])}
-    more |= {f"seed {name}": seed for name, seed in record.seeds.items()}
-    return "; ".join(_said(key, value) for key, value in more.items())
-
-
-def _said(key: str, value: Any) -> str:
-    return key.replace("_", " ") if value is True else f"{key.replace('_', ' ')}: {value}"
+    more = {k: v for k, v in {**record.method, **record.dataset}.items() if k not in known}
+    said = _flat(more | {"seed": record.seeds})
+    return "; ".join(key if value == "True" else f"{key}: {value}" for key, value in said.items())
 
 
 def versions(records: Sequence[Record]) -> str:
@@ -98,9 +93,11 @@ def versions(records: Sequence[Record]) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
-    if not isinstance(value, dict):
-        return {name: ", ".join(map(str, value)) if isinstance(value, list) else str(value)}
-    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name} {key}".strip()).items()}
+    """Nested values under names such as "packages numpy"; what is empty or not so is left out."""
+    if isinstance(value, dict):
+        return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name} {key}".strip()).items()}
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return {} if value in (None, False, "", []) else {name.replace("_", " "): shown}
 
 
 def _hash(value: Any) -> str:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from matplotlib.patches import Patch
+
 from evalkit.errors import EvalkitError
 from evalkit.leaderboards.plots.bars import box
 from evalkit.leaderboards.plots.critical import critical
@@ -56,6 +58,8 @@ def draw(items: Iterable[Step]) -> dict[str, Gallery]:
         except EvalkitError as error:
             gallery.not_drawn[where] = str(error)
             continue
+        for patch in drawing.figure.findobj(Patch):
+            patch.set_hatch("")  # each stands beside its name, and as SVG a hatch is a megabyte
         gallery.figures.append((f"{title}: {where}", renumber_clips(drawing.data("svg"))))
         gallery.caption = gallery.caption or drawing.caption.split("\n")[0]
     return galleries

@@ -12,12 +12,14 @@ from evalkit.data.hashes import combine_hashes, file_hash
 from evalkit.data.images import decode, image_bytes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet
-from evalkit.errors import EvalkitError
+from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.plots.scenes import fused_of_run, pairs_of_run
 from evalkit.leaderboards.plots.zoom import Box, choose_boxes
 from evalkit.leaderboards.report.pictures import Pixels
-from evalkit.leaderboards.verify import MAPS, key_of, measured_files
+from evalkit.leaderboards.verify import MAPS, key_of, measured_files, reading_of
 from evalkit.metrics.card import DEFINITIONS
+from evalkit.metrics.evaluate import Reading, cropped
+from evalkit.metrics.image import Image
 from evalkit.protocols.schema import DatasetUse, Protocol, protocol_of_run
 from evalkit.protocols.table.table import Table
 from evalkit.records.per_image import PerImage
@@ -91,10 +93,11 @@ class DatasetImages:
                 if pair
                 else File(reason=self.no_sources or f"no pair of this name in {self.pairs.root.name}")
             )
-            shots.append(_shot(TITLES[name], file, good, source=True))
+            shots.append(_shot(TITLES[name], file, good, reading_of(first), source=True))
+        shape = next((_shape(shot) for shot in shots if shot.image is not None), None)
         for method, file in fused.items():
             same = method in as_measured or bool(file.data and self._fused_as_measured(method))
-            shots.append(_shot(method, file, same))
+            shots.append(_shot(method, file, same, reading_of(self.measured[method].record), shape))
         return _with_box(stem, shots)
 
     def _path(self, method: str, stem: str) -> Path | str:
@@ -108,7 +111,9 @@ class DatasetImages:
         if "" not in self._same:
             recorded = {one.record.dataset.get("content_hash") for one in self.measured.values()}
             first = next(iter(self.measured.values())).record
-            entries = ((p.stem, *map(file_hash, measured_files(p, first))) for p in self.pairs.pairs)
+            stems = {stem for one in self.measured.values() for stem in one.rows.rows}
+            pairs = [p for p in self.pairs.pairs if not first.dataset.get("selected") or p.stem in stems]
+            entries = ((p.stem, *map(file_hash, measured_files(p, first))) for p in pairs)
             self._same[""] = _hash_of(entries) in recorded
         return self._same[""]
 
@@ -188,7 +193,10 @@ def _fits(one: Measured, stem: str, sources: list[File], file: File) -> bool:
     known = one.record.convention == MAPS or all(full in DEFINITIONS for full in one.record.metrics)
     if row is None or not known or not sources or not all(f.data for f in [*sources, file]):
         return False
-    return row.key == key_of(one.record, [source.hash for source in sources], file.hash)
+    try:
+        return row.key == key_of(one.record, [source.hash for source in sources], file.hash)
+    except DataError:  # a way of reading that is not known here
+        return False
 
 
 def _hash_of(entries: Iterable[tuple[str, ...]]) -> str:
@@ -198,16 +206,27 @@ def _hash_of(entries: Iterable[tuple[str, ...]]) -> str:
         return ""
 
 
-def _shot(name: str, file: File, as_measured: bool, source: bool = False) -> Shot:
+def _shot(
+    name: str,
+    file: File,
+    as_measured: bool,
+    reading: Reading,
+    shape: tuple[int, int] | None = None,
+    source: bool = False,
+) -> Shot:
+    """The pixels that were measured of a file: in the recorded depth, a fused image without what was cut off."""
     if not file.data:
         return Shot(name, None, file.reason, source)
     if not as_measured:
         return Shot(name, None, OTHER, source)
     assert file.path is not None
     try:
-        return Shot(name, decode(file.data, file.path), source=source)
+        image = decode(file.data, file.path, reading.depth)
     except EvalkitError as error:
         return Shot(name, None, str(error), source)
+    if shape is not None:
+        image = cropped(Image(image, name), shape, reading.crop).array
+    return Shot(name, image, source=source)
 
 
 def _with_box(stem: str, shots: list[Shot]) -> ReportScene:

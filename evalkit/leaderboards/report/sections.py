@@ -44,7 +44,10 @@ def ranks(rankings: Rankings) -> str:
     for ranking in rankings:
         own, *tests = ranking.texts()
         parts.append(_texts(replace(own, notes=by_reason("left out", ranking.left_out))))
-        parts += [_texts(replace(test, title=f"{ranking.dataset} · {test.title}"), "groups") for test in tests]
+        for test in tests:  # its last column, which methods do not differ, is what the diagrams show
+            rows = [row[:-1] for row in test.rows]
+            title = f"{ranking.dataset} · {test.title}"
+            parts.append(_texts(replace(test, title=title, heads=test.heads[:-1], rows=rows)))
     if rankings.overall is not None:
         (overall,) = rankings.overall.texts()
         parts.append(_texts(replace(overall, notes=by_reason("left out", rankings.overall.left_out))))
@@ -54,7 +57,7 @@ def ranks(rankings: Rankings) -> str:
     return "".join(parts)
 
 
-def _texts(table: TextTable, kind: str = "ranks") -> str:
+def _texts(table: TextTable) -> str:
     texts = [head for i, head in enumerate(table.heads) if not table.numeric(i)]
     rows = []
     for name, *cells in table.rows:
@@ -63,7 +66,7 @@ def _texts(table: TextTable, kind: str = "ranks") -> str:
         rows.append(f'<tr><th scope="row">{e(name)}</th>{row}</tr>')
     notes = f"<ul>{''.join(f'<li>{e(note)}</li>' for note in table.notes)}</ul>" if table.notes else ""
     body = scroll_table(table.heads, rows, table.title, texts[1:]) if rows else ""
-    return f'<article class="{kind}"><h3>{e(table.title)}</h3>{body}{notes}</article>'
+    return f"<article><h3>{e(table.title)}</h3>{body}{notes}</article>"
 
 
 def gallery(drawn: Gallery) -> str:
