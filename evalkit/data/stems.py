@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 SEPARATORS = "-_. "
 LOOKED_AT = 5  # names of a folder that patterns are guessed from; they are then counted on all of them
@@ -89,11 +89,59 @@ def hint(folders: Mapping[str, Collection[str]], options: Mapping[str, str]) -> 
     return f"{', '.join(looks)}: to pair {suggestion[1]} of them, give {' '.join(cure)}"
 
 
+def pairing(one: Collection[str], other: Collection[str]) -> tuple[Pattern, Pattern, set[str]] | None:
+    """The simplest patterns by which most names of two folders pair, whatever their case, and the stems of the pairs in
+    lower case; None where less than half of the smaller folder pairs.
+
+    Args:
+        one, other: names without .png etc.
+    """
+    sides = []
+    for names in (one, other):
+        given = {pattern: {stem.casefold() for stem in by_stem(names, pattern)} for pattern in _common(names)}
+        sides.append([(pattern, stems) for pattern, stems in given.items() if 2 * len(stems) >= len(names)])
+    best: tuple[Pattern, Pattern, set[str]] | None = None
+    for (first, stems), (second, others) in product(*sides):
+        paired = stems & others
+        if len(paired) > (len(best[2]) if best else 0):  # of equals the first, which is the simplest
+            best = first, second, paired
+    return best if best and 2 * len(best[2]) >= min(len(one), len(other)) else None
+
+
+def two_kinds(names: Collection[str]) -> tuple[Pattern, Pattern] | None:
+    """The simplest patterns by which nearly all names of one folder are pairs: 1_a and 1_b; None where they are not."""
+    ordered = sorted(names)
+    shown = {*ordered[:LOOKED_AT], *ordered[:: max(1, len(ordered) // LOOKED_AT)]}
+    patterns = {pattern for name in shown for pattern in _patterns(name) if not pattern.digits}
+    given = {
+        pattern: stems
+        for pattern in sorted(patterns, key=_simple)
+        if len(by_stem(shown, pattern)) > 1 and 3 * len(stems := by_stem(names, pattern)) >= len(names)
+    }
+    best: tuple[Pattern, Pattern] | None = None
+    most = max(1, 2 * len(names) // 5)
+    for first, second in combinations(given, 2):
+        paired = given[first].keys() & given[second].keys()
+        if len(paired) > most and not set(given[first].values()) & set(given[second].values()):
+            most, best = len(paired), (first, second)
+    return best
+
+
+def _common(names: Collection[str]) -> list[Pattern]:
+    """Those of `_guesses` that give most of the names they are guessed from."""
+    shown = sorted(names)[:: max(1, len(names) // LOOKED_AT)]
+    return [pattern for pattern in _guesses(names) if 2 * len(by_stem(shown, pattern)) >= len(shown)]
+
+
 def _guesses(names: Collection[str]) -> list[Pattern]:
     """Patterns whose affixes end where letters, digits and separators meet, the simplest first."""
     shown = sorted(names)[:: max(1, len(names) // LOOKED_AT)]
     guesses = {PLAIN, *(pattern for name in shown for pattern in _patterns(name))}
-    return sorted(guesses, key=lambda p: (p.digits > 0, len(p.prefix) + len(p.suffix), str(p)))
+    return sorted(guesses, key=_simple)
+
+
+def _simple(pattern: Pattern) -> tuple[bool, int, str]:
+    return pattern.digits > 0, len(pattern.prefix) + len(pattern.suffix), str(pattern)
 
 
 def _patterns(name: str) -> Iterator[Pattern]:
