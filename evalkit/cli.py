@@ -12,6 +12,7 @@ from evalkit.commands.compare import compare
 from evalkit.commands.data import data
 from evalkit.commands.evaluate import evaluate, evaluate_saliency, evaluate_segmentation
 from evalkit.commands.fuse import fuse
+from evalkit.commands.init import init
 from evalkit.commands.leaderboard import leaderboard
 from evalkit.commands.list import list_command, show
 from evalkit.commands.plot import plot
@@ -26,7 +27,7 @@ from evalkit.commands.train import train
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
-    audit, check, compare, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, leaderboard,
+    audit, check, compare, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, init, leaderboard,
     list_command, plot, rank, report, reproduce, show, table, train,
 )  # fmt: skip
 

@@ -53,6 +53,7 @@ COMMANDS = {
     "evaluate-saliency": "maps --truth truth",
     "evaluate-segmentation": "masks --truth masks",
     "fuse": "average --data-root data --dataset TNO --out OUT --workers 1",
+    "init": "OUT.yaml --data data --outputs outputs",
     "leaderboard build": "OUT --no-plots --records run",
     "leaderboard verify": "run",
     "list": "metrics",

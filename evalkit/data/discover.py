@@ -144,14 +144,26 @@ def _carded(root: Path) -> tuple[list[Candidate], list[Unclear], set[str]]:
                 continue
         homes |= {os.path.realpath(pairs.root) for pairs in readings.values()}
         whole = {split: _of_card(card, split, pairs, root) for split, pairs in readings.items() if pairs.pairs}
-        if card.default_split in whole:
+        if (part := _same_part(card, whole)) is not None:
+            taken.append(part)
+        elif card.default_split in whole:
             taken.append(replace(whole[card.default_split], split=None))
         elif len(whole) == 1:
             taken += whole.values()
         elif whole:
             several = " or ".join(map(str, whole))
-            unclear.append(Unclear(f"{card.name} may be its split {several}. Keep the one meant.", tuple(whole.values())))
+            text = f"{card.name} may be its split {several}. Keep the one that is meant."
+            unclear.append(Unclear(text, tuple(whole.values())))
     return taken, unclear, homes
+
+
+def _same_part(card: Card, whole: Mapping[str | None, Candidate]) -> Candidate | None:
+    """The one split that is complete and is all that is there, where more was expected of the whole."""
+    if None not in whole or len(whole[None].stems) == card.pairs:
+        return None
+    parts = [one for split, one in whole.items() if split and len(one.stems) == card.expected(split)]
+    same = [one for one in parts if one.stems == whole[None].stems]
+    return same[0] if len(same) == 1 else None
 
 
 def _of_card(card: Card, split: str | None, pairs: PairSet, root: Path) -> Candidate:
@@ -206,7 +218,8 @@ def _name(pairings: list[Pairing], root: Path, carded: list[Candidate]) -> dict[
             *([own] if not words else []),
             "-".join([*(words or [own]), *parts]),
         ]
-        options += [f"{options[-1]}-{number}" for number in range(2, len(pairings) + len(taken) + 3)]
+        usable = next((option for option in reversed(options) if not odd_name(option)), "data")
+        options += [usable, *(f"{usable}-{number}" for number in range(2, len(pairings) + len(taken) + 3))]
         name = next(name for name in options if look(name) not in taken and not odd_name(name))
         names[id(one)] = name
         taken.add(look(name))

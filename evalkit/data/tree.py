@@ -99,7 +99,9 @@ class _Reader:
                 self.others += 1
         if odd:
             plain = odd_character(odd[0])
-            self.notes.append(f"{shown}: {len(odd)} names passed over, such as {odd[0]!a}, which has {plain}. Rename.")
+            self.notes.append(
+                f"{shown}: {odd[0]!a} has {plain}; such names are passed over ({len(odd)} there). Rename."
+            )
         yield Branch(parts, tuple(sorted(images)))
         for entry in folders:
             real = os.path.realpath(entry.path) if entry.is_symlink() else os.path.join(above[-1], entry.name)

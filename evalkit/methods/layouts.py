@@ -39,7 +39,7 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class Naming:
     """One way to find images of a method on a data set.
 
     Attributes:
@@ -72,7 +72,7 @@ class Undecided:
     """What was not decided, in a sentence; and the readings that fit, of which none is taken."""
 
     text: str
-    readings: tuple[Reading, ...] = ()
+    readings: tuple[Naming, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Layouts:
         notes: what was not looked at.
     """
 
-    taken: Mapping[tuple[str, str], Reading]
+    taken: Mapping[tuple[str, str], Naming]
     undecided: tuple[Undecided, ...] = ()
     left: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     sources: Mapping[str, int] = field(default_factory=dict)
@@ -141,17 +141,17 @@ def pattern_hint(outputs: str | os.PathLike[str], method: str, dataset: str, ste
         f"{one.general} ({one.example})"
         for some in readings
         for one in some
-        if not one.plain or len(readings) > 1
+        if not one.plain or one.renumbered or len(readings) > 1
     ]
     if not looks:
         return ""
     one = readings[0][0]
-    if len(looks) > 1:
-        return (
-            f"{', or '.join(looks)}: name the one that is meant with --name, such as --name {shlex.quote(one.general)}"
-        )
     if one.renumbered:
         return f"{looks[0]}, with other zeros in front than the data set's names: rename them"
+    if "{method}" not in one.general:
+        return f"{', or '.join(looks)}: `evalkit init` writes a benchmark file that says so"
+    if len(looks) > 1:
+        return f"{', or '.join(looks)}: name the one that is meant, as --name {shlex.quote(one.general)}"
     return f"{looks[0]}: add --name {shlex.quote(one.general)}"
 
 
@@ -180,7 +180,7 @@ class _Finder:
             elif len(group.files) >= self._least(group):
                 groups.append(group)
         sourced = {path for group in explained if group not in groups for path in group.files.values()}
-        taken, undecided = self._decide(self._readings(groups))
+        taken, undecided = self._decide(self._namings(groups))
         used = {path for reading in taken.values() for path in reading.files.values()}
         used |= {path for some in undecided for one in some.readings for path in one.files.values()}
         used |= {path for path in sourced if ("/".join(path.split("/")[:-1]) or ".") in sources}
@@ -208,7 +208,7 @@ class _Finder:
         stems = len(self.datasets[group.dataset].stems)
         return min(stems, max(2, -(-stems // 10)))
 
-    def _readings(self, groups: list[Group]) -> list[tuple[Group, Reading]]:
+    def _namings(self, groups: list[Group]) -> list[tuple[Group, Naming]]:
         texts = [self._texts(group) for group in groups]
         tops = [[text for text in some if not says_nothing(text)] for some in texts]
         own = [next((text for text in some if self._registered(text)), "") for some in tops]
@@ -218,7 +218,7 @@ class _Finder:
         readings = []
         for group, some, top, text in zip(groups, texts, tops, own, strict=True):
             text = text or (top[depth] if len(top) > depth else top[-1] if top else self._nameless(some, any(tops)))
-            readings.append((group, self._reading(group, text)))
+            readings.append((group, self._naming(group, text)))
         return readings
 
     def _texts(self, group: Group) -> list[str]:
@@ -254,7 +254,7 @@ class _Finder:
             return own
         return self.above if folded(self.above) in self.registered else self.root_name
 
-    def _reading(self, group: Group, text: str) -> Reading:
+    def _naming(self, group: Group, text: str) -> Naming:
         own = self.registered.get(folded(text))
         method = self.spelled.get(text.casefold(), text)
         if own is None and (own := self._registered(text)):  # CDDFuse_results
@@ -264,9 +264,9 @@ class _Finder:
         general = _written(group.key, group.dataset, method)
         if split and general.casefold() == f"{{method}}/{{dataset}}/{split}/{{stem}}".casefold():
             general = "{method}/{dataset}/{stem}"
-        return Reading(method, group.dataset, pattern, general, group.files, group.key.digits == RENUMBERED)
+        return Naming(method, group.dataset, pattern, general, group.files, group.key.digits == RENUMBERED)
 
-    def _decide(self, readings: list[tuple[Group, Reading]]) -> tuple[dict[tuple[str, str], Reading], list[Undecided]]:
+    def _decide(self, readings: list[tuple[Group, Naming]]) -> tuple[dict[tuple[str, str], Naming], list[Undecided]]:
         undecided = []
         owners: dict[str, list[int]] = defaultdict(list)
         for number, (group, _) in enumerate(readings):
@@ -277,7 +277,7 @@ class _Finder:
             some = tuple(readings[number][1] for number in numbers)
             undecided.append(Undecided(_both(some), some))
         doubtful = {number for numbers in shared for number in numbers}
-        rows: dict[tuple[str, str], list[tuple[Group, Reading]]] = defaultdict(list)
+        rows: dict[tuple[str, str], list[tuple[Group, Naming]]] = defaultdict(list)
         for number, (group, reading) in enumerate(readings):
             if number not in doubtful:
                 rows[reading.method.casefold(), reading.dataset].append((group, reading))
@@ -297,7 +297,7 @@ class _Finder:
         order = sorted(taken, key=lambda row: (natural_key(row[0].casefold()), row[0], place[row[1]]))
         return {row: taken[row] for row in order}, undecided
 
-    def _unusable(self, reading: Reading) -> str:
+    def _unusable(self, reading: Naming) -> str:
         """Why a reading cannot be taken, in a sentence; empty if it can."""
         where = f"{reading.method}, {reading.dataset}: {_count(len(reading.files), 'file')} such as {reading.example}"
         if reading.renumbered:
@@ -355,7 +355,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _both(readings: tuple[Reading, ...]) -> str:
+def _both(readings: tuple[Naming, ...]) -> str:
     one = readings[0]
     datasets = list(dict.fromkeys(reading.dataset for reading in readings))
     if len(datasets) > 1:
@@ -366,7 +366,7 @@ def _both(readings: tuple[Reading, ...]) -> str:
     return _several(readings)
 
 
-def _several(readings: tuple[Reading, ...]) -> str:
+def _several(readings: tuple[Naming, ...]) -> str:
     one = readings[0]
     shown = ", ".join(f"{reading.pattern} ({len(reading.files)}: {reading.example})" for reading in readings)
     return f"{one.method}, {one.dataset}: {_count(len(readings), 'pattern')} fit: {shown}. Keep the one that is meant."
