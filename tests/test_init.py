@@ -510,6 +510,16 @@ def test_a_data_set_numbered_otherwise_than_its_fused_images(tmp_path: Path) -> 
     assert len(draft.layouts.taken) == 3
 
 
+def test_a_few_numbered_plots_are_no_method(tmp_path: Path) -> None:
+    laid_out(tmp_path)
+    touch(tmp_path, *(f"outputs/plots/fig_{i}.png" for i in range(1, 4)), "outputs/loss_1.png", "outputs/loss_2.png")
+    draft = draft_benchmark(tmp_path / "b.yaml", tmp_path / "data", tmp_path / "outputs")
+    assert draft.layouts is not None
+    assert draft.layouts.methods == ["Avg", "CDDFuse", "Ours"]
+    assert set(draft.layouts.left) == {".", "plots"}
+    assert "{stem}_ir" in draft.text
+
+
 def test_no_pattern_is_written_that_would_measure_a_method_on_another_data_sets_images(tmp_path: Path) -> None:
     """A pattern without {dataset} stands for the data sets that it was found on, and for no other."""
     for role in ("ir", "vi"):

@@ -206,7 +206,9 @@ class _Finder:
         if self._is_named(group.dataset, group.key):
             return 1
         stems = len(self.datasets[group.dataset].stems)
-        return min(stems, max(2, -(-stems // 10)))
+        key = group.key
+        numbered = all(stem.isdecimal() for stem in group.files) and (key.prefix or key.suffix or key.digits)
+        return min(stems, max(2, -(-stems // (2 if numbered else 10))))
 
     def _namings(self, groups: list[Group]) -> list[tuple[Group, Naming]]:
         texts = [self._texts(group) for group in groups]
