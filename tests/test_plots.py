@@ -17,7 +17,7 @@ from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.errors import DataError, EvalkitError, ImageError, UnknownNameError
 from evalkit.leaderboards.plots.bars import bar, box
-from evalkit.leaderboards.plots.common import INNER, corners, distribution, gather, radii
+from evalkit.leaderboards.plots.common import INNER, corners, distribution, gather, number, radii
 from evalkit.leaderboards.plots.critical import critical
 from evalkit.leaderboards.plots.cumulative import cumulative
 from evalkit.leaderboards.plots.curves import curves, read_maps
@@ -448,3 +448,33 @@ def test_pages_are_numbered_files_and_the_command_says_so(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bar-2.svg", "bar.svg"]
     assert "2 pages" in done.output
     assert "--metrics" in done.output
+
+
+@pytest.mark.parametrize("width", ["column", "page"])
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_grid_with_methods_down_is_one_page_at_most(width, count) -> None:
+    images = {f"method {i}": textured(i) for i in range(count)}
+    scenes = [GridScene(name, images, choose_boxes(list(images.values()))) for name in ("a", "b")]
+    drawing = grid(scenes, {}, width, methods_down=True)
+    wide, high = drawing.figure.get_size_inches()
+    assert wide <= 7.16 + 1e-9
+    assert high <= 9.25 or count == 3
+    for axes in drawing.figure.axes:
+        x0, y0, x1, y1 = axes.get_position().extents
+        assert min(x0, y0) >= 0
+        assert max(x1, y1) <= 1
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [
+        (46.0, 4, "46.00"),
+        (0.383, 4, "0.3830"),
+        (9610.4, 3, "9610"),
+        (12345.6, 4, "12346"),
+        (2.5e7, 4, "2.5e+07"),
+        (0, 3, "0"),
+    ],
+)
+def test_numbers_of_plots(value, digits, shown) -> None:
+    assert number(value, digits) == shown

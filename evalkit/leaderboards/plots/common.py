@@ -71,7 +71,9 @@ def gather(reasons: Mapping[tuple[str, Panel], str], panels: Sequence[Panel]) ->
 
 
 def number(value: float, digits: int = 4) -> str:
-    """With as many digits, trailing zeros kept: 46.00, 0.3830."""
+    """With as many digits, trailing zeros kept: 46.00, 0.3830; with more where it counts thousands: 12345."""
+    if 10**digits <= abs(value) < 1e7:
+        return f"{value:.0f}"
     return f"{value:#.{digits}g}".rstrip(".") if 1e-3 <= abs(value) < 1e4 else f"{value:.{digits}g}"
 
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from evalkit.errors import ImageError
-from evalkit.leaderboards.plots.style import GAP, WIDTHS, Drawing, Width, finish, styled, text_width, wrapped
+from evalkit.leaderboards.plots.style import GAP, TALLEST, WIDTHS, Drawing, Width, finish, styled, text_width, wrapped
 from evalkit.leaderboards.plots.zoom import Box
 
 FRAMES = (("#E3000F", "-"), ("#00A651", (0, (3, 1))))  # red; green, which dashes tell apart without colour
@@ -80,6 +80,9 @@ def grid(
     FigureCanvasAgg(figure)
     stub = max((_stub(figure, name) for name in names), default=0.0) if methods_down else 0.17 * (len(scenes) > 1)
     panel = (WIDTHS[width] - 2 * GAP - stub - (columns - 1) * SPACE) / columns
+    if methods_down:
+        images = len(names) * (max(_height(scene, panel) for scene in scenes) - SPACE)
+        panel *= min(1, (TALLEST - 0.5 - 2 * SPACE * len(names)) / images)  # of many methods smaller ones, on one page
     labels = {name: _label(figure, name, panel) for name in names}
     under = max(size * (1.6 + 1.25 * text.count("\n")) for text, size in labels.values()) / 72
     heights = []
@@ -89,11 +92,14 @@ def grid(
         heights.append(tallest + (under if last and not methods_down else 0))
     head = 0.18 if methods_down and len(scenes) > 1 else 0.0
     total = sum(heights) + SPACE * (len(lines) - 1) + 2 * GAP + head
-    figure.set_size_inches(WIDTHS[width], total)
+    needed = 2 * GAP + stub + columns * panel + (columns - 1) * SPACE
+    across = max(needed, WIDTHS["column"])
+    figure.set_size_inches(across, total)
+    start = GAP + stub + (across - needed) / 2
     top = total - GAP - head
     for i, (line, height) in enumerate(zip(lines, heights, strict=True)):
         for j, (scene, name) in enumerate(line):
-            left = GAP + stub + j * (panel + SPACE)
+            left = start + j * (panel + SPACE)
             bottom = _panel(figure, scene, name, left, top, panel, total)
             if methods_down:
                 if i == 0 and head:
@@ -105,7 +111,7 @@ def grid(
                 _text(figure, left + panel / 2, low, label, "center", "baseline", size)
         if methods_down:
             label = wrapped(figure, line[0][1], stub, LETTER)
-            _text(figure, GAP + stub - 0.04, top - height / 2, label, "right", "center")
+            _text(figure, start - 0.04, top - height / 2, label, "right", "center")
         elif stub and line[0][1] == names[0]:
             own = [h for (h, row) in zip(heights, lines, strict=True) if row[0][0] is line[0][0]]
             middle = top - (sum(own) + SPACE * (len(own) - 1)) / 2

@@ -8,10 +8,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 from evalkit.errors import DataError
-from evalkit.leaderboards.plots.style import Drawing, Width
+from evalkit.leaderboards.plots.style import TALLEST, Drawing, Width
 from evalkit.leaderboards.run_values import ValueBlock
 
-TALLEST = 9.25  # inches, of the text on a journal's page
 FEW = 6  # panels that may fit into a column
 MANY = 12  # panels of a page
 

@@ -33,7 +33,8 @@ def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool =
     shown = [_without_empty(block) for block in blocks]
     methods = list(dict.fromkeys(method for block in blocks for method in block.values.index))
     drawn = {method for block in shown for method in block.values.index}
-    figure, axes = panels(len(shown), width, 3.0 if width == "column" else 2.1)
+    beside = 1 if width == "column" else 2 if len(shown) in (2, 4) else 3
+    figure, axes = panels(len(shown), width, (3.0, 2.6, 2.1)[beside - 1], beside)
     for one, block in zip(axes, shown, strict=True):
         _draw(one, block, methods, width)
     missing_values = {

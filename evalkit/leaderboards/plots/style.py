@@ -31,6 +31,7 @@ P = ParamSpec("P")
 Width = Literal["column", "page"]
 WIDTHS: dict[Width, float] = {"column": 3.5, "page": 7.16}  # inches, of an IEEE column and page
 FORMATS = ("pdf", "svg", "png")
+TALLEST = 9.25  # inches, of the text on a journal's page
 DPI = 300
 SMALL = 5.5  # points, of captions
 GAP = 0.05  # inches between panels, legend and caption
