@@ -53,7 +53,13 @@ def text(
 
 
 def paragraph(y: float, words: str, size: float = 8) -> tuple[list[str], float]:
-    """Lines over the whole width below y, and where they end."""
+    """Lines over the whole width, and where they end.
+
+    Args:
+        y: where they begin.
+        words: what they say; their own line breaks are kept.
+        size: of the letters.
+    """
     lines: list[str] = []
     for part in words.split("\n"):
         line = ""
