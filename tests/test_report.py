@@ -248,6 +248,22 @@ def test_what_was_cut_off_and_left_out_is_not_shown(root: Path, tmp_path: Path) 
     assert re.search("selected: [^<]*10", text)
 
 
+def test_a_metric_in_two_conventions_is_ranked_in_one_and_drawn_in_both(root: Path, tmp_path: Path) -> None:
+    fields = {
+        "title": "two", "convention": "smfnet", "metrics": ["SSIM[tang]", "EN", "SSIM", "SSIM[tsjnet]"],
+        "datasets": {"TNO": {}}, "methods": ["average", "maximum", "laplacian"],
+    }  # fmt: skip
+    evalkit.benchmark(fields, data_root=root / "data", out=tmp_path / "run", workers=1)
+    assert evalkit.report(tmp_path / "run", tmp_path / "a.html", data_root=root / "data") == []
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    page = Elements(text)
+    assert "Not among the ranks: SSIM[tang], SSIM[tsjnet], whose" in " ".join(page.said)
+    titles = [a["alt"] for tag, a in page.found if tag == "img" and str(a["alt"]).startswith("Values per image")]
+    assert titles == [f"Values per image: TNO, {m}" for m in ("SSIM[tang]", "EN", "SSIM", "SSIM[tsjnet]")]
+    ranks = text.partition('id="ranks"')[2].partition("<table>")[2].partition("</thead>")[0]
+    assert re.findall(r'<th scope="col">([^<]*)', ranks) == ["method", "EN", "SSIM", "mean rank", "Borda"]
+
+
 def test_a_run_of_one_method(root: Path, tmp_path: Path) -> None:
     options = {"datasets": ["TNO"], "methods": ["average"], "workers": 1, "out": tmp_path / "run"}
     evalkit.reproduce("smfnet-table1", root / "data", **options)

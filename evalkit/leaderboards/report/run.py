@@ -12,6 +12,7 @@ from evalkit.errors import DataError
 from evalkit.leaderboards.fits import check_names, record_files, scores_of
 from evalkit.leaderboards.report.images import Measured
 from evalkit.leaderboards.run_values import ValueBlock, join_runs
+from evalkit.protocols.table.published import SPREAD
 from evalkit.protocols.table.table import Table, read_table
 from evalkit.records.per_image import PerImage, read_per_image
 from evalkit.records.record import Record, load
@@ -39,11 +40,14 @@ class RunContent:
     records: list[Record]
     blocks: list[RecordBlock]
     measured: dict[str, dict[str, Measured]]  # data set -> method -> record and scores per image
+    apart: list[list[str]]  # the columns, a metric once in each list: one list where none is in several conventions
 
 
 def read_run(folder: Path) -> RunContent:
     """Everything that a report says of a run, but its images. Raises DataError."""
-    table, blocks = read_table(folder), join_runs([folder])
+    table = read_table(folder)
+    apart = conventions_apart(table)
+    blocks = _beside([join_runs([folder], metrics=names if len(apart) > 1 else None) for names in apart], table)
     records: list[Record] = []
     measured: dict[str, dict[str, Measured]] = {}
     for path in record_files(folder):
@@ -60,7 +64,38 @@ def read_run(folder: Path) -> RunContent:
         measured[name] = dict(sorted(of_set.items(), key=lambda item: order.get(item[0], len(order))))
     with_scores = [_with_scores(block, measured.get(block.dataset, {})) for block in blocks]
     in_order = [block.dataset for block in blocks if block.dataset in measured]
-    return RunContent(folder, table, records, with_scores, {name: measured[name] for name in in_order})
+    return RunContent(folder, table, records, with_scores, {name: measured[name] for name in in_order}, apart)
+
+
+def conventions_apart(table: Table) -> list[list[str]]:
+    """Column names in lists that hold a metric once, for numbers of two conventions are never ranked together.
+
+    The first has every metric, in the table's own convention where it is measured in that.
+    """
+    apart: list[dict[str, str]] = [{}]
+    for column in sorted(table.columns, key=lambda column: column.convention != table.convention):
+        if column.name.endswith(SPREAD):
+            continue
+        metric = column.name.partition("[")[0]
+        free = next((names for names in apart if metric not in names), None)
+        if free is None:
+            apart.append(free := {})
+        free[metric] = column.name
+    order = {column.name: i for i, column in enumerate(table.columns)}
+    return [sorted(names.values(), key=order.__getitem__) for names in apart]
+
+
+def _beside(parts: list[list[ValueBlock]], table: Table) -> list[ValueBlock]:
+    """The blocks of several lists of columns as one block per data set, each column drawn by itself."""
+    joined = parts[0]
+    for more in parts[1:]:
+        for block, other in zip(joined, more, strict=True):
+            block.values = pd.concat([block.values, other.values], axis=1)
+            block.better |= other.better
+            block.reasons |= other.reasons
+    for block in joined if len(parts) > 1 else []:
+        block.values = block.values[[c.name for c in table.columns if c.name in block.values]]
+    return joined
 
 
 def _with_scores(block: ValueBlock, measured: dict[str, Measured]) -> RecordBlock:

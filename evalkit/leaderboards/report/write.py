@@ -85,13 +85,17 @@ def report(
 
 
 def _ranks(content: RunContent, critical: Gallery | None) -> str:
+    first, *others = content.apart
     try:
-        ranked = sections.ranks(rank(content.folder))
+        ranked = sections.ranks(rank(content.folder, metrics=first if others else None))
     except EvalkitError as error:
         return sections.sentence(str(error))
-    return ranked + (
-        sections.gallery(critical) if critical else "" if content.measured else sections.sentence(SET_ALONE)
-    )
+    if others:
+        names = ", ".join(name for other in others for name in other)
+        ranked += sections.sentence(f"Not among the ranks: {names}, whose metrics are ranked in another convention.")
+    if critical:
+        return ranked + sections.gallery(critical)
+    return ranked if content.measured else ranked + sections.sentence(SET_ALONE)
 
 
 def _images(
