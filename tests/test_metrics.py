@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -392,3 +396,24 @@ def test_images_leave_memory_with_their_last_reference():
             assert [reference() for reference in alive] == [None] * 3, convention
     finally:
         gc.enable()
+
+
+def test_numbers_do_not_depend_on_vector_code():
+    """Odd sizes, where filters, borders and resizing have code of their own for each processor."""
+    program = (
+        "import json, cv2, numpy as np, evalkit\n"
+        "random = np.random.default_rng(3)\n"
+        "noise = [random.integers(0, 256, (171, 203), dtype=np.uint8) for _ in range(3)]\n"
+        "images = [cv2.GaussianBlur(x, (0, 0), 2) // 2 + x // 2 for x in noise]\n"
+        "names = [name for name in evalkit.metrics.registry.all_full_names() if not name.startswith('FMI')]\n"
+        "print(json.dumps(evalkit.evaluate(*images, names)))\n"
+    )
+    program = program.replace("evalkit\n", "evalkit, evalkit.metrics.registry\n", 1)
+    results = []
+    for switches in ({}, {"OPENCV_IPP": "disabled", "NPY_DISABLE_CPU_FEATURES": "AVX512_SKX AVX512F"}):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | switches, capture_output=True, text=True, check=True
+        )
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+    first, second = results
+    assert first == pytest.approx(second, rel=1e-9, abs=1e-12)
