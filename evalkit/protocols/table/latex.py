@@ -198,7 +198,8 @@ def _caption(table: TableContent, style: TableStyle, dataset: str | None, with_t
     if table.sample:
         parts.append(f"{table.protocol} on generated sample scenes (not a data set of the paper)")
     else:
-        parts.append(f"{table.source} ({table.protocol})")
+        own = with_title and table.source == table.title  # a benchmark of your own has no paper to name
+        parts.append(table.protocol if own else f"{table.source} ({table.protocol})")
     of = [dataset, table.blocks.get(dataset, [dataset])[0]] if dataset is not None else list(table.pairs)
     counts = [f"{name or 'all'}: {count}" for name, count in table.pairs.items() if name in of]
     if counts:
