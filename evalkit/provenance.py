@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from evalkit.compiled.kernels import compiled
+
 PACKAGES = ("numpy", "opencv-python", "pillow", "scipy", "pandas", "torch")
 
 
@@ -43,7 +45,7 @@ def _processor() -> dict[str, Any]:
     if torch := sys.modules.get("torch"):  # where it was used: importing it takes seconds
         processor["torch"] = torch.backends.cpu.get_cpu_capability()
         threads["torch"] = torch.get_num_threads()
-    return processor | {"threads": threads}
+    return processor | {"kernels": "compiled" if compiled() else "NumPy", "threads": threads}
 
 
 def _named(device: str) -> str:

@@ -20,6 +20,7 @@ from distributed import Client, Future, KilledWorker, LocalCluster, TimeoutError
 from distributed.comm import CommClosedError
 from distributed.comm.addressing import get_address_host_port
 
+from evalkit.compiled.kernels import compiled
 from evalkit.data.images import max_pixels
 from evalkit.engine.base import Result, Unit
 from evalkit.engine.processes import keep_freed_memory, within
@@ -151,7 +152,10 @@ def _wait_for(files: Sequence[Path]) -> None:
 @cache
 def environment() -> dict[str, str]:
     """What the numbers of this process may depend on besides plug-ins: versions, and the limit on pixels."""
-    return {name: version_of(name) or "none" for name in PACKAGES} | {"a limit of pixels": str(max_pixels())}
+    return {name: version_of(name) or "none" for name in PACKAGES} | {
+        "a limit of pixels": str(max_pixels()),
+        "metrics by": "compiled kernels" if compiled() else "NumPy",
+    }
 
 
 def quiet() -> None:

@@ -7,6 +7,7 @@ import math
 import cv2
 import numpy as np
 
+from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once, strips
 
@@ -28,6 +29,10 @@ def spatial_frequency(image: Image) -> float:
         UndefinedError: fewer than 2 x 2 pixels.
     """
     _need(image, 2, "differences")
+    if kernels.compiled():
+        across, down = kernels.squared_differences(image.pixels)
+        rows, columns = image.shape
+        return math.sqrt(across / (rows * (columns - 1)) + down / ((rows - 1) * columns))
     x = image.x
     dx, dy = (x[:, 1:] - x[:, :-1]).ravel(), (x[1:] - x[:-1]).ravel()
     return math.sqrt(np.dot(dx, dx) / dx.size + np.dot(dy, dy) / dy.size)
@@ -48,6 +53,13 @@ def gradient_magnitude(image: Image) -> Array:
     return cv2.magnitude(gx, gy)
 
 
+@once
+def gradient_sum(image: Image) -> float:
+    """The sum of `gradient_magnitude`. Raises UndefinedError: fewer than 2 x 2 pixels."""
+    _need(image, 2, "gradients")
+    return kernels.gradient_sum(image.pixels) if kernels.compiled() else float(gradient_magnitude(image).sum())
+
+
 @describes(
     "AG",
     "Average gradient",
@@ -64,13 +76,13 @@ def average_gradient(image: Image) -> float:
 
 def average_gradient_magnitude(image: Image) -> float:
     """AG as some tables print it: mean of sqrt(gx^2 + gy^2), sqrt(2) times the definition."""
-    return float(gradient_magnitude(image).mean())
+    return gradient_sum(image) / image.pixels.size
 
 
 def average_gradient_over_inner_size(image: Image) -> float:
     """AG: sum of sqrt((gx^2 + gy^2) / 2) over (M - 1)(N - 1), though there are M N gradients."""
     rows, columns = image.shape
-    return float(gradient_magnitude(image).sum()) / math.sqrt(2) / ((rows - 1) * (columns - 1))
+    return gradient_sum(image) / math.sqrt(2) / ((rows - 1) * (columns - 1))
 
 
 @describes(
@@ -156,7 +168,13 @@ def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: 
         UndefinedError: neither source has an edge.
     """
     kept = total = 0.0
-    for source in pair.sources:
+    if kernels.compiled():
+        fused, *sources = (
+            cv2.copyMakeBorder(image.pixels, 1, 1, 1, 1, border) for image in (pair.fused, *pair.sources)
+        )
+        strengths = kernels.edges(fused, (sources[0], sources[1]), equal_is_one)
+        kept, total = (float(part[0] + part[1]) for part in strengths)
+    for source in pair.sources if not kernels.compiled() else ():
         weight = sobel(source, border)[0]
         (g_f, a_f), (g_s, a_s) = sobel(pair.fused, border), sobel(source, border)
         for rows in strips(len(weight)):

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 
@@ -17,12 +18,16 @@ from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
 @once
 def histogram(image: Image) -> Array:
     """Counts of the 256 gray levels, float64 (256,)."""
+    if kernels.compiled():
+        return kernels.counts(image.pixels).astype(np.float64)
     return np.bincount(image.pixels.ravel(), minlength=256).astype(np.float64)
 
 
 @once
 def joint_histogram(fused: Image, source: Image) -> Array:
     """Counts of (source level, fused level), float64 (256, 256)."""
+    if kernels.compiled():
+        return kernels.joint_counts(source.pixels, fused.pixels).astype(np.float64)
     index = source.pixels.astype(np.int32)
     index *= 256
     index += fused.pixels

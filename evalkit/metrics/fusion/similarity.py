@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
+from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 
 @dataclass(frozen=True)
 class Window:
-    """The weights of a local mean, and what a weighted mean square deviation is multiplied with to be a variance."""
+    """The weights of a local mean, and what a weighted mean square deviation is multiplied with to be a variance.
+
+    Attributes:
+        mean: (H, W) -> (H - side + 1, W - side + 1), or (H, W) where the border is padded.
+        weights: (side,) of a separable window; None for equal ones.
+        padded: whether the border is repeated, so that every pixel counts.
+    """
 
     side: int
     correction: float
-    mean: Callable[[Array], Array]  # (H, W) -> (H - side + 1, W - side + 1), or (H, W) where the border is padded
+    mean: Callable[[Array], Array]
+    weights: Array | None = field(default=None, compare=False)
+    padded: bool = False
 
 
 def _uniform_7(x: Array) -> Array:
@@ -38,8 +47,8 @@ def _gaussian_11_everywhere(x: Array) -> Array:
 
 
 uniform = Window(7, 49 / 48, _uniform_7)  # scikit-image's default, which divides by n - 1
-gaussian = Window(11, 1.0, _gaussian_11)  # Wang's, standard deviation 1.5; its weights are taken as they are
-matlab_gaussian = Window(11, 1.0, _gaussian_11_everywhere)  # MATLAB's: every pixel counts, the border is repeated
+gaussian = Window(11, 1.0, _gaussian_11, _GAUSSIAN_11)  # Wang's, standard deviation 1.5
+matlab_gaussian = Window(11, 1.0, _gaussian_11_everywhere, _GAUSSIAN_11, padded=True)  # MATLAB's
 
 
 @once
@@ -81,6 +90,12 @@ def ssim(fused: Image, source: Image, window: Window, L: float) -> float:
             f"the image is {fused.shape[1]}x{fused.shape[0]}: SSIM needs {window.side}x{window.side} pixels"
         )
     c1, c2 = (0.01 * L) ** 2, (0.03 * L) ** 2
+    if kernels.compiled():
+        if window.weights is None:
+            return kernels.ssim_box(fused.pixels, source.pixels, window.side, window.correction, c1, c2)
+        pad = window.side // 2 if window.padded else 0
+        f, s = (np.pad(image.x, pad, mode="edge") if pad else image.x for image in (fused, source))
+        return kernels.ssim(f, s, window.weights, window.correction, c1, c2)
     moments = (*local_moments(fused, window), *local_moments(source, window))
     height = len(moments[0])
     margin = fused.shape[0] - height  # rows that the windows reach beyond the result; none where the border is padded

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
+from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 SCALES = (1, 2, 3, 4)
 NOISE = 2.0  # sigma_n^2, the variance of the visual noise, in squared gray levels
 EPSILON = 1e-10
+LARGE = 6_000_000  # pixels from which on nothing is kept of an image: half a gigabyte per scale, for twice the work
 SMALLEST = 41  # the last scale's 3 x 3 window still fits into an image of 41 x 41 pixels
 
 
@@ -36,12 +40,16 @@ def at_scale(image: Image, scale: int) -> Array:
     """The image at a scale: smoothed with that scale's window and halved, from the scale before."""
     if scale == 1:
         return image.x
+    if kernels.compiled():
+        return kernels.filtered(at_scale(image, scale - 1), _KERNELS[scale], 2)
     return np.ascontiguousarray(smooth(at_scale(image, scale - 1), scale)[::2, ::2])
 
 
 def local_moments(image: Image, scale: int) -> tuple[Array, Array]:
     """Local mean and variance (never negative, 0 below 1e-10) at a scale."""
     x = at_scale(image, scale)
+    if kernels.compiled():
+        return kernels.moments(x, _KERNELS[scale])
     margin = len(_KERNELS[scale]) - 1
     mean = np.empty((x.shape[0] - margin, x.shape[1] - margin))
     variance = np.empty_like(mean)
@@ -62,6 +70,9 @@ moments = once(local_moments)
 def _source_parts(source: Image, scale: int) -> tuple[Array, Array, float]:
     """Local mean, 1 / (v + 1e-10) of the local variance v (0 where v is 0), and sum ln(1 + v / sigma_n^2)."""
     mean, variance = local_moments(source, scale)
+    if kernels.compiled():
+        information = kernels.information(variance)
+        return mean, variance, information
     flat = variance == 0
     information = log_sum(1 + variance / NOISE)
     variance += EPSILON
@@ -93,9 +104,15 @@ def vifp(fused: Image, source: Image) -> float:
     """
     if min(fused.shape) < SMALLEST:
         raise UndefinedError(f"the image is {fused.shape[1]}x{fused.shape[0]}: VIF needs {SMALLEST}x{SMALLEST} pixels")
-    if (information := source_information(source)) == 0:
+    if kernels.compiled() and fused.array.shape[0] * fused.array.shape[1] >= LARGE:
+        parts = [kernels.kept_alone(at_scale(fused, s), at_scale(source, s), _KERNELS[s]) for s in SCALES]
+        kept, information = (math.fsum(part) for part in zip(*parts, strict=True))
+    else:
+        information = source_information(source)
+        kept = sum(_kept(fused, source, scale) for scale in SCALES) if information else 0.0
+    if information == 0:
         raise UndefinedError(f"VIF is 0/0: the {source.name} image is constant")
-    return sum(_kept(fused, source, scale) for scale in SCALES) / information
+    return kept / information
 
 
 def _kept(fused: Image, source: Image, scale: int) -> float:
@@ -103,6 +120,8 @@ def _kept(fused: Image, source: Image, scale: int) -> float:
     mean_f, variance_f = moments(fused, scale)
     mean_s, inverse, _ = _source_parts(source, scale)
     x_f, x_s = at_scale(fused, scale), at_scale(source, scale)
+    if kernels.compiled():
+        return kernels.kept(x_f, x_s, _KERNELS[scale], (mean_f, variance_f), (mean_s, inverse))
     margin = len(_KERNELS[scale]) - 1
     total = 0.0
     for rows in strips(len(mean_f)):

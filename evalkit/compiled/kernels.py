@@ -1,0 +1,212 @@
+"""The compiled inner loops of the slowest metrics (kernels.c), where they were built; metrics have a form without them.
+
+Both forms give the same values to 1e-12. Installing evalkit compiles them where there is a C compiler, and
+EVALKIT_KERNELS=off leaves them unused. Arrays are C-contiguous: uint8 or float64, (H, W).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+HERE = Path(__file__).parent
+NAME = {"win32": "libkernels.dll", "darwin": "libkernels.dylib"}.get(sys.platform, "libkernels.so")
+Bytes = NDArray[np.uint8]
+Array = NDArray[np.float64]
+_used = os.environ.get("EVALKIT_KERNELS", "on") != "off"
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    if not (HERE / NAME).is_file():
+        return None
+    try:
+        library = ctypes.CDLL(str(HERE / NAME))
+        library.evalkit_source.restype = ctypes.c_char_p
+        made_from = library.evalkit_source()
+    except (OSError, AttributeError):  # of another machine
+        made_from = b""
+    if made_from.decode() != hashlib.sha256((HERE / "kernels.c").read_bytes()).hexdigest():
+        warnings.warn(
+            f"{NAME} is not of this version of evalkit: metrics take up to three times as long. Install evalkit again.",
+            stacklevel=2,
+        )
+        return None
+    library.evalkit_information.restype = ctypes.c_double
+    library.evalkit_gradient_sum.restype = ctypes.c_double
+    return library
+
+
+def compiled() -> bool:
+    """Whether the compiled loops are there and used."""
+    return _used and _library() is not None
+
+
+@contextmanager
+def without() -> Iterator[None]:
+    """Metrics in their form without compiled loops."""
+    global _used
+    before, _used = _used, False
+    try:
+        yield
+    finally:
+        _used = before
+
+
+def _call(name: str, *arguments: Any) -> Any:
+    library = _library()
+    assert library is not None
+    passed: list[Any] = []
+    for argument in arguments:
+        if isinstance(argument, np.ndarray):
+            assert argument.flags.c_contiguous
+            passed.append(ctypes.c_void_p(argument.ctypes.data))
+        elif isinstance(argument, int):
+            passed.append(ctypes.c_ssize_t(argument))
+        else:
+            passed.append(ctypes.c_double(argument) if isinstance(argument, float) else argument)
+    return getattr(library, f"evalkit_{name}")(*passed)
+
+
+def _done(succeeded: int) -> None:
+    if not succeeded:
+        raise MemoryError
+
+
+def filtered(x: Array, kernel: Array, step: int = 1) -> Array:
+    """A separable, symmetric filter of the windows inside an image, at every step-th row and column.
+
+    Args:
+        x: (H, W), not smaller than the kernel.
+        kernel: (n,), n odd.
+        step: 1 for all windows.
+    """
+    n, (height, width) = len(kernel), x.shape
+    out = np.empty(((height - n) // step + 1, (width - n) // step + 1))
+    _done(_call("filter", x, None, height, width, kernel, _int(n), _int(step), out))
+    return out
+
+
+def moments(x: Array, kernel: Array) -> tuple[Array, Array]:
+    """Local mean and variance, never negative and 0 below 1e-10, of the windows inside an image."""
+    n, (height, width) = len(kernel), x.shape
+    mean = np.empty((height - n + 1, width - n + 1))
+    variance = np.empty_like(mean)
+    _done(_call("moments", x, height, width, kernel, _int(n), mean, variance))
+    return mean, variance
+
+
+def information(variance: Array) -> float:
+    """sum ln(1 + v / 2); v becomes 1 / (v + 1e-10), 0 where it was 0."""
+    return _call("information", variance, variance.size)
+
+
+def kept(f: Array, s: Array, kernel: Array, of_fused: tuple[Array, Array], of_source: tuple[Array, Array]) -> float:
+    """What VIFP keeps of a source at one scale, in nats.
+
+    Args:
+        f, s: fused and source image at that scale.
+        kernel: of the scale.
+        of_fused: local mean and variance.
+        of_source: local mean, and the inverse that `information` leaves.
+    """
+    result = ctypes.c_double()
+    arrays = *of_fused, *of_source
+    _done(_call("kept", f, s, *f.shape, kernel, _int(len(kernel)), *arrays, ctypes.byref(result)))
+    return result.value
+
+
+def kept_alone(f: Array, s: Array, kernel: Array) -> tuple[float, float]:
+    """What VIFP keeps of a source at one scale and the source's information, without any array of intermediate values.
+
+    Args:
+        f, s: fused and source image at that scale.
+        kernel: of the scale.
+    """
+    result, own = ctypes.c_double(), ctypes.c_double()
+    outputs = ctypes.byref(result), ctypes.byref(own)
+    _done(_call("kept_alone", f, s, *f.shape, kernel, _int(len(kernel)), *outputs))
+    return result.value, own.value
+
+
+def ssim(f: Array, s: Array, kernel: Array, correction: float, c1: float, c2: float) -> float:
+    """Mean SSIM over the windows of a filter inside the images.
+
+    Args:
+        f, s: (H, W).
+        kernel: (n,), n odd.
+        correction: what a weighted mean square deviation is multiplied with.
+        c1, c2: the constants.
+    """
+    total = ctypes.c_double()
+    n, (height, width) = len(kernel), f.shape
+    _done(_call("ssim", f, s, height, width, kernel, _int(n), correction, c1, c2, ctypes.byref(total)))
+    return total.value / ((height - n + 1) * (width - n + 1))
+
+
+def ssim_box(f: Bytes, s: Bytes, side: int, correction: float, c1: float, c2: float) -> float:
+    """Mean SSIM over windows of side x side equal weights.
+
+    Args:
+        f, s: uint8 (H, W).
+        side: at most 64.
+        correction, c1, c2: as in `ssim`.
+    """
+    total = ctypes.c_double()
+    height, width = f.shape
+    _done(_call("ssim_box", f, s, height, width, _int(side), correction, c1, c2, ctypes.byref(total)))
+    return total.value / ((height - side + 1) * (width - side + 1))
+
+
+def edges(fused: Bytes, sources: tuple[Bytes, Bytes], equal_is_one: bool) -> tuple[Array, Array]:
+    """Edge strength of both sources that the fused image keeps, and all of it, each (2,).
+
+    Args:
+        fused, sources: uint8 (H + 2, W + 2), with a border of one pixel.
+        equal_is_one: as in `evalkit.metrics.fusion.gradient.edge_transfer`.
+    """
+    strength, total = np.zeros(2), np.zeros(2)
+    height, width = fused.shape[0] - 2, fused.shape[1] - 2
+    _done(_call("edges", fused, *sources, height, width, _int(equal_is_one), strength, total))
+    return strength, total
+
+
+def gradient_sum(x: Bytes) -> float:
+    """The sum of the magnitudes of central differences, one-sided at the border."""
+    return _call("gradient_sum", x, *x.shape)
+
+
+def squared_differences(x: Bytes) -> tuple[int, int]:
+    """Sums of squared differences of neighbours, across and down."""
+    across, down = ctypes.c_int64(), ctypes.c_int64()
+    _call("differences", x, *x.shape, ctypes.byref(across), ctypes.byref(down))
+    return across.value, down.value
+
+
+def joint_counts(rows: Bytes, columns: Bytes) -> NDArray[np.int64]:
+    """Counts of (level of `rows`, level of `columns`), (256, 256)."""
+    counts = np.zeros((256, 256), np.int64)
+    _done(_call("joint", rows, columns, rows.size, counts))
+    return counts
+
+
+def counts(x: Bytes) -> NDArray[np.int64]:
+    """Counts of the 256 levels."""
+    result = np.zeros(256, np.int64)
+    _call("histogram", x, x.size, result)
+    return result
+
+
+def _int(value: int) -> ctypes.c_int:
+    return ctypes.c_int(value)
