@@ -18,6 +18,7 @@ from evalkit import registry
 from evalkit.data.images import write_png
 
 cv2.setNumThreads(1)
+os.environ.pop("COLUMNS", None)  # workers of pytest have it; output to a file is then wrapped
 settings.register_profile("evalkit", deadline=None)  # benchmarks measure time, tests do not
 settings.load_profile("evalkit")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
