@@ -58,6 +58,7 @@ COMMANDS = {
     "leaderboard verify": "run",
     "list": "metrics",
     "plot bar": "run --out OUT.svg",
+    "report": "run --out OUT.html --sections tables,setup",
     "rank": "run",
     "reproduce": "smfnet-table1 --data-root data --datasets TNO --methods average --workers 1 --out OUT",
     "show": "SSIM",
