@@ -214,6 +214,14 @@ def test_two_kinds_of_files_of_the_same_names_are_two_readings(tmp_path: Path) -
     }
 
 
+def test_files_of_one_name_in_two_cases_are_said(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"Ours/{name}" for name in ("x.png", "x.PNG", "y.png", "z.png")))
+    for stems in (["x", "y", "z"], ["y", "z"]):  # also where the doubled name is of no scene: no pattern passes it by
+        layouts = look_at(tmp_path, {"TNO": stems})
+        assert not layouts.taken
+        assert "x.PNG and Ours/x.png" in layouts.undecided[0].text
+
+
 def test_links_in_circles_odd_names_and_depth_have_an_end(tmp_path: Path) -> None:
     lay(tmp_path, "Ours/TNO/{s}.png", {"TNO": TNO}, ("",))
     (tmp_path / "Ours/loop").symlink_to(tmp_path, target_is_directory=True)
@@ -341,6 +349,11 @@ def test_several_data_sets_and_their_parts(tmp_path: Path) -> None:
             ("h/ir/{s}.png", "h/vi_small/{s}.png", "h/vi_large/{s}.png"),
             {("ir/{stem}", "vi_small/{stem}"), ("ir/{stem}", "vi_large/{stem}")},
         ),
+        (("h/ir/{s}.png", "h/sharp/{s}.png"), {("ir/{stem}", "sharp/{stem}"), ("sharp/{stem}", "ir/{stem}")}),
+        (
+            ("north_ir/{s}.png", "south_vi/{s}.png"),
+            {("north_ir/{stem}", "south_vi/{stem}"), ("south_vi/{stem}", "north_ir/{stem}")},
+        ),
         (
             ("h/ir/{s}.png", "h/vi/{s}.png", "h/vi/{s}.jpg"),
             {("ir/{stem}", "vi/{stem}.png"), ("ir/{stem}", "vi/{stem}.jpg")},
@@ -355,6 +368,35 @@ def test_where_names_do_not_tell_every_reading_is_shown(
     (some,) = discovery.unclear
     assert {(one.infrared, one.visible) for one in some.readings} == patterns
     assert all((tmp_path / file).is_file() for one in some.readings for file in one.example)
+
+
+def test_images_that_lie_in_one_folder_with_the_fused_ones(tmp_path: Path) -> None:
+    """A project folder that is DATA and OUTPUTS, or has one within the other."""
+    for role in ("ir", "vi"):
+        touch(tmp_path, *(f"{role}/{s}.png" for s in TNO))
+    lay(tmp_path / "results", "{m}/{s}.png", {"": TNO})
+    for data, outputs in (("", ""), ("", "results"), ("ir/..", "results/../results")):
+        draft = draft_benchmark(tmp_path / "b.yaml", tmp_path / data, tmp_path / outputs)
+        assert [len(one.stems) for one in draft.measured] == [25], (data, outputs)
+        assert draft.layouts is not None
+        assert draft.layouts.methods == ["Avg", "CDDFuse", "Ours"]
+        assert not draft.open
+
+
+def test_fewer_files_of_the_same_names_are_a_reading_too(tmp_path: Path) -> None:
+    sets = {"Harbour": [f"{i:03}" for i in range(1, 13)], "Quay": [f"{i:03}" for i in range(1, 101)]}
+    touch(tmp_path, *(f"Ours/img_{s}.png" for s in sets["Harbour"]))
+    layouts = look_at(tmp_path, sets)
+    assert not layouts.taken
+    assert {one.dataset for one in layouts.undecided[0].readings} == {"Harbour", "Quay"}
+
+
+def test_a_folder_named_as_the_split_that_holds_other_images_is_not_read(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"Ours/M/{s}.png" for s in ROAD), "Ours/M/test/a.png", "Ours/M/test/b.png")
+    layouts = find_layouts(tmp_path, {"M": Target(frozenset(ROAD), (), "test")})
+    assert not layouts.taken["Ours", "M"].plain
+    layouts = find_layouts(tmp_path, {"M": Target(frozenset(ROAD), (), "train")})
+    assert layouts.taken["Ours", "M"].plain
 
 
 def test_images_are_never_paired_by_their_order(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class Discovery:
         aside: those for training or validation where one for testing lies beside them.
         unclear: those with more than one reading.
         left: folder -> names of images that no data set has.
-        folders: real paths of the folders of all data sets.
+        folders: real paths of the folders that hold source images for sure.
         notes: what was not looked at.
     """
 
@@ -116,7 +116,7 @@ def discover(data: str | os.PathLike[str], skip: Collection[str] = (), most: int
         for one in broken
     ]
     left = tuple((branch.path, rest) for branch in tree.branches if (rest := finder.rest(branch)))
-    folders = homes | {os.path.realpath(root / branch.path) for branch in finder.used_branches()}
+    folders = homes | {os.path.realpath(root / path) for path in finder.told_places()}
     taken = [one for one in taken if one not in broken]
     unmeasured = tuple(_placed(one, names) for one in aside)
     return Discovery(tuple(taken), unmeasured, tuple(unclear), left, frozenset(folders), tree.notes)

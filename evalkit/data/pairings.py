@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 from evalkit.data.card import Role
 from evalkit.data.explain import STEM, word_out
 from evalkit.data.stems import Pattern, by_stem, pairing, two_kinds
 from evalkit.data.tree import Branch, Tree
-from evalkit.data.words import LABELS, WORDS, role_told, tokens
+from evalkit.data.words import LABELS, WORDS, role_told, says_nothing, tokens
 
 SHOWN = 4  # pairings of one folder that are shown
 
@@ -63,8 +64,10 @@ class Finder:
     def _is_used(self, branch: Branch) -> bool:
         return any(path in self.used for path in _paths(branch))
 
-    def used_branches(self) -> list[Branch]:
-        return [branch for branch in self.branches if self._is_used(branch)]
+    def told_places(self) -> set[str]:
+        """The folders, by their paths, whose names tell that they hold source images."""
+        files = {path for one in self.pairings if one.told for path in one.files}
+        return {branch.path for branch in self.branches if not files.isdisjoint(_paths(branch))}
 
     def rest(self, branch: Branch) -> tuple[str, ...]:
         return tuple(path.split("/")[-1] for path in _paths(branch) if path not in self.used)
@@ -74,7 +77,7 @@ class Finder:
         yield from _by_roles(branches, lambda part: tuple(w for w in tokens(part) if not is_role(w)))
 
     def told_in_part(self, branches: list[Branch]) -> Iterator[Pairing]:
-        """cropped_ir/ and visible_small/: the words beside the roles differ."""
+        """ir/ and vi_small/: the words beside the roles differ."""
         yield from _by_roles(branches, lambda part: ())
 
     def told_names(self, branches: list[Branch]) -> Iterator[Pairing]:
@@ -115,11 +118,11 @@ class Finder:
                 beside[branch.parts[:-1]].append(branch)
         for some in beside.values():
             pairs = [pair for pair in combinations(some[: 2 * SHOWN], 2) if not _same_role(*pair)]
-            alone = len(some) == 2
             for one, other in pairs:
                 roles = [role_told([branch.parts[-1]]) for branch in (one, other)]
                 first, second = (other, one) if roles[0] == "visible" or roles[1] == "infrared" else (one, other)
-                told = alone and any(roles)
+                names_one = any(roles) and any(says_nothing(branch.parts[-1]) for branch in (one, other))
+                told = names_one and len(some) == 2  # ir/ and images/
                 for (names, ending), (others, its) in product(_kinds(first), _kinds(second)):
                     yield from _pair(first, second, names, others, (ending, its), told)
 
@@ -186,16 +189,18 @@ def _kinds(branch: Branch) -> list[tuple[list[str], str]]:
 
 def _by_roles(branches: list[Branch], beside: Callable[[str], tuple[str, ...]]) -> Iterator[Pairing]:
     """Pairs of folders whose paths differ in one part that tells the role, apart from the words `beside` it."""
-    places: dict[tuple[object, ...], dict[Role, list[Branch]]] = defaultdict(lambda: defaultdict(list))
+    places: dict[tuple[Any, ...], dict[Role, list[Branch]]] = defaultdict(lambda: defaultdict(list))
     for branch in branches:
         for level, part in enumerate(branch.parts):
             if (role := role_told([part])) and not LABELS & {*tokens(part)}:
                 place = (level, *branch.parts[:level], beside(part), *branch.parts[level + 1 :])
                 places[place][role].append(branch)
-    for roles in places.values():
+    for (level, *_), roles in places.items():
         for one, other in product(roles["infrared"], roles["visible"]):
+            words, more = ({word for word in tokens(at.parts[level]) if not is_role(word)} for at in (one, other))
+            told = words <= more or more <= words  # crop_ir/ and crop_small_vi/; north_ir/ and south_vi/ are two places
             for (names, ending), (others, its) in product(_kinds(one), _kinds(other)):
-                yield from _pair(one, other, names, others, (ending, its), True)
+                yield from _pair(one, other, names, others, (ending, its), told)
 
 
 def _pair(

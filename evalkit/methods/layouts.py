@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +24,10 @@ from evalkit.data.patterns import parse_pattern
 from evalkit.data.tree import MOST, Tree, read_tree
 from evalkit.data.words import folded, is_source, says_nothing
 from evalkit.errors import EvalkitError
+from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import check_name, method_cards
 
-HINT = 40_000  # files and folders that a hint looks at
+HINT = 100_000  # files and folders that a hint looks at
 _UNWRITABLE = re.compile(r"[{}*\\]+")
 
 
@@ -47,6 +48,7 @@ class Naming:
         general: the same with {method} where the method's name stands.
         files: stem -> path from the folder.
         renumbered: the numbers have other zeros in front than the data set's, which no pattern can say.
+        plain: whether they are found without a pattern, as OUTPUTS/<method>/<dataset>/<stem>.
     """
 
     method: str
@@ -55,11 +57,7 @@ class Naming:
     general: str
     files: Mapping[str, str]
     renumbered: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether they lie as OUTPUTS/<method>/<dataset>/<stem>."""
-        return self.general == "{method}/{dataset}/{stem}"
+    plain: bool = False
 
     @property
     def example(self) -> str:
@@ -168,23 +166,32 @@ class _Finder:
         self.spelled = {name.casefold(): name for name in method_cards()}
         root = Path(os.path.abspath(tree.root))
         self.root_name, self.above = root.name, root.parent.name
+        self.doubled = {  # folders with two images of one name
+            "/".join(branch.parts)
+            for branch in tree.branches
+            if len({image.name for image in branch.images}) < len(branch.images)
+        }
         self.reasons: dict[str, str] = {}  # folder -> why its images are not taken
 
     def layouts(self) -> Layouts:
         explained = explain(self.tree, {name: target.stems for name, target in self.datasets.items()}, self._may_be)
-        sources: dict[str, int] = defaultdict(int)
-        groups = []
+        sources: list[Group] = []
+        groups: list[Group] = []
         for group in explained:
-            if any(is_source(self.names.without(group.dataset, level)) for level in _levels(group.key)):
-                sources["/".join(group.key.folders) or "."] += len(group.files)
-            elif len(group.files) >= self._least(group):
-                groups.append(group)
-        sourced = {path for group in explained if group not in groups for path in group.files.values()}
-        taken, undecided = self._decide(self._namings(groups))
-        used = {path for reading in taken.values() for path in reading.files.values()}
+            levels = (self.names.without(group.dataset, level) for level in _levels(group.key))
+            (sources if any(map(is_source, levels)) else groups).append(group)
+        enough = [group for group in groups if len(group.files) >= self._least(group)]
+        paths = {path for group in enough for path in group.files.values()}
+        # one that is less than enough but has the same files as another is another way to read them
+        taken, undecided = self._decide(
+            self._namings([group for group in groups if not paths.isdisjoint(group.files.values())])
+        )
+        used = {path for one in taken.values() for path in one.files.values()}
         used |= {path for some in undecided for one in some.readings for path in one.files.values()}
-        used |= {path for path in sourced if ("/".join(path.split("/")[:-1]) or ".") in sources}
-        return Layouts(taken, tuple(undecided), self._left(used), dict(sources), self.tree.others, self.tree.notes)
+        passed = {path for group in sources for path in group.files.values()} - used
+        counts = Counter(os.path.dirname(path) or "." for path in sorted(passed))
+        left = self._left(used | passed)
+        return Layouts(taken, tuple(undecided), left, counts, self.tree.others, self.tree.notes)
 
     def _may_be(self, dataset: str, key: Key) -> bool:
         """Whether the names in a path leave it to this data set: those of others speak against it."""
@@ -262,11 +269,24 @@ class _Finder:
         if own is None and (own := self._registered(text)):  # CDDFuse_results
             method = own
         pattern = _written(group.key, group.dataset, method if _UNWRITABLE.search(method) else "")
-        split = self.datasets[group.dataset].split
         general = _written(group.key, group.dataset, method)
-        if split and general.casefold() == f"{{method}}/{{dataset}}/{split}/{{stem}}".casefold():
-            general = "{method}/{dataset}/{stem}"
-        return Naming(method, group.dataset, pattern, general, group.files, group.key.digits == RENUMBERED)
+        renumbered = group.key.digits == RENUMBERED
+        plain = not renumbered and self._is_plain(method, group, general)
+        return Naming(method, group.dataset, pattern, general, group.files, renumbered, plain)
+
+    def _is_plain(self, method: str, group: Group, general: str) -> bool:
+        """Whether `find_outputs` finds these files, and not others that lie beside them."""
+        split = self.datasets[group.dataset].split
+        if general.casefold() not in (
+            "{method}/{dataset}/{stem}",
+            f"{{method}}/{{dataset}}/{split}/{{stem}}".casefold(),
+        ):
+            return False
+        try:
+            listed = find_outputs(self.tree.root, method, group.dataset, split)
+        except EvalkitError:
+            return False
+        return {os.path.relpath(path, self.tree.root) for path in listed.values()} >= set(group.files.values())
 
     def _decide(self, readings: list[tuple[Group, Naming]]) -> tuple[dict[tuple[str, str], Naming], list[Undecided]]:
         undecided = []
@@ -309,13 +329,14 @@ class _Finder:
             check_name(reading.method)
         except EvalkitError as error:
             return f"{where}: {error}"
-        if "*" in reading.pattern or reading.pattern.lower().endswith(SUFFIXES):
+        odd = "*" in reading.pattern or reading.pattern.lower().endswith(SUFFIXES)
+        if odd or not self.doubled.isdisjoint(map(os.path.dirname, reading.files.values())):
             try:
                 filled = parse_pattern(reading.pattern).fill(method=reading.method, dataset=reading.dataset)
-                files = {stem: str(path) for stem, path in filled.listing(self.tree.root)[0].items()}
-            except EvalkitError:
-                files = {}
-            if files.keys() & reading.files.keys() != set(reading.files):
+                listed = filled.listing(self.tree.root)[0]
+            except EvalkitError as error:
+                return f"{where}: {error}"
+            if not {stem.casefold() for stem in reading.files} <= {stem.casefold() for stem in listed}:
                 return f"{where} have names that no pattern can say: rename what holds {{, }}, *, \\ or ends twice."
         return ""
 
