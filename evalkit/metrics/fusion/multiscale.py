@@ -119,12 +119,12 @@ def _blurred(x: Array) -> Array:
 
 @functools.lru_cache(maxsize=64)
 def halfway(side: int) -> tuple[NDArray[np.int64], Array]:
-    """Where the pixels of an axis of half the length, rounded down, lie: the pixel before, and what the next one counts.
+    """Where the pixels of an axis of half the length (rounded down) lie: the pixel before, and the next one's weight.
 
     This is bilinear interpolation as OpenCV has it, in double precision; its own depends on the processor.
     """
     half = side // 2
-    place = (np.arange(half) + 0.5) * (side / half) - 0.5
+    place: Array = (np.arange(half, dtype=np.float64) + 0.5) * (side / half) - 0.5
     before = place.astype(np.int64)
     return before, place - before
 
