@@ -245,6 +245,17 @@ def test_names_that_do_not_pair_are_told_with_the_pattern_that_would(bench, tmp_
     run("reproduce", bench, "--out", tmp_path / "run", "--workers", "1", "--name", "{stem}_fused")
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_row_says_which_pattern_would_find_its_images(bench, tmp_path, scenes, layout):
+    written, name = LAYOUTS[layout]
+    lay_fused(scenes, tmp_path / "OTHER", written)
+    fields = yaml.safe_load(bench.read_text()) | {"methods": ["Avg", "Max"], "outputs": "../OTHER"}
+    bench.write_text(yaml.safe_dump(fields))
+    output = "".join(run("reproduce", bench, "--out", tmp_path / "run", "--workers", "1", code=3).split())
+    assert name.rpartition("/")[2] in output
+    assert "--name" in output
+
+
 def test_a_pattern_that_gives_all_methods_the_same_images_is_refused(bench, tmp_path):
     with pytest.raises(EvalkitError, match=r"has no \{method\}"):
         evalkit.benchmark(bench, outputs=tmp_path / "OUT", image_name="x/{stem}", out=tmp_path / "run")

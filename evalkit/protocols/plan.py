@@ -17,6 +17,7 @@ from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, spelled
 from evalkit.files.names import file_name, look
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
+from evalkit.methods.layouts import pattern_hint
 from evalkit.methods.outputs import find_outputs, methods_of
 from evalkit.methods.registry import check_name, method_card, method_cards
 from evalkit.metrics.evaluate import AS_STORED, Reading
@@ -249,13 +250,18 @@ def find_row(
         protocol: which may state where the method's images come from, or that it is an ablation.
     """
     stated = protocol.stated(method, card.name) if protocol is not None else None
+    at_hand = stated is None or stated.kind == OUTPUTS
     if row := row_at_hand(method, card, pairs, settings, stated):
         return row
     if method in SOURCES:  # the rows of downstream tables that use no fusion at all
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
     if not stated and use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
         return Row(method, "data set", fused=image_files(folder, allow_empty=True))
-    return _own_row(method, card, settings, stated, bool(protocol and protocol.ablations.get(method)))
+    row = _own_row(method, card, settings, stated, bool(protocol and protocol.ablations.get(method)))
+    if row.reason and at_hand and settings.outputs is not None and pairs.pairs:
+        hint = pattern_hint(settings.outputs, method, card.name, [pair.stem for pair in pairs.pairs])
+        row.reason += f". {hint}" if hint else ""
+    return row
 
 
 def row_at_hand(method: str, card: Card, pairs: PairSet, settings: Settings, stated: Stated | None) -> Row | None:
