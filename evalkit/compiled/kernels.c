@@ -335,6 +335,39 @@ INLINE void similarity(const double *restrict mean_f, const double *restrict mea
     }
 }
 
+/* The same by its two factors; contrast times structure stays in squares_s. */
+INLINE void similarity_parts(const double *restrict mean_f, const double *restrict mean_s, double *restrict squares_f,
+                             double *restrict squares_s, const double *restrict product, size count, double c1,
+                             double c2) {
+    for (size j = 0; j < count; j++) {
+        double f = mean_f[j], s = mean_s[j], fs = f * s, ff = f * f, ss = s * s;
+        double contrast = (2 * (product[j] - fs) + c2) / ((squares_f[j] - ff) + (squares_s[j] - ss) + c2);
+        squares_s[j] = contrast;
+        squares_f[j] = contrast * ((2 * fs + c1) / (ff + ss + c1));
+    }
+}
+
+/* The sums of SSIM, and of its contrast times structure, over all windows inside the image of a filter w. */
+WIDE API int evalkit_ssim_parts(const double *f, const double *s, size height, size width, const double *w, int n,
+                                double c1, double c2, double *sum, double *contrast) {
+    Rows rows;
+    if (!rows_open(&rows, 5, w, n)) return 0;
+    double total = 0, total_contrast = 0;
+    for (size c = 0; c < width - n + 1; c += BLOCK) {
+        rows_block(&rows, c, width - n + 1);
+        for (size i = 0; i < height; i++) {
+            double *q[MOST];
+            if (!five_rows(&rows, f + i * width + c, s + i * width + c, i, q)) continue;
+            similarity_parts(q[0], q[1], q[2], q[3], q[4], rows.valid, c1, c2);
+            total += row_sum(q[2], rows.valid);
+            total_contrast += row_sum(q[3], rows.valid);
+        }
+    }
+    *sum = total, *contrast = total_contrast;
+    free(rows.ring);
+    return 1;
+}
+
 /* The sum of SSIM over all windows inside the image of a filter w. */
 WIDE API int evalkit_ssim(const double *f, const double *s, size height, size width, const double *w, int n,
                           double correction, double c1, double c2, double *sum) {

@@ -155,6 +155,22 @@ def ssim(f: Array, s: Array, kernel: Array, correction: float, c1: float, c2: fl
     return total.value / ((height - n + 1) * (width - n + 1))
 
 
+def ssim_parts(f: Array, s: Array, kernel: Array, c1: float, c2: float) -> tuple[float, float]:
+    """Mean SSIM, and mean of contrast times structure alone, over the windows of a filter inside the images.
+
+    Args:
+        f, s: (H, W).
+        kernel: (n,), n odd.
+        c1, c2: the constants.
+    """
+    both, contrast = ctypes.c_double(), ctypes.c_double()
+    n, (height, width) = len(kernel), f.shape
+    outputs = ctypes.byref(both), ctypes.byref(contrast)
+    _done(_call("ssim_parts", f, s, height, width, kernel, _int(n), c1, c2, *outputs))
+    windows = (height - n + 1) * (width - n + 1)
+    return both.value / windows, contrast.value / windows
+
+
 def ssim_box(f: Bytes, s: Bytes, side: int, correction: float, c1: float, c2: float) -> float:
     """Mean SSIM over windows of side x side equal weights.
 
