@@ -1,5 +1,6 @@
 """Patterns of paths: which files they give, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,21 @@ def test_the_methods_of_a_pattern(tmp_path):
     assert parse_pattern("{dataset}/{method}/{stem}").fill(dataset="TNO").methods(tmp_path) == ["Lap", "Lap_2"]
     assert parse_pattern("{method}_{stem}").methods(tmp_path) == []
     assert parse_pattern("TNO/{method}_2/{stem}").methods(tmp_path) == ["Lap"]
+
+
+@pytest.mark.parametrize("text", ["*a" * 30 + "{stem}", "**/" * 3 + "{stem}", "x/" * 3000 + "{stem}"])
+def test_a_pattern_that_would_take_for_ever_is_refused(text):
+    with pytest.raises(EvalkitError, match="too long a search"):
+        parse_pattern(text)
+
+
+def test_deep_folders_are_searched(tmp_path):
+    deep = tmp_path
+    for _ in range(1200):
+        deep = deep / "d"
+        os.mkdir(deep)
+    (deep / "01.png").touch()
+    assert len(listed(tmp_path, "**/{stem}")) == 1
 
 
 def test_links_in_any_folders_are_not_followed(tmp_path):

@@ -22,6 +22,7 @@ SYSTEM_FILES = {
     "icon\r",
 }  # what file managers leave behind, not hidden by a dot
 ANY = "**"
+LONGEST, MOST_STARS, MOST_ANY = 4096, 3, 2  # a pattern may come from anyone: what it takes to follow it is bounded
 _TOKEN = re.compile(r"(\{[^{}]*\}|\*+)")
 _FIELD = re.compile(r"\{(stem|method|dataset)(?::0?([1-9]))?\}")
 _HELP = (
@@ -170,6 +171,12 @@ def parse_pattern(text: str) -> PathPattern:
     suffix = next((s for s in (*SUFFIXES, ".txt", ".xml") if text.casefold().endswith(s)), "")
     pieces = text[: len(text) - len(suffix)].split("/")
     parts = tuple((ANY,) if piece == ANY else tuple(_tokens(piece, text)) or ("",) for piece in pieces)
+    stars = max(sum(isinstance(token, Star) for token in part) for part in parts)
+    if len(text) > LONGEST or parts.count((ANY,)) > MOST_ANY or stars > MOST_STARS:
+        raise EvalkitError(
+            f"the pattern {text[:60]!r} is too long a search: at most {MOST_STARS} * in a name, {MOST_ANY} ** and "
+            f"{LONGEST} characters."
+        )
     pattern = PathPattern(parts, suffix)
     if "stem" not in pattern.fields or parts[-1] in ((ANY,), ("",)):
         raise EvalkitError(f"{text!r} is not a pattern of file names: it has no {{stem}}. {_HELP}")
@@ -276,10 +283,15 @@ def _regex(part: Part, known: tuple[tuple[str, str], ...], star: str, field: str
 
 def _descend(folder: Path) -> Iterator[Path]:
     """A folder and all below it, in order of their names; links are not followed: they lead back, or elsewhere."""
-    yield folder
-    for entry in _entries(folder):
-        if not is_hidden(entry.name) and not entry.is_symlink() and _is_dir(entry):
-            yield from _descend(folder / entry.name)
+    waiting = [folder]
+    while waiting:
+        yield (here := waiting.pop())
+        inside = [
+            entry.name
+            for entry in _entries(here)
+            if not is_hidden(entry.name) and not entry.is_symlink() and _is_dir(entry)
+        ]
+        waiting += [here / name for name in reversed(inside)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
