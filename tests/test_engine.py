@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import make_tno, textured
@@ -311,3 +312,27 @@ def test_queues_are_set_up_by_dasks_configuration(tmp_path, monkeypatch):
     says = pytest.raises(EvalkitError, match="cannot be set up from dask's configuration")
     with says, open_engine("dask", 1, cluster="slurm"):
         pass
+
+
+def test_the_number_of_workers_follows_the_memory_at_hand(monkeypatch, tmp_path):
+    from evalkit.engine import processes
+    from evalkit.metrics.evaluate import memory_for
+
+    monkeypatch.setattr(processes, "default_workers", lambda: 8)
+    for memory, workers in ((None, 8), (100 * 2**30, 8), (10 * 2**30, 2), (2**20, 1)):
+        monkeypatch.setattr(processes, "memory_at_hand", lambda memory=memory: memory)
+        assert processes.affordable_workers(4 * 2**30) == workers
+    write_png(tmp_path / "small.png", np.zeros((30, 40), np.uint8))
+    write_png(tmp_path / "large.png", np.zeros((300, 400), np.uint8))
+    (tmp_path / "none.png").write_bytes(b"")
+    small, large, none = (memory_for([tmp_path / name]) for name in ("small.png", "large.png", "none.png"))
+    assert none < small < large == memory_for(tmp_path / name for name in ("small.png", "large.png", "none.png"))
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="the system does not tell")
+def test_memory_at_hand_is_told():
+    from evalkit.engine.processes import memory_at_hand
+
+    memory = memory_at_hand()
+    assert memory is not None
+    assert 2**20 < memory < 2**50

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
 
 import cv2
@@ -30,6 +31,26 @@ TRIES = 3  # a pair whose turn ends so often with a dead or hanging process ends
 def default_workers() -> int:
     """The processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_at_hand() -> int | None:
+    """Bytes that processes may still take: what the machine has free, within the limit of a container; None where the
+    system does not tell.
+    """
+    free: list[int] = []
+    with suppress(OSError, ValueError, StopIteration), open("/proc/meminfo", encoding="ascii") as file:
+        free.append(next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")) * 1024)
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int((group / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
+        free.append(max(0, limit - used))
+    return min(free) if free else None
+
+
+def affordable_workers(each: int) -> int:
+    """As many processes as there are processors, fewer where each takes so many bytes that memory would run out."""
+    memory = memory_at_hand()
+    return default_workers() if memory is None else max(1, min(default_workers(), memory // each))
 
 
 def _count(workers: int | None) -> int:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from evalkit.data.arrays import batch_size, to_array
 from evalkit.data.expected import NOT_HASHED, Expected
-from evalkit.data.images import JPEG_NOTE, Depth, decode, is_jpeg, open_bytes, parse_depth, stored_bits
+from evalkit.data.images import JPEG_NOTE, Depth, decode, header_size, is_jpeg, open_bytes, parse_depth, stored_bits
 from evalkit.data.pairs import image_files, natural_key
 from evalkit.data.patterns import parse_pattern
 from evalkit.data.stems import hint
-from evalkit.engine.processes import in_processes
+from evalkit.engine.processes import affordable_workers, in_processes
 from evalkit.errors import DataError, EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
 from evalkit.metrics.image import Image, Pair, UndefinedError
@@ -36,6 +36,8 @@ REVISION = 1  # raised whenever a metric's value changes: stored scores of anoth
 Names = tuple[tuple[str, str | Definition], ...]  # (column, full name) of the metrics to compute
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
 FEW_LEVELS = 16  # a source that keeps fewer has lost what it showed
+PROCESS, PIXEL = 300 * 2**20, 200  # bytes of a process, and per pixel of a pair that is measured by many metrics
+SIZED = 8  # images whose size stands for that of all
 ANY_NAME = "{stem}"  # file names are the stems
 
 
@@ -326,6 +328,7 @@ def evaluate_folder(
     (fused, infrared, visible), hint = _by_stem(folders)
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
     run = functools.partial(measure_job, names=names_of(columns), reading=Reading(parse_depth(depth), crop))
+    workers = workers or affordable_workers(memory_for(list(fused.values())[:SIZED]))
     results = (scores[""] for scores in in_processes(run, jobs, workers))
     measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
     missing = (infrared.keys() & visible.keys()) - fused.keys()
@@ -346,6 +349,12 @@ def notes_of(scores: Mapping[str, Scores]) -> dict[str, list[str]]:
         for note in row.notes:
             notes.setdefault(note, []).append(stem)
     return notes
+
+
+def memory_for(paths: Iterable[Path]) -> int:
+    """Bytes that a process takes, about, which measures images of the size of the largest of these."""
+    sizes = [size for path in paths if (size := header_size(path)) is not None]
+    return PROCESS + PIXEL * max((width * height for width, height in sizes), default=0)
 
 
 OPTIONS = {"fused": "--name", "infrared": "--infrared-name", "visible": "--visible-name"}

@@ -13,12 +13,22 @@ from evalkit.data.expected import Expected, hash_now
 from evalkit.data.hashes import digest
 from evalkit.data.images import pixel_digest, png_text, read_image
 from evalkit.data.pairs import PairSet
-from evalkit.engine.base import chunks
-from evalkit.engine.processes import on_threads
+from evalkit.engine.base import Local, chunks
+from evalkit.engine.processes import affordable_workers, on_threads
 from evalkit.errors import ImageError
 from evalkit.methods.fuse import PIXELS, FuseJob, fuse_jobs
 from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import REVISION, MeasureJob, Names, Reading, Scores, measure_job, names_of
+from evalkit.metrics.evaluate import (
+    REVISION,
+    SIZED,
+    MeasureJob,
+    Names,
+    Reading,
+    Scores,
+    measure_job,
+    memory_for,
+    names_of,
+)
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
@@ -145,6 +155,8 @@ def measure_rows(
             expected = Expected({path: hashes[path] for path in files_of}, settings.engine.remote)
             jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo, expected))
     engine = settings.engine
+    if isinstance(engine, Local) and engine.workers is None:
+        engine = replace(engine, workers=affordable_workers(memory_for([pair.visible for pair in pairs.pairs[:SIZED]])))
     units = units_of(jobs, engine.slots())
     count = sum(len(unit) for unit in units)
     results = engine.map(partial(measure_unit, names=names_of(definitions), reading=settings.reading), units)
