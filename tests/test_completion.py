@@ -229,7 +229,7 @@ def test_zsh_and_fish_say_what_a_name_is(place):
 
 
 PLUGGED = {
-    "evaluate --metrics EN,Q": "EN,QX[mine]",
+    "evaluate --metrics EN,QX": "EN,QX[mine]",
     "evaluate --convention mine --metrics Q": "QX",
     "evaluate --convention mi": "mine",
     "fuse dar": "darker",

@@ -222,6 +222,8 @@ def test_symmetric_in_the_sources(data):
     b = data.draw(arrays(np.uint8, f.shape))
     # the evaluators of smfnet and tang look at one source only here, and VIFF takes the infrared one of two equals
     one_sided = {"smfnet": {"MS-SSIM", "Nabf"}, "tang": {"Nabf"}, "textbook": {"VIFF"}}
+    # Z. Liu's Cvejic counts a window 0 or 1 by the order of the sources; its QG gives them slightly different ratios
+    one_sided |= {"liu": {"QC", "QG"}, "mefb": {"QC", "VIFF"}}
     for convention in CONVENTIONS:
         metrics = [m for m in CONVENTIONS[convention].definitions if m not in one_sided.get(convention, ())]
         one = evalkit.evaluate(f, a, b, metrics, convention)
@@ -311,7 +313,7 @@ def test_tiny_images_give_values_or_missing_values(shape):
     for convention in CONVENTIONS:
         scores = evalkit.evaluate(f, a, b, convention=convention)
         assert set(scores.missing) == {m for m, v in scores.items() if math.isnan(v)}
-        if "VIF" in scores:
+        if "VIF" in scores and convention != "zoo":  # which surrounds the image with zeros
             assert "41x41" in scores.missing["VIF"]
         assert "EN" not in scores.missing
 

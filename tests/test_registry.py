@@ -462,8 +462,8 @@ def test_a_direction_is_of_the_metric_not_of_a_convention():
         evalkit.metric("EN", convention="mine", better="lower")(failing)
     with pytest.raises(EvalkitError, match=r"'Q X' cannot be a name"):
         evalkit.metric("Q X", convention="mine")(failing)
-    with pytest.raises(EvalkitError, match="better of the metric QY is 'up'"):
-        evalkit.metric("QY", convention="mine", better="up")(failing)
+    with pytest.raises(EvalkitError, match="better of the metric QZ is 'up'"):
+        evalkit.metric("QZ", convention="mine", better="up")(failing)
 
 
 def test_a_convention_takes_over_what_others_define():

@@ -21,8 +21,11 @@ from evalkit.metrics.fusion.gradient import (
     average_gradient_over_inner_size,
     edge_intensity,
     edge_transfer,
+    gradient_quality_liu,
     spatial_frequency,
+    spatial_frequency_error,
 )
+from evalkit.metrics.fusion.haar import multiscale_quality
 from evalkit.metrics.fusion.information import (
     correlation,
     cross_entropy,
@@ -36,8 +39,29 @@ from evalkit.metrics.fusion.information import (
     standard_deviation,
     sum_of_correlations_of_differences,
 )
+from evalkit.metrics.fusion.ivif_zoo import ZOO, entropy_balance
+from evalkit.metrics.fusion.joint_information import (
+    nonlinear_correlation,
+    nonlinear_correlation_liu,
+    normalised_mutual_information_liu,
+    tsallis_ratio_liu,
+    tsallis_sum_liu,
+)
+from evalkit.metrics.fusion.local_similarity import (
+    LIU_11,
+    LIU_EDGES,
+    cvejic_similarity,
+    cvejic_similarity_liu,
+    piella_edge_dependent_quality,
+    piella_quality,
+    piella_weighted_quality,
+    yang_similarity,
+    yang_similarity_liu,
+)
+from evalkit.metrics.fusion.mefb import MEFB
 from evalkit.metrics.fusion.multiscale import ms_ssim, ms_ssim_smfnet
 from evalkit.metrics.fusion.perceptual import chen_blum, chen_varshney
+from evalkit.metrics.fusion.phase_congruency import phase_congruency_quality
 from evalkit.metrics.fusion.similarity import gaussian, matlab_gaussian, ssim, uniform
 from evalkit.metrics.fusion.vif import vifp
 from evalkit.metrics.fusion.vifb import VIFB
@@ -112,6 +136,15 @@ TEXTBOOK: Table = {
     "FMI": (fmi_pixel, "pixel values as features, 3 x 3 windows, mean over the sources"),
     "CV": (lambda pair: chen_varshney(pair, False), "gray levels as they are, 16 x 16 regions"),
     "CB": (chen_blum, "each image stretched to 0..255"),
+    "QS": (piella_quality, "universal image quality index, 8 x 8 windows"),
+    "QW": (piella_weighted_quality, "universal image quality index, 8 x 8 windows"),
+    "QE": (piella_edge_dependent_quality, "QW times QW of Prewitt's gradient magnitudes, alpha = 1"),
+    "QC": (cvejic_similarity, "universal image quality index, 8 x 8 windows"),
+    "QY": (yang_similarity, "SSIM in 7 x 7 uniform windows, L = 255, sources alike from 0.75"),
+    "QNCIE": (nonlinear_correlation, "256 gray levels, logarithm to the base 256"),
+    "QP": (phase_congruency_quality, "Kovesi's phase congruency, 1e-4 added to the amplitude of each orientation, too"),
+    "QM": (multiscale_quality, "two levels of the Haar wavelet, mean over the detail bands"),
+    "QSF": (spatial_frequency_error, "four directions, squares along diagonals times sqrt(1/2)"),
 }
 
 CDDFUSE: Table = {
@@ -175,12 +208,39 @@ TSJNET: Table = {
     "CV": (chen_varshney, "each image stretched to 0..255, 16 x 16 regions (Z. Liu's toolbox)"),
 }
 
+LIU: Table = {
+    "QMI": (normalised_mutual_information_liu, "sum over the sources, each image stretched to 0..255"),
+    "QTE": (tsallis_ratio_liu, "q = 0.43137; the two marginals stand in each other's place"),
+    "QTE185": (tsallis_sum_liu, "q = 1.85; the two marginals stand in each other's place: many times the right value"),
+    "QNCIE": (nonlinear_correlation_liu, "each image stretched to 0..255, logarithm to the base 256"),
+    "QG": (gradient_quality_liu, "Qabf with sigmoids of its own, averaged over the pixels instead of over the weights"),
+    "QM": (lambda pair: multiscale_quality(pair, 1), "sum over the three detail bands, not their mean: 0..3"),
+    "QSF": (spatial_frequency_error, "four directions, squares along diagonals times sqrt(1/2)"),
+    "QP": (lambda pair: phase_congruency_quality(pair, False), "moments 0/0 where an orientation has no response"),
+    "QS": (lambda pair: piella_quality(pair, LIU_11), "SSIM with L = 255 for the quality index, 11 x 11 Gaussian"),
+    "QW": (lambda pair: piella_weighted_quality(pair, LIU_EDGES), "SSIM with L = 255, 11 x 11 Gaussian"),
+    "QC": (
+        cvejic_similarity_liu,
+        "7 x 7 Gaussian, constants 2e-16; a window of opposite covariances counts 0 or 1 by the order of the sources; "
+        "rounding noise decides in windows of one level; 0/0 in one window is no value",
+    ),
+    "QY": (
+        yang_similarity_liu,
+        "7 x 7 Gaussian, constants 2e-16: rounding noise over itself in windows of one level, up to 1e5 each; "
+        "0/0 in one window is no value",
+    ),
+    "CV": (chen_varshney, "each image stretched to 0..255, 16 x 16 regions"),
+    "CB": (chen_blum, "each image stretched to 0..255"),
+}
+
 
 FORMULAS = (
     entropy, standard_deviation, spatial_frequency, average_gradient, edge_intensity, mutual_information,
     normalised_mutual_information, cross_entropy, sum_of_correlations_of_differences, correlation, mean_squared_error,
     root_mean_squared_error, psnr, vifp, viff, edge_transfer, artifacts.nabf, artifacts.labf, ssim, ms_ssim, fmi_pixel,
-    chen_varshney, chen_blum,
+    chen_varshney, chen_blum, piella_quality, piella_weighted_quality, piella_edge_dependent_quality, cvejic_similarity,
+    yang_similarity, nonlinear_correlation, phase_congruency_quality, multiscale_quality, spatial_frequency_error,
+    gradient_quality_liu, normalised_mutual_information_liu, tsallis_ratio_liu, tsallis_sum_liu, entropy_balance,
 )  # fmt: skip
 
 
@@ -201,3 +261,6 @@ def register_shipped() -> None:
     )
     add_convention("tsjnet", "the measures behind TSJNet's tables (not its VIF)", "TSJNet Tables 1 and 3", TSJNET)
     add_convention("vifb", "the VIFB benchmark's MATLAB code, its slips included", "VIFB's published values", VIFB)
+    add_convention("liu", "Z. Liu's MATLAB toolbox imageFusionMetrics", "Q columns of many papers; TSJNet's CV", LIU)
+    add_convention("zoo", "IVIF_ZOO's evaluator in PyTorch, its slips included", "IVIF_ZOO's survey", ZOO)
+    add_convention("mefb", "the MEFB benchmark's MATLAB code, its slips included", "MEFB's published values", MEFB)

@@ -158,9 +158,20 @@ def masked_contrast(image: Image, unit_first: bool = False) -> Array:
         UndefinedError: the image is constant.
     """
     x = stretched(image, unit_first)
-    seen = _filtered(x, difference_of_gaussians(radial_frequency(x.shape, CB_FREQUENCY_SCALE)))
+    return masked_contrast_of(seen_by_chen_blum(x, CB_FREQUENCY_SCALE))
+
+
+def seen_by_chen_blum(x: Array, frequency_scale: float) -> Array:
+    """An image filtered with Chen and Blum's CSF, (H, W)."""
+    return _filtered(x, difference_of_gaussians(radial_frequency((x.shape[0], x.shape[1]), frequency_scale)))
+
+
+def masked_contrast_of(seen: Array, offset: float = 0.0) -> Array:
+    """Masked contrast of a filtered image; `offset` is added to the coarse mean that divides."""
     contrast = _gaussian(seen, FINE)
-    contrast /= _gaussian(seen, COARSE)
+    coarse = _gaussian(seen, COARSE)
+    coarse += offset
+    contrast /= coarse
     contrast -= 1
     np.abs(contrast, out=contrast)
     squared = contrast * contrast
@@ -196,17 +207,26 @@ def chen_blum(pair: Pair, unit_first: bool = False) -> float:
     Raises:
         UndefinedError: an image is constant, or the sources have no contrast at some pixel.
     """
-    fused = masked_contrast(pair.fused, unit_first)
+    fused, *sources = (masked_contrast(image, unit_first) for image in (pair.fused, *pair.sources))
+    return contrast_kept(fused, sources)
+
+
+def contrast_kept(fused: Array, sources: list[Array], offset: float = 0.0) -> float:
+    """Mean of min(C_s, C_F) / max(C_s, C_F), weighted by C_s^2 / (C_A^2 + C_B^2 + offset), of masked contrasts.
+
+    Raises:
+        UndefinedError: the sources have no contrast at some pixel.
+    """
     kept, total = np.zeros_like(fused), np.zeros_like(fused)
     with np.errstate(divide="ignore", invalid="ignore"):
-        for source in pair.sources:
-            contrast = masked_contrast(source, unit_first)
+        for contrast in sources:
             ratio = np.minimum(contrast, fused)
             ratio /= np.maximum(contrast, fused)
             weight = contrast * contrast
             total += weight
             ratio *= weight
             kept += ratio
+        total += offset
         kept /= total
     value = float(kept.mean())
     if not np.isfinite(value):

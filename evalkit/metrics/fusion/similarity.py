@@ -34,8 +34,20 @@ def _uniform_7(x: Array) -> Array:
     return cv2.boxFilter(x, cv2.CV_64F, (7, 7))[3:-3, 3:-3]
 
 
-_GAUSSIAN_11 = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
-_GAUSSIAN_11 /= _GAUSSIAN_11.sum()
+def _uniform_8(x: Array) -> Array:
+    return cv2.boxFilter(x, cv2.CV_64F, (8, 8), anchor=(0, 0))[:-7, :-7]
+
+
+def _gaussian(side: int) -> Array:
+    weights = np.exp(-((np.arange(side) - side // 2) ** 2) / (2 * 1.5**2))
+    return weights / weights.sum()
+
+
+_GAUSSIAN_7, _GAUSSIAN_11 = _gaussian(7), _gaussian(11)
+
+
+def _gaussian_7(x: Array) -> Array:
+    return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_7, _GAUSSIAN_7)[3:-3, 3:-3]
 
 
 def _gaussian_11(x: Array) -> Array:
@@ -47,6 +59,9 @@ def _gaussian_11_everywhere(x: Array) -> Array:
 
 
 uniform = Window(7, 49 / 48, _uniform_7)  # scikit-image's default, which divides by n - 1
+uniform_7 = Window(7, 1.0, _uniform_7)  # the same without that correction
+uniform_8 = Window(8, 1.0, _uniform_8)  # Wang and Bovik's of 2002; 1/64 is exact, so these means of integers are, too
+gaussian_7 = Window(7, 1.0, _gaussian_7, _GAUSSIAN_7)  # Z. Liu's, standard deviation 1.5
 gaussian = Window(11, 1.0, _gaussian_11, _GAUSSIAN_11)  # Wang's, standard deviation 1.5
 matlab_gaussian = Window(11, 1.0, _gaussian_11_everywhere, _GAUSSIAN_11, padded=True)  # MATLAB's
 

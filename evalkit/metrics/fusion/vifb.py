@@ -50,13 +50,14 @@ def _colourless(image: Image) -> bool:
 
 
 @once
-def _plane(image: Image, k: int) -> Image:
+def plane(image: Image, k: int) -> Image:
+    """Channel k of a colour image."""
     return Image(np.ascontiguousarray(image.array[..., k]), f"{image.name} {('red', 'green', 'blue')[k]}-channel")
 
 
 def channel(image: Image, k: int) -> Image:
     """Channel k of an image: one Image per channel and image; a gray image, with its memo, is all of its channels."""
-    return image if _colourless(image) else _plane(image, k)
+    return image if _colourless(image) else plane(image, k)
 
 
 def channel_pairs(pair: Pair) -> list[Pair]:
