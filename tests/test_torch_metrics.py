@@ -185,3 +185,12 @@ def test_evalkit_alone_does_not_import_torch():
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_convention_stands_for_its_metrics_with_a_form():
+    images = tensors(*scenes(41, 57))
+    assert set(evaluate(*images, convention="textbook")) == set(FORMS["textbook"])
+    with pytest.raises(EvalkitError, match=r"QP\[textbook\]: no form"):
+        evaluate(*images, ["EN", "QP"])
+    with pytest.raises(EvalkitError, match=r"QMI\[liu\].*no form"):
+        evaluate(*images, convention="liu")

@@ -82,14 +82,17 @@ class Sources:
 
         Args:
             fused: uint8, as the sources, in the same order; taken to their device where it is not there.
-            metrics, convention: as of `evalkit.evaluate`.
+            metrics, convention: as of `evalkit.evaluate`; None stands for all that have a form for tensors.
 
         Raises:
             UnknownNameError: metric or convention, with the nearest names.
-            EvalkitError: a metric that has no form for tensors, see `evalkit.metrics.torch.forms`.
+            EvalkitError: a named metric that has no form for tensors, see `evalkit.metrics.torch.forms`, or a
+                convention that has no metric with one.
             ImageError: a tensor of another kind, shape or number of images.
         """
-        return self.measure(fused, definitions(metrics, convention))
+        columns = definitions(metrics, convention)
+        with_form = {column: definition for column, definition in columns.items() if form_of(definition)}
+        return self.measure(fused, with_form if metrics is None and with_form else columns)
 
     def measure(self, fused: Tensor, columns: Mapping[str, Definition]) -> BatchScores:
         """As `evaluate`, for definitions of metrics by column."""
