@@ -9,9 +9,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from conftest import textured
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from evalkit.metrics.fusion.artifacts import SMFNET, labf, nabf, nabf_of_infrared, qabf
-from evalkit.metrics.fusion.feature_information import fmi_pixel, mean_window_fmi
+from evalkit.metrics.fusion.artifacts import SMFNET, TANG_PYTHON, UNIT_RANGE, labf, nabf, nabf_of_infrared, qabf
+from evalkit.metrics.fusion.feature_information import (
+    cosine_coefficients,
+    edge_map,
+    fmi_dct,
+    fmi_edge,
+    fmi_pixel,
+    fmi_wavelet,
+    mean_window_fmi,
+    wavelet_coefficients,
+)
 from evalkit.metrics.image import Image, Pair, UndefinedError
 
 SPECS = Path(__file__).parents[2] / "shared" / "specs"
@@ -68,7 +80,7 @@ def slow_edge(x: np.ndarray, i: int, j: int) -> tuple[float, float]:
     return math.hypot(dx, dy), orientation
 
 
-def slow_account(pair: Pair) -> tuple[float, float, float]:
+def slow_account(pair: Pair, strong: float = 2, weak_weight: float = 0.001) -> tuple[float, float, float]:
     """Qabf, Labf, Nabf pixel by pixel."""
     kept = lost = added = total = 0.0
     for i, j in np.ndindex(pair.fused.shape):
@@ -79,7 +91,7 @@ def slow_account(pair: Pair) -> tuple[float, float, float]:
             orientation = abs(abs(a - a_f) - math.pi / 2) * 2 / math.pi
             q_g = 0.9999 / (1 + math.exp(-19 * (strength - 0.5)))
             q_a = 0.9995 / (1 + math.exp(-22 * (orientation - 0.5)))
-            q, weight = math.sqrt(q_g * q_a), g**1.5 if g >= 2 else 0.001
+            q, weight = math.sqrt(q_g * q_a), g**1.5 if g >= strong else weak_weight
             kept, total = kept + q * weight, total + weight
             if all(g_f > g for g, _ in found):
                 added += (1 - q) * weight
@@ -92,6 +104,22 @@ def slow_account(pair: Pair) -> tuple[float, float, float]:
 def test_nabf_pixel_by_pixel(height, width, levels):
     pair = random_pair(height, width, levels=levels)
     assert (qabf(pair), labf(pair), nabf(pair)) == pytest.approx(slow_account(pair), rel=1e-11, abs=1e-14)
+
+
+@pytest.mark.parametrize(("height", "width", "levels"), [(3, 3, 256), (2, 9, 256), (13, 8, 256), (17, 16, 40)])
+def test_nabf_variants_pixel_by_pixel(height, width, levels):
+    """Where weak edges do not count, and where images in 0..1 have weak ones only."""
+    pair = random_pair(height, width, levels=levels)
+    assert nabf(pair, TANG_PYTHON) == pytest.approx(slow_account(pair, weak_weight=0)[2], rel=1e-11, abs=1e-14)
+    everything_weak = slow_account(pair, strong=math.inf)[2]
+    assert nabf(pair, UNIT_RANGE) == pytest.approx(everything_weak, rel=1e-11, abs=1e-14)
+
+
+def test_where_weak_edges_do_not_count_there_may_be_nothing_to_share():
+    flat = np.full((16, 16), 90, np.uint8)
+    with pytest.raises(UndefinedError, match="neither source has an edge that counts"):
+        nabf(pair_of(flat, flat, flat), TANG_PYTHON)
+    assert nabf(pair_of(flat, flat, flat), UNIT_RANGE) == 0
 
 
 def test_the_three_shares_sum_to_one():
@@ -128,7 +156,7 @@ def test_sources_may_change_places_only_where_both_count():
 
 def test_sources_remember_nothing_of_a_fused_image():
     pair = random_pair(20, 21)
-    for metric in (nabf, labf, nabf_of_infrared, fmi_pixel):
+    for metric in (nabf, labf, nabf_of_infrared, fmi_pixel, fmi_edge, fmi_dct, fmi_wavelet):
         metric(pair)
     assert not [key for source in pair.sources for key in source.memo if pair.fused in key]
 
@@ -142,9 +170,9 @@ def test_one_row_has_no_gradient():
 # --- FMI --------------------------------------------------------------------------------------------------------
 
 
-def slow_window_fmi(a: np.ndarray, f: np.ndarray) -> float:
+def slow_window_fmi(a: np.ndarray, f: np.ndarray, constants_agree: bool = False) -> float:
     """FMI of two 3 x 3 windows from their full 9 x 9 cumulative joint distribution."""
-    if (a == f).all():
+    if (a == f).all() or (constants_agree and np.ptp(a) == np.ptp(f) == 0):
         return 1.0
     p, q = (np.ones(9) if w.min() == w.max() else (w.ravel(order="F") - w.min()) for w in (a, f))
     p, q = p / p.sum(), q / q.sum()
@@ -202,3 +230,106 @@ def test_fmi_sources_may_change_places_and_smallest_size():
     assert math.isfinite(fmi_pixel(random_pair(3, 3)))
     with pytest.raises(UndefinedError, match="FMI needs 3x3"):
         fmi_pixel(random_pair(2, 9))
+
+
+# --- FMI of features --------------------------------------------------------------------------------------------
+
+
+def slow_edge_map(x: np.ndarray) -> np.ndarray:
+    """MATLAB's `edge`, pixel by pixel, in whole numbers (the gradient times 8)."""
+    h, w = x.shape
+    p = np.pad(x.astype(int), 1, mode="edge")
+    gx, gy = np.zeros((h, w), int), np.zeros((h, w), int)
+    for i, j in np.ndindex(h, w):
+        n = p[i : i + 3, j : j + 3]
+        gx[i, j] = abs((n[:, 2] - n[:, 0]) @ [1, 2, 1])
+        gy[i, j] = abs((n[2] - n[0]) @ [1, 2, 1])
+    b = gx**2 + gy**2
+    q = np.pad(b, 1)
+    found = np.zeros((h, w), bool)
+    for i, j in np.ndindex(h, w):
+        here, left, right, up, down = q[i + 1, j + 1], q[i + 1, j], q[i + 1, j + 2], q[i, j + 1], q[i + 2, j + 1]
+        across = gx[i, j] >= gy[i, j] and left <= here > right
+        along = gy[i, j] >= gx[i, j] and up <= here > down
+        found[i, j] = here * b.size > 4 * b.sum() and (across or along)
+    return found
+
+
+def slow_cosines(x: np.ndarray) -> np.ndarray:
+    def matrix(n: int) -> np.ndarray:
+        k = np.arange(n)
+        m = np.cos(np.pi * k[:, None] * (2 * k + 1) / (2 * n)) * math.sqrt(2 / n)
+        m[0] /= math.sqrt(2)
+        return m
+
+    return matrix(x.shape[0]) @ x @ matrix(x.shape[1]).T
+
+
+def slow_wavelet(x: np.ndarray) -> np.ndarray:
+    """One level from the definition: extended by half-point symmetry, filtered, every second value kept."""
+    import pywt
+
+    bank = pywt.Wavelet("dmey")
+
+    def along(x: np.ndarray, taps: list[float]) -> np.ndarray:
+        """Of the last axis."""
+        n = x.shape[-1]
+        indices = np.arange(-len(taps) + 1, n + len(taps) - 1) % (2 * n)
+        extended = x[..., np.where(indices < n, indices, 2 * n - 1 - indices)]
+        full = np.apply_along_axis(lambda row: np.convolve(row, taps, "valid"), -1, extended)
+        return full[..., 1::2]
+
+    low, high = (along(x, taps) for taps in (bank.dec_lo, bank.dec_hi))  # over the columns
+    parts = [along(part.T, taps).T for part in (low, high) for taps in (bank.dec_lo, bank.dec_hi)]
+    mean, horizontal, vertical, diagonal = parts
+    return np.block([[mean, horizontal], [vertical, diagonal]])
+
+
+@pytest.mark.parametrize(("height", "width"), [(3, 3), (14, 19), (33, 20)])
+def test_features_by_definition(height, width):
+    for image in (Image(textured(1, height, width)), random_pair(height, width).fused):
+        assert np.array_equal(edge_map(image), slow_edge_map(image.pixels))
+        assert cosine_coefficients(image) == pytest.approx(slow_cosines(image.x), abs=1e-7)
+        assert wavelet_coefficients(image) == pytest.approx(slow_wavelet(image.x), abs=1e-7)
+        assert wavelet_coefficients(image).shape == tuple(2 * ((n + 61) // 2) for n in image.shape)
+
+
+@pytest.mark.parametrize(
+    ("metric", "feature"), [(fmi_edge, edge_map), (fmi_dct, cosine_coefficients), (fmi_wavelet, wavelet_coefficients)]
+)
+@pytest.mark.parametrize("levels", [2, 256])
+def test_fmi_of_features_window_by_window(metric, feature, levels):
+    pair = random_pair(14, 19, levels=levels)
+    f = feature(pair.fused).astype(float)
+    values = []
+    for source in pair.sources:
+        s = feature(source).astype(float)
+        values += [
+            slow_window_fmi(s[i : i + 3, j : j + 3], f[i : i + 3, j : j + 3], constants_agree=True)
+            for i, j in np.ndindex(f.shape[0] - 2, f.shape[1] - 2)
+        ]
+    assert metric(pair) == pytest.approx(np.mean(values), rel=1e-8)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**20), st.integers(3, 40), st.integers(3, 40))
+def test_fmi_of_features_is_symmetric_and_one_of_equal_images(seed, height, width):
+    pair = random_pair(height, width, seed)
+    x = pair.fused.pixels
+    for metric in (fmi_edge, fmi_dct, fmi_wavelet):
+        assert metric(pair) == pytest.approx(metric(swapped(pair)), rel=1e-12)
+        assert metric(pair_of(x, x, x)) == pytest.approx(1, abs=1e-12)
+        assert math.isfinite(metric(pair))
+
+
+@pytest.mark.parametrize("metric", [fmi_edge, fmi_dct, fmi_wavelet])
+def test_fmi_of_features_of_extreme_images(metric):
+    x = textured(1, 20, 21)
+    for level in (0, 90, 255):
+        flat = np.full_like(x, level)
+        assert metric(pair_of(flat, flat, flat)) == 1
+        assert 0 <= metric(pair_of(flat, x, x)) <= 1
+    stripes = np.tile(np.array([0, 255, 90], np.uint8), (21, 7)).T.copy()[:20]
+    assert math.isfinite(metric(pair_of(stripes, x[:, :21], x[:, :21])))
+    with pytest.raises(UndefinedError, match="FMI needs 3x3"):
+        metric(random_pair(2, 9))

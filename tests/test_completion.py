@@ -110,7 +110,7 @@ STARTED = {
     "train ": ["PSFusion", "S4Fusion", "SMFNet", "SMR-Net", "TSJNet"],
     "train PSFusion --recipe ": ["small", "paper"],
     "train SMFNet --recipe sam": ["sample"],
-    "show vif": ["vifb", "VIFB", "VIF", "VIFF"],
+    "show vif": ["vifb", "VIFB", "VIF", "VIFF", "VIF-wavelet"],
     "show SSIM[ta": ["SSIM[tang]"],
     "list conv": ["conventions"],
     "report runs/t1 --sections tables,ra": ["tables,ranks", "tables,radar"],

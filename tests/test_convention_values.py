@@ -19,7 +19,7 @@ from evalkit.metrics.registry import all_full_names
 FILE = Path(__file__).parent / "golden" / "conventions.csv"  # triple, metric, value, who computed it
 TOLERANCE = 1e-9  # relative, of evalkit's own values: sums in another order differ by 1e-12
 OF_OTHERS = 1e-6  # of values that a public evaluator computed, as in test_conventions
-SHIPPED = ("textbook", "cddfuse", "smfnet", "tang", "tsjnet", "vifb", "liu", "mefb", "zoo")
+SHIPPED = ("textbook", "cddfuse", "smfnet", "tang", "metric_python", "li", "tsjnet", "vifb", "liu", "mefb", "zoo")
 HASHES = {
     "blocks": "03bd19a000c70364eb0252d2ff19b6bac18a7fdf73227e9a1387bc930a56be28",
     "waves": "f6e7e52d54314542549f241a0627cdd34219f53bdd1c4f9a20d441bcd9987034",

@@ -46,7 +46,7 @@ def same(x: np.ndarray) -> Pair:
 
 
 def ms_ssim_sum_as_piq(pair: Pair) -> float:
-    return sum(ms_ssim(pair.fused, source, True) for source in pair.sources)
+    return sum(ms_ssim(pair.fused, source, 255, "first repeated") for source in pair.sources)
 
 
 def ms_ssim_infrared(pair: Pair) -> float:
@@ -255,18 +255,21 @@ def test_viff_limits():
 # --- MS-SSIM ----------------------------------------------------------------------------------------------------
 
 
-def slow_ms_ssim(f: np.ndarray, s: np.ndarray) -> float:
+def slow_ms_ssim(f: np.ndarray, s: np.ndarray, L: float = 255, odd: str = "last repeated") -> float:
     offsets = np.arange(-5, 6)
     window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
     window /= window.sum()
-    value, c1, c2 = 1.0, 2.55**2, 7.65**2
+    value, c1, c2 = 1.0, (0.01 * L) ** 2, (0.03 * L) ** 2
     for scale, exponent in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
         mean = [correlate2d(x, window, "valid") for x in (f, s, f * f, s * s, f * s)]
         covariance = mean[4] - mean[0] * mean[1]
         cs = (2 * covariance + c2) / (mean[2] - mean[0] ** 2 + mean[3] - mean[1] ** 2 + c2)
         luminance = (2 * mean[0] * mean[1] + c1) / (mean[0] ** 2 + mean[1] ** 2 + c1)
         value *= np.mean(cs * luminance if scale == 4 else cs) ** exponent
-        f, s = (np.pad(x, [(0, n % 2) for n in x.shape], mode="edge") for x in (f, s))
+        if odd == "last repeated":
+            f, s = (np.pad(x, [(0, n % 2) for n in x.shape], mode="edge") for x in (f, s))
+        else:
+            f, s = (np.pad(x, [(n % 2, n % 2) for n in x.shape]) for x in (f, s))
         f, s = (correlate2d(x, np.full((2, 2), 0.25), "valid")[::2, ::2] for x in (f, s))
     return float(value)
 
@@ -274,13 +277,16 @@ def slow_ms_ssim(f: np.ndarray, s: np.ndarray) -> float:
 @pytest.mark.parametrize(("height", "width"), [(161, 161), (176, 191)])
 def test_ms_ssim_by_dense_definition(height, width):
     pair = smooth_pair(height, width)
-    assert ms_ssim(pair.fused, pair.visible) == pytest.approx(slow_ms_ssim(pair.fused.x, pair.visible.x), rel=1e-11)
+    f, s = pair.fused, pair.visible
+    assert ms_ssim(f, s) == pytest.approx(slow_ms_ssim(f.x, s.x), rel=1e-11)
+    assert ms_ssim(f, s, 1, "zeros first") == pytest.approx(slow_ms_ssim(f.x, s.x, 1, "zeros first"), rel=1e-9)
 
 
 def test_halve_continues_odd_sides():
     x = np.array([[0.0, 4.0, 8.0], [2.0, 6.0, 10.0], [4.0, 8.0, 12.0]])
     assert halve(x).tolist() == [[3, 9], [6, 12]]
-    assert halve(x, pad_first=True).tolist() == [[0, 6], [3, 9]]
+    assert halve(x, "first repeated").tolist() == [[0, 6], [3, 9]]
+    assert halve(x, "zeros first").tolist() == [[0, 3], [1.5, 9]]
 
 
 def test_ms_ssim_limits():

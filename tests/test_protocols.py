@@ -22,7 +22,7 @@ from evalkit.cli import main
 from evalkit.data.card import load_card
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.registry import method_card
-from evalkit.metrics.card import CONVENTIONS
+from evalkit.metrics.card import CONVENTIONS, DEFINITIONS
 from evalkit.protocols import tasks
 from evalkit.protocols.cost import PREFIX
 from evalkit.protocols.report import plan_report, report_text
@@ -253,7 +253,9 @@ def test_a_task_fills_its_table(tmp_path, monkeypatch):
     assert table.coverage() == "7 of 77 cells measured; of 7 with a published value 7 equal, 0 close, 0 differs"
 
 
-def test_a_column_that_the_convention_does_not_define_is_a_named_missing_value(tmp_path):
+def test_a_column_that_the_convention_does_not_define_is_a_named_missing_value(tmp_path, monkeypatch):
+    assert "VIF" in CONVENTIONS["tsjnet"].definitions
+    monkeypatch.delitem(DEFINITIONS._items, "VIF[tsjnet]")
     root, outputs = make_tno(tmp_path / "data", 1), make_outputs(tmp_path / "outputs", count=1)
     (root / "TNO").rename(root / "RoadScene")
     (outputs / "CDDFuse" / "TNO").rename(outputs / "CDDFuse" / "RoadScene")

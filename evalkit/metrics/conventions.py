@@ -14,7 +14,8 @@ import cv2
 from evalkit.metrics import detection, saliency, segmentation
 from evalkit.metrics.card import add_card, card_of
 from evalkit.metrics.fusion import artifacts
-from evalkit.metrics.fusion.feature_information import fmi_pixel
+from evalkit.metrics.fusion.exposure import mef_ms_ssim, mef_ssim
+from evalkit.metrics.fusion.feature_information import fmi_dct, fmi_edge, fmi_pixel, fmi_wavelet
 from evalkit.metrics.fusion.gradient import (
     average_gradient,
     average_gradient_magnitude,
@@ -30,12 +31,14 @@ from evalkit.metrics.fusion.information import (
     correlation,
     cross_entropy,
     entropy,
+    entropy_with_offset,
     mean_squared_error,
     mutual_information,
     mutual_information_of_merged_levels,
     normalised_mutual_information,
     psnr,
     root_mean_squared_error,
+    squared_sum_deviation,
     standard_deviation,
     sum_of_correlations_of_differences,
 )
@@ -64,6 +67,7 @@ from evalkit.metrics.fusion.perceptual import chen_blum, chen_varshney
 from evalkit.metrics.fusion.phase_congruency import phase_congruency_quality
 from evalkit.metrics.fusion.similarity import gaussian, matlab_gaussian, ssim, uniform
 from evalkit.metrics.fusion.vif import vifp
+from evalkit.metrics.fusion.vif_wavelet import wavelet_vif
 from evalkit.metrics.fusion.vifb import VIFB
 from evalkit.metrics.fusion.viff import viff
 from evalkit.metrics.image import Image, Pair
@@ -79,6 +83,11 @@ def _sum(function: Callable[..., float], *args: object) -> Metric:
 
 def _mean(function: Callable[..., float], *args: object) -> Metric:
     return lambda pair: sum(function(pair.fused, source, *args) for source in pair.sources) / 2
+
+
+def _mean_of_references(function: Callable[..., float], *args: object) -> Metric:
+    """The fused image is the reference, as if a source were its distorted version."""
+    return lambda pair: sum(function(source, pair.fused, *args) for source in pair.sources) / 2
 
 
 def _fused(function: Callable[[Image], float]) -> Metric:
@@ -111,6 +120,10 @@ def _qabf_zero_padded(pair: Pair) -> float:
 
 
 _QABF_TOOLBOX = (_qabf_zero_padded, "Sobel padded with zeros; equal edge strengths count as the strength itself")
+_MATLAB_SSIM = (
+    _mean(ssim, matlab_gaussian, 255),
+    "mean over the sources, 11 x 11 Gaussian, border replicated, L = 255",
+)
 
 TEXTBOOK: Table = {
     "EN": (_fused(entropy), "bits, 256 bins"),
@@ -133,6 +146,12 @@ TEXTBOOK: Table = {
     "Labf": (artifacts.labf, "the same family: what is lost of both sources"),
     "SSIM": (_mean(ssim, gaussian, 255), "mean over the sources, 11 x 11 Gaussian, L = 255"),
     "MS-SSIM": (_mean(ms_ssim), "mean over the sources, five scales, 11 x 11 Gaussian, L = 255"),
+    "VIF-wavelet": (
+        _mean(wavelet_vif),
+        "mean over the sources, four levels and two orientations of a steerable pyramid, noise variance 0.4 on 0..255",
+    ),
+    "MEF-SSIM": (mef_ssim, "11 x 11 windows, both sources at once, L = 255"),
+    "MEF-MS-SSIM": (mef_ms_ssim, "three scales, 11 x 11 windows, both sources at once, L = 255"),
     "FMI": (fmi_pixel, "pixel values as features, 3 x 3 windows, mean over the sources"),
     "CV": (lambda pair: chen_varshney(pair, False), "gray levels as they are, 16 x 16 regions"),
     "CB": (chen_blum, "each image stretched to 0..255"),
@@ -195,15 +214,56 @@ TANG: Table = {
         _mean(ssim, matlab_gaussian, 1),
         "mean over the sources, 11 x 11 Gaussian, border replicated, L = 1 on 0..255 values",
     ),
+    "MEF-MS-SSIM": (mef_ms_ssim, "called MS_SSIM there; three scales, both sources at once, L = 255"),
+    "FMI-edge": (fmi_edge, "called FMI_pixel there, but the feature is not handed over and edges are the default"),
+    "FMI-dct": (fmi_dct, "cosine transform of the whole image, 3 x 3 windows, mean over the sources"),
+    "FMI-w": (fmi_wavelet, "one level of the discrete Meyer wavelet, 3 x 3 windows, mean over the sources"),
+}
+
+METRIC_PYTHON: Table = {name: TANG[name] for name in CDDFUSE} | {
+    "EN": (_fused(entropy_with_offset), "bits, 256 bins, log2(p + 1e-7): up to 4e-5 too small"),
+    "MI": (_scaled(_sum(mutual_information), _BITS), "sum over the sources, bits"),
+    "Nabf": (lambda pair: artifacts.nabf(pair, artifacts.TANG_PYTHON), "Sobel / 8, edges weaker than 2 do not count"),
+    "SSIM": (
+        _mean(ssim, gaussian, 1),
+        "mean over the sources, 11 x 11 Gaussian inside the image, L = 1 on 0..255 values (scaled by 255 twice)",
+    ),
+    "MS-SSIM": (
+        _mean(ms_ssim, 1, "zeros first"),
+        "mean over the sources, odd sides halved with zeros, L = 1 on 0..255 values (scaled by 255 twice)",
+    ),
+}
+
+LI: Table = {
+    "EN": (_fused(entropy), "bits, 256 bins"),
+    "MI": (
+        _scaled(_fused(entropy), 2),
+        "twice the fused image's entropy: the joint histogram is of one level only, whatever the sources",
+    ),
+    "SD": (_fused(squared_sum_deviation), "sqrt(sum (F - mean)^2) in 0..1, not divided by M N: grows with the image"),
+    "SCD": (sum_of_correlations_of_differences, "sum over the sources"),
+    "Nabf": (
+        lambda pair: artifacts.nabf(pair, artifacts.UNIT_RANGE),
+        "images in 0..1, where no edge reaches T_d = 2: all pixels weigh the same",
+    ),
+    "SSIM": _MATLAB_SSIM,
+    "VIF-wavelet": (
+        _mean(wavelet_vif, 255),
+        "mean over the sources, images in 0..1, where noise of 0.4 hides nearly all",
+    ),
+    "FMI-dct": TANG["FMI-dct"],
+    "FMI-w": TANG["FMI-w"],
+    "MEF-MS-SSIM": TANG["MEF-MS-SSIM"],
 }
 
 TSJNET: Table = {
     "CC": (_mean(correlation), "mean over the sources"),
     "MSE": (_mse, "mean over the sources, 0..255"),
     "PSNR": (_psnr(_255, _mse), "peak 255, mean MSE of the image's two sources"),
-    "SSIM": (
-        _mean(ssim, matlab_gaussian, 255),
-        "mean over the sources, 11 x 11 Gaussian, border replicated, L = 255",
+    "SSIM": _MATLAB_SSIM,
+    "VIF": (
+        _mean_of_references(wavelet_vif),
+        "probable, not proved: wavelet VIF with the fused image as reference, mean over the sources",
     ),
     "CV": (chen_varshney, "each image stretched to 0..255, 16 x 16 regions (Z. Liu's toolbox)"),
 }
@@ -238,6 +298,7 @@ FORMULAS = (
     entropy, standard_deviation, spatial_frequency, average_gradient, edge_intensity, mutual_information,
     normalised_mutual_information, cross_entropy, sum_of_correlations_of_differences, correlation, mean_squared_error,
     root_mean_squared_error, psnr, vifp, viff, edge_transfer, artifacts.nabf, artifacts.labf, ssim, ms_ssim, fmi_pixel,
+    fmi_edge, fmi_dct, fmi_wavelet, wavelet_vif, mef_ssim, mef_ms_ssim,
     chen_varshney, chen_blum, piella_quality, piella_weighted_quality, piella_edge_dependent_quality, cvejic_similarity,
     yang_similarity, nonlinear_correlation, phase_congruency_quality, multiscale_quality, spatial_frequency_error,
     gradient_quality_liu, normalised_mutual_information_liu, tsallis_ratio_liu, tsallis_sum_liu, entropy_balance,
@@ -259,7 +320,16 @@ def register_shipped() -> None:
         "SMR-Net Table 1; S4Fusion Tables 1-3; PSFusion Table 3 and figures",
         TANG,
     )
-    add_convention("tsjnet", "the measures behind TSJNet's tables (not its VIF)", "TSJNet Tables 1 and 3", TSJNET)
+    add_convention(
+        "metric_python",
+        "L. Tang's toolbox in Python (Metric_Python); its copies in PyTorch sum SSIM and MS-SSIM over the sources",
+        "evaluations with FusionImageEvalution",
+        METRIC_PYTHON,
+    )
+    add_convention(
+        "li", "H. Li's MATLAB toolbox, its slips included", "the papers of the RFN-Nest and NestFuse line", LI
+    )
+    add_convention("tsjnet", "the measures behind TSJNet's tables (its VIF: probably)", "TSJNet Tables 1 and 3", TSJNET)
     add_convention("vifb", "the VIFB benchmark's MATLAB code, its slips included", "VIFB's published values", VIFB)
     add_convention("liu", "Z. Liu's MATLAB toolbox imageFusionMetrics", "Q columns of many papers; TSJNet's CV", LIU)
     add_convention("zoo", "IVIF_ZOO's evaluator in PyTorch, its slips included", "IVIF_ZOO's survey", ZOO)

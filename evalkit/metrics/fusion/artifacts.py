@@ -28,17 +28,41 @@ class EdgeModel:
         directed: compare directions (a full turn) instead of orientations (half a turn). The formula that follows is
             made for orientations; directions let it exceed 1.
         strong_gain: factor on the weights of strong edges.
+        weak_weight: what a weak edge counts.
+        unit_range: images in 0..1, `gain` 1/8, their sums rounded step by step in the order of a MATLAB program: there
+            rounding decides which of two edges of one strength is the stronger one.
     """
 
     gain: float = 1 / 8
     border: int = cv2.BORDER_REFLECT_101
     directed: bool = False
     strong_gain: float = 1.0
+    weak_weight: float = WEAK_WEIGHT
+    unit_range: bool = False
 
 
 KUMAR = EdgeModel()
 # SMFNet's evaluator: unscaled Sobel, border pixels repeated, arctan2, and the weak edges' weight on strong ones too
 SMFNET = EdgeModel(gain=1.0, border=cv2.BORDER_REFLECT, directed=True, strong_gain=WEAK_WEIGHT)
+TANG_PYTHON = EdgeModel(weak_weight=0)  # Metric_Python: weak edges do not count
+UNIT_RANGE = EdgeModel(unit_range=True)  # H. Li's toolbox: in 0..1 no edge is a strong one, so all count the same
+
+
+def _gradients(x: Array, model: EdgeModel) -> tuple[Array, Array]:
+    """Sobel sums over columns and rows, (H, W)."""
+    dx = cv2.Sobel(x, cv2.CV_64F, 1, 0, ksize=3, scale=model.gain, borderType=model.border)
+    dy = cv2.Sobel(x, cv2.CV_64F, 0, 1, ksize=3, scale=model.gain, borderType=model.border)
+    return dx, dy
+
+
+def _unit_gradients(x: Array) -> tuple[Array, Array]:
+    """The same, mirrored and divided by 8, added up within the columns of a window and then over them."""
+    rows, columns = x.shape
+    extended = cv2.copyMakeBorder(x, 1, 1, 1, 1, cv2.BORDER_REFLECT_101) / 8
+    window = [[extended[i : i + rows, j : j + columns] for j in range(3)] for i in range(3)]
+    left, right = (window[0][j] + 2 * window[1][j] + window[2][j] for j in (0, 2))
+    down = [window[2][j] - window[0][j] for j in range(3)]
+    return right - left, down[0] + 2 * down[1] + down[2]
 
 
 @once
@@ -53,8 +77,7 @@ def edges(image: Image, model: EdgeModel) -> tuple[Array, Array]:
     """
     if min(image.shape) < 2:
         raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: gradients need 2x2 pixels")
-    dx = cv2.Sobel(image.x, cv2.CV_64F, 1, 0, ksize=3, scale=model.gain, borderType=model.border)
-    dy = cv2.Sobel(image.x, cv2.CV_64F, 0, 1, ksize=3, scale=model.gain, borderType=model.border)
+    dx, dy = _unit_gradients(image.x / 255) if model.unit_range else _gradients(image.x, model)
     strength = np.sqrt(dx * dx + dy * dy)
     dx += 0.0  # no -0, whose angle would be pi
     dy += 0.0
@@ -63,9 +86,9 @@ def edges(image: Image, model: EdgeModel) -> tuple[Array, Array]:
 
 @once
 def weights(source: Image, model: EdgeModel) -> Array:
-    """What each pixel of a source counts: strength^1.5 of a strong edge, 0.001 of a weak one, (H, W)."""
+    """What each pixel of a source counts: strength^1.5 of a strong edge, a constant of a weak one, (H, W)."""
     strength = edges(source, model)[0]
-    return np.where(strength >= STRONG_EDGE, model.strong_gain * strength**WEIGHT_EXPONENT, WEAK_WEIGHT)
+    return np.where(strength >= STRONG_EDGE, model.strong_gain * strength**WEIGHT_EXPONENT, model.weak_weight)
 
 
 def _sigmoid(x: Array, gamma: float, kappa: float, sigma: float) -> Array:
@@ -103,7 +126,10 @@ def _terms(pair: Pair, model: EdgeModel) -> Terms:
 def _share(terms: Terms, where: np.ndarray) -> float:
     """Weighted mean of 1 - Q^{SF} over both sources, counted `where` only."""
     missing = sum(float((((1 - kept) * weight)[where]).sum()) for kept, weight in terms)
-    return missing / sum(float(weight.sum()) for _, weight in terms)
+    total = sum(float(weight.sum()) for _, weight in terms)
+    if total == 0:
+        raise UndefinedError("the share of artifacts is 0/0: neither source has an edge that counts")
+    return missing / total
 
 
 def _stronger(image: Image, others: tuple[Image, ...], model: EdgeModel) -> np.ndarray:
@@ -131,11 +157,11 @@ def nabf(pair: Pair, model: EdgeModel = KUMAR, over_both: bool = True) -> float:
     Shreyamsha Kumar 2013, doi:10.1007/s11760-012-0361-x, after Petrovic and Xydeas 2005, doi:10.1109/ICCV.2005.175.
 
     Args:
-        model: KUMAR, or SMFNET for that evaluator's numbers.
+        model: KUMAR, or another one for that evaluator's numbers.
         over_both: False looks at the infrared image alone, as SMFNet's evaluator does.
 
     Raises:
-        UndefinedError: fewer than 2 x 2 pixels.
+        UndefinedError: fewer than 2 x 2 pixels, or (where weak edges do not count) no strong edge.
     """
     return _share(_terms(pair, model), _stronger(pair.fused, pair.sources if over_both else (pair.infrared,), model))
 

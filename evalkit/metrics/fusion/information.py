@@ -54,6 +54,17 @@ def entropy(image: Image) -> float:
     return entropy_of(histogram(image)) / math.log(2)
 
 
+def entropy_with_offset(image: Image) -> float:
+    """EN as two Python programs compute it: -sum p log2(p + 1e-7), in bits; up to 4e-5 less than the entropy."""
+    p = histogram(image) / image.pixels.size
+    return 0.0 - float((p * np.log2(p + 1e-7)).sum())
+
+
+def squared_sum_deviation(image: Image) -> float:
+    """sqrt(sum (F - mean)^2) of the image in 0..1: SD without the division by M N, so it grows with the image."""
+    return math.sqrt(_scaled_covariance(image, image) / image.pixels.size) / 255
+
+
 @describes(
     "MI",
     "Mutual information",

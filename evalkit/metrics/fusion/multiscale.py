@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -15,7 +16,6 @@ from evalkit.metrics.image import Array, Image, UndefinedError, once
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, finest first; they sum to 1
 LAST = len(EXPONENTS) - 1
-C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 SMALLEST = 161  # halved four times and rounded up, it still holds one 11 x 11 window
 SMALLEST_RESIZED = 16  # halved four times and rounded down, one pixel is left
 
@@ -25,54 +25,66 @@ def _need(image: Image, side: int) -> None:
         raise UndefinedError(f"the image is {image.shape[1]}x{image.shape[0]}: MS-SSIM needs {side}x{side} pixels")
 
 
-def halve(x: Array, pad_first: bool = False) -> Array:
-    """Means of 2 x 2 pixels, (ceil(H / 2), ceil(W / 2)); an odd side is continued by its last row or column.
+# How a side of odd length is halved: its last row or column repeated behind it (Wang's way), the first row and column
+# repeated before both sides if one of them is odd (the library piq's; a side that is then odd loses its last row or
+# column), or a row or column of zeros before it, which counts in the mean (average pooling with padding).
+OddSide = Literal["last repeated", "first repeated", "zeros first"]
+WANG: OddSide = "last repeated"
 
-    `pad_first` continues both sides at their first row and column if one of them is odd, as the library piq does; if
-    the other is then odd instead, its last row or column falls out.
+
+def halve(x: Array, odd: OddSide = WANG) -> Array:
+    """Means of 2 x 2 pixels, (ceil(H / 2), ceil(W / 2)).
+
+    Args:
+        x: (H, W).
+        odd: how a side of odd length is made even.
     """
-    h, w = x.shape
-    if pad_first:
-        if h % 2 or w % 2:
+    rows, columns = (n % 2 for n in x.shape)
+    if rows or columns:
+        if odd == "last repeated":
+            x = cv2.copyMakeBorder(x, 0, rows, 0, columns, cv2.BORDER_REPLICATE)
+        elif odd == "zeros first":
+            x = cv2.copyMakeBorder(x, rows, 0, columns, 0, cv2.BORDER_CONSTANT)
+        else:
             x = cv2.copyMakeBorder(x, 1, 0, 1, 0, cv2.BORDER_REPLICATE)
-        x = x[: x.shape[0] // 2 * 2, : x.shape[1] // 2 * 2]
-    elif h % 2 or w % 2:
-        x = cv2.copyMakeBorder(x, 0, h % 2, 0, w % 2, cv2.BORDER_REPLICATE)
+            x = x[: x.shape[0] // 2 * 2, : x.shape[1] // 2 * 2]
     return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
 
 
 @once
-def at_scale(image: Image, scale: int, pad_first: bool) -> Array:
+def at_scale(image: Image, scale: int, odd: OddSide) -> Array:
     """The image after `scale` halvings, 0..4.
 
     Args:
         image: gray 0..255.
         scale: 0 is the image itself.
-        pad_first: as for `halve`.
+        odd: as for `halve`.
     """
-    return image.x if scale == 0 else halve(at_scale(image, scale - 1, pad_first), pad_first)
+    return image.x if scale == 0 else halve(at_scale(image, scale - 1, odd), odd)
 
 
 @once
-def moments(image: Image, scale: int, pad_first: bool) -> tuple[Array, Array]:
+def moments(image: Image, scale: int, odd: OddSide) -> tuple[Array, Array]:
     """Local mean and variance at a scale, of the 11 x 11 Gaussian windows inside the image.
 
     Args:
         image: gray 0..255.
         scale: 0..4.
-        pad_first: as for `halve`.
+        odd: as for `halve`.
     """
-    x = at_scale(image, scale, pad_first)
+    x = at_scale(image, scale, odd)
     mean = gaussian.mean(x)
     return mean, gaussian.mean(x * x) - mean * mean
 
 
-def _contrast_structure(variance_f: Array, variance_s: Array, covariance: Array) -> Array:
-    return (2 * covariance + C2) / (variance_f + variance_s + C2)
+def _contrast_structure(variance_f: Array, variance_s: Array, covariance: Array, L: float) -> Array:
+    c2 = (0.03 * L) ** 2
+    return (2 * covariance + c2) / (variance_f + variance_s + c2)
 
 
-def _luminance(mean_f: Array, mean_s: Array) -> Array:
-    return (2 * mean_f * mean_s + C1) / (mean_f * mean_f + mean_s * mean_s + C1)
+def _luminance(mean_f: Array, mean_s: Array, L: float) -> Array:
+    c1 = (0.01 * L) ** 2
+    return (2 * mean_f * mean_s + c1) / (mean_f * mean_f + mean_s * mean_s + c1)
 
 
 @describes(
@@ -85,15 +97,16 @@ def _luminance(mean_f: Array, mean_s: Array) -> Array:
     source="Wang, Simoncelli and Bovik 2003, doi:10.1109/ACSSC.2003.1292216",
 )
 @once
-def ms_ssim(fused: Image, source: Image, pad_first: bool = False) -> float:
-    """MS-SSIM against one source: prod_{j<5} mean(cs_j)^w_j times mean(l cs)_5^w_5, L = 255, K1 = .01, K2 = .03.
+def ms_ssim(fused: Image, source: Image, L: float = 255, odd: OddSide = WANG) -> float:
+    """MS-SSIM against one source: prod_{j<5} mean(cs_j)^w_j times mean(l cs)_5^w_5, K1 = .01, K2 = .03.
 
     cs_j is contrast times structure of SSIM at scale j, l its luminance term, taken at the last scale only. Windows are
     11 x 11 Gaussian (standard deviation 1.5) and lie inside the image; a negative mean counts as 0. 0..1, 1 for F = S,
     higher is better; symmetric in the two images.
 
     Args:
-        pad_first: how odd sides are halved, see `halve`. False is Wang's way; True gives piq's numbers.
+        L: the dynamic range.
+        odd: how odd sides are halved, see `halve`; "first repeated" gives piq's numbers.
 
     Raises:
         UndefinedError: a side is shorter than 161 pixels.
@@ -101,13 +114,13 @@ def ms_ssim(fused: Image, source: Image, pad_first: bool = False) -> float:
     _need(fused, SMALLEST)
     value = 1.0
     for scale, exponent in enumerate(EXPONENTS):
-        mean_f, variance_f = moments(fused, scale, pad_first)
-        mean_s, variance_s = moments(source, scale, pad_first)
-        product = at_scale(fused, scale, pad_first) * at_scale(source, scale, pad_first)
+        mean_f, variance_f = moments(fused, scale, odd)
+        mean_s, variance_s = moments(source, scale, odd)
+        product = at_scale(fused, scale, odd) * at_scale(source, scale, odd)
         covariance = gaussian.mean(product) - mean_f * mean_s
-        similarity = _contrast_structure(variance_f, variance_s, covariance)
+        similarity = _contrast_structure(variance_f, variance_s, covariance, L)
         if scale == LAST:
-            similarity *= _luminance(mean_f, mean_s)
+            similarity *= _luminance(mean_f, mean_s, L)
         value *= max(0.0, float(similarity.mean())) ** exponent
     return value
 
@@ -170,9 +183,9 @@ def ms_ssim_smfnet(fused: Image, infrared: Image) -> float:
         mean_f, variance_f = resized_moments(fused, scale)
         mean_s, variance_s = resized_moments(infrared, scale)
         covariance = _blurred(resized(fused, scale) * resized(infrared, scale)) - mean_f * mean_s
-        similarity = _contrast_structure(variance_f, variance_s, covariance)
+        similarity = _contrast_structure(variance_f, variance_s, covariance, 255)
         if scale == LAST:
-            similarity *= _luminance(mean_f, mean_s)
+            similarity *= _luminance(mean_f, mean_s, 255)
         means.append(float(similarity.mean()))
     if min(means) < 0:
         raise UndefinedError("MS-SSIM is not a number: a scale's mean similarity is negative, its exponent a fraction")
