@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 # rounding noise is of the size of the constants (SSIM, MS-SSIM) or of the variances (VIF).
 FLOAT32 = {
     "metric_python": {"EN": 1e-12, "MI": 1e-12, "Nabf": 1e-12, "SSIM": 6e-5, "MS-SSIM": 2e-5, "VIF": 2e-5},
-    "zoo": {"SSIM": 6e-5, "VIF": 2e-5},
+    "zoo": {"Nabf": 1e-12, "SSIM": 6e-5, "MS-SSIM": 2e-5, "VIF": 2e-5},
 }
 FLOAT32_OTHERS = 3e-7
 
@@ -60,16 +60,17 @@ BELONGS = [
     ("mefb_matlab", "Qy", [("mefb", "QY", 1)]),
     ("mefb_matlab", "Qw", [("mefb", "QW", 1)]),
     ("ivif_zoo_torch_f32", "AG CB CC CE EI EN MI MSE NMI PSNR QNCIE QY Qabf SCD SD SF SSIM TE VIF", [("zoo", None, 1)]),
+    ("ivif_zoo_torch_f32", "MS-SSIM Nabf", [("zoo", None, 1)]),
     ("vifb_matlab_*", "*", [("vifb", None, 1)]),
     ("skimage_gauss11_sum_L255*", "SSIM", [("textbook", None, 0.5)]),
     ("han2013_gray", "VIFF", [("textbook", None, 1)]),
     ("nabf_matlab_0-255_correct_order", "Nabf", [("textbook", None, 1)]),
     ("mef_ssim_0-255", "MEF-SSIM", [("textbook", None, 1)]),
-    ("mef_ms_ssim_0-255", "MS-SSIM", [(c, "MEF-MS-SSIM", 1) for c in ("textbook", "tang", "li")]),
+    ("mef_ms_ssim_0-255", "MS-SSIM", [(c, "MEF-MS-SSIM", 1) for c in ("textbook", "tang", "li", "mefb")]),
     ("mef_*matlab", "MEF-SSIM", [("textbook", None, 1)]),
-    ("mef_*matlab", "MEF-MS-SSIM", [("textbook", None, 1), ("tang", None, 1), ("li", None, 1)]),
+    ("mef_*matlab", "MEF-MS-SSIM", [(c, None, 1) for c in ("textbook", "tang", "li", "mefb")]),
     ("fmi_*matlab", "FMI_none", [("textbook", "FMI", 1)]),
-    ("fmi_*matlab", "FMI_edge", [("tang", "FMI-edge", 1)]),
+    ("fmi_*matlab", "FMI_edge", [("tang", "FMI-edge", 1), ("mefb", "FMI-edge", 1)]),
     ("fmi_*matlab", "FMI_dct", [("tang", "FMI-dct", 1), ("li", "FMI-dct", 1)]),
     ("fmi_*matlab", "FMI_wavelet", [("tang", "FMI-w", 1), ("li", "FMI-w", 1)]),
     ("metric_python_f32", "*", [("metric_python", None, 1)]),
@@ -90,7 +91,6 @@ LEFT_OUT = [
     ("*_float32_as_read", "*", "the float64 rows' formulas on float32 sums: 1e-7 apart, no convention of its own"),
     ("*_float32_as_read_*", "*", "the same"),
     ("bfliu_matlab_*", "*", "a copy of VIFB's code with defects of its own, behind no table of the five papers"),
-    ("ivif_zoo_torch_f32", "MS-SSIM Nabf", "as metric_python's"),
     ("linfeng_matlab", "VIF_ir VIF_vi", "the two parts of VIF, whose sum is compared"),
     ("linfeng_matlab", "*", "not printed in any of the tables"),
     ("matlab_uint8_L255_mean", "*", "SSIM is compared"),
@@ -191,7 +191,7 @@ def test_conventions_equal_the_public_evaluators(shared):
     for convention in ("cddfuse", "smfnet", "tang", "metric_python", "li", "liu", "zoo"):
         assert compared[convention] == set(CONVENTIONS[convention].definitions)
     assert compared["tsjnet"] >= {"SSIM", "CV", "VIF"}
-    assert compared["mefb"] >= {"QTE185", "QNCIE", "QP", "QC", "QY", "QW"}
+    assert compared["mefb"] >= {"QTE185", "QNCIE", "QP", "QC", "QY", "QW", "FMI-edge", "MEF-MS-SSIM"}
     assert compared["vifb"] >= set(CONVENTIONS["vifb"].definitions) - {"Qabf"}
 
 

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 
 from evalkit.metrics.card import describes
+from evalkit.metrics.fusion.artifacts import TANG_PYTHON, nabf
 from evalkit.metrics.fusion.gradient import average_gradient, edge_transfer, sobel, spatial_frequency
 from evalkit.metrics.fusion.information import (
     correlation,
-    histogram,
+    entropy_with_offset,
     mean_squared_error,
     mutual_information,
     psnr,
@@ -27,6 +28,7 @@ from evalkit.metrics.fusion.information import (
 )
 from evalkit.metrics.fusion.joint_information import correlation_information
 from evalkit.metrics.fusion.local_similarity import SIMILAR
+from evalkit.metrics.fusion.multiscale import ms_ssim
 from evalkit.metrics.fusion.perceptual import contrast_kept, masked_contrast_of, seen_by_chen_blum
 from evalkit.metrics.fusion.similarity import gaussian, ssim
 from evalkit.metrics.fusion.vif import EPSILON as VIF_EPSILON
@@ -41,18 +43,14 @@ BITS = 1 / math.log(2)
 # --- information
 
 
-def _entropy(image: Image, offset: float) -> float:
-    """-sum p log2(p + offset) over the 256 gray levels, in bits."""
-    p = histogram(image) / image.pixels.size
-    return -float((p * np.log2(p + offset)).sum())
-
-
 def _mutual_information(pair: Pair) -> float:
     return BITS * sum(mutual_information(pair.fused, source) for source in pair.sources)
 
 
 def _normalised_mutual_information(pair: Pair) -> float:
-    return 2 * _mutual_information(pair) / (sum(_entropy(source, EPSILON) for source in pair.sources) + EPSILON)
+    return (
+        2 * _mutual_information(pair) / (sum(entropy_with_offset(source, EPSILON) for source in pair.sources) + EPSILON)
+    )
 
 
 @describes(
@@ -67,7 +65,11 @@ def _normalised_mutual_information(pair: Pair) -> float:
 def entropy_balance(pair: Pair) -> float:
     """H(A) + H(B) - H(F), which the evaluator calls Tsallis entropy: with q = 1 it is Shannon's. In bits."""
     infrared, visible = pair.sources
-    return _entropy(infrared, EPSILON) + _entropy(visible, EPSILON) - _entropy(pair.fused, EPSILON)
+    return (
+        entropy_with_offset(infrared, EPSILON)
+        + entropy_with_offset(visible, EPSILON)
+        - entropy_with_offset(pair.fused, EPSILON)
+    )
 
 
 def _sigmoid_of_levels() -> tuple[Array, Array]:
@@ -216,7 +218,7 @@ def _mean_squared_error(pair: Pair) -> float:
 
 
 ZOO: dict[str, tuple[Metric, str]] = {
-    "EN": (lambda pair: _entropy(pair.fused, 1e-7), "bits, 1e-7 added under the logarithm"),
+    "EN": (lambda pair: entropy_with_offset(pair.fused), "bits, 1e-7 added under the logarithm"),
     "SD": (lambda pair: standard_deviation(pair.fused), "population, 8-bit gray"),
     "SF": (lambda pair: spatial_frequency(pair.fused), "row and column differences, 8-bit gray"),
     "AG": (lambda pair: average_gradient(pair.fused), "central differences, mean sqrt((gx^2 + gy^2) / 2)"),
@@ -242,6 +244,11 @@ ZOO: dict[str, tuple[Metric, str]] = {
         lambda pair: sum(ssim(pair.fused, source, gaussian, 1) for source in pair.sources),
         "sum over the sources, 11 x 11 Gaussian, L = 1 on 0..255 values",
     ),
+    "MS-SSIM": (
+        lambda pair: sum(ms_ssim(pair.fused, source, 1, "zeros first") for source in pair.sources),
+        "sum over the sources, odd sides halved with zeros, L = 1 on 0..255 values",
+    ),
+    "Nabf": (lambda pair: nabf(pair, TANG_PYTHON), "Sobel / 8, edges weaker than 2 do not count"),
     "QY": (_yang, "window of seven equal rows whose weights sum to 7, borders of zeros, L = 1 on 0..255 values"),
     "CB": (_chen_blum, "each image stretched to 0..1, frequencies half of Z. Liu's, 1e-10 added to denominators"),
 }

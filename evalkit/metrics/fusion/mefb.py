@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from evalkit.metrics.fusion.exposure import mef_ms_ssim
+from evalkit.metrics.fusion.feature_information import fmi_edge
 from evalkit.metrics.fusion.joint_information import (
     nonlinear_correlation_liu,
     normalised_mutual_information_liu,
@@ -53,6 +55,8 @@ _TABLE: dict[str, tuple[Metric, str]] = {
     "QNCIE": (channel_mean(nonlinear_correlation_liu), "Z. Liu's, mean over the channels"),
     "QTE185": (channel_mean(tsallis_sum_liu), "published as TE: Z. Liu's, mean over the channels"),
     "VIFF": (channel_mean(viff), "published as VIF: Han's VIFF, mean over the channels"),
+    "FMI-edge": (channel_mean(fmi_edge), "published as FMI: of Sobel edge maps, mean over the channels"),
+    "MEF-MS-SSIM": (mef_ms_ssim, "published as MEF-SSIM: three scales, of the gray images"),
     "QP": (channel_mean(lambda pair: phase_congruency_quality(pair, False)), "Z. Liu's, mean over the channels"),
     "QC": (
         _visible_first(lambda pair: cvejic_similarity_liu(pair, left_out=True)),
