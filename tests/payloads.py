@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bundles
 import numpy as np
 import torch
 
@@ -269,6 +270,7 @@ def places(folder: Path) -> dict[str, tuple[Callable[[Path], Any], str]]:
         "a detector's weights": (read_weights, "a.pt"),
         "a detector's pretrained weights": (lambda path: detector(torch.nn.Linear(1, 1), path), "a.pt"),
         "a segmenter's encoder": (encoder, "a.pth"),
+        "a TensorFlow checkpoint": (checkpoint, "a.index"),
     }  # fmt: skip
 
 
@@ -285,14 +287,18 @@ def main(folder: Path) -> None:
     forms = {"archive": archive, "legacy": legacy, "bare": bytes}
     files = {f"{name}, {form}": make(program) for name, program in programs.items() for form, make in forms.items()
              if form == "archive" or len(program) < 10_000} | torch_files()  # fmt: skip
-    tensors = safetensors_files()
+    tensors, halves = safetensors_files(), bundles.hostile()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for place, (read, name) in readers.items():
-        for payload, data in (tensors if name.endswith(".safetensors") else files).items():
+        payloads = {".safetensors": tensors, ".index": halves}.get(Path(name).suffix, files)
+        for payload, data in payloads.items():
             path = folder / "case" / name
             path.parent.mkdir(exist_ok=True)
+            if isinstance(data, tuple):
+                data, beside = data
+                path.with_name("a.data-00000-of-00001").write_bytes(beside)
             path.write_bytes(data)
             watch.folder, watch.seen, started = str(path.parent), [], time.process_time()
             try:
@@ -304,7 +310,8 @@ def main(folder: Path) -> None:
                 said = f"UNCAUGHT {type(error).__name__}: {str(error)[:200]}"
             watch.folder = ""
             took = time.process_time() - started
-            path.unlink()
+            for part in (path, path.with_name("a.data-00000-of-00001")):
+                part.unlink(missing_ok=True)
             left = [str(other) for other in folder.rglob("*") if other.is_file()]
             results.append(
                 {"place": place, "payload": payload, "said": said, "did": watch.seen + left, "seconds": took}

@@ -1,4 +1,4 @@
-"""The one reader of files with weights and states: PyTorch's, of either format, and safetensors.
+"""The one reader of files with weights and states: PyTorch's, of either format, safetensors, TensorFlow's bundles.
 
 Nothing in a file is executed (see `evalkit.files.pickles`), and nothing it claims is believed: a tensor is made of
 bytes that the file holds, and of no more than it holds. A file is read once.
@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from evalkit.errors import CheckpointError, DataError, UnreadableError
+from evalkit.files.bundles import DATA, INDEX, read_bundle
+from evalkit.files.bundles import MAGIC as TENSORFLOW
 from evalkit.files.pickles import (
     MAX_DEPTH,
     MAX_PICKLE,
@@ -70,7 +73,6 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of PyTorch's format before 1.6
 PATHS = ("Posix", "Windows", "PurePosix", "PureWindows")
 HARMLESS = ("argparse.Namespace",)  # the options of a training, beside the weights
 NAMED = re.compile(rb"\x00{2}[\x00-\x20]{0,8}[A-Za-z_][\w.-]*/[\w./-]+")  # how such an index begins that was cut
-TENSORFLOW = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the end of the index of a TensorFlow checkpoint
 
 
 class _Storage(NamedTuple):
@@ -138,7 +140,9 @@ def read_tensors(path: Path, classes: tuple[str, ...] = ()) -> Any:
     """What a file of weights holds, on the CPU.
 
     Args:
-        path: a PyTorch file (state dict, or what it is wrapped in), or a `.safetensors` file.
+        path: a PyTorch file (state dict, or what it is wrapped in), a `.safetensors` file, or the `.index` of a
+            TensorFlow checkpoint, beside which its `.data-00000-of-00001` lies; kernels of convolutions are as that
+            stores them: height, width, in, out.
         classes: beginnings of class names, such as "torch.nn.modules.": objects of these classes may be in the file. A
             network among them is given as its state dict, anything else as None. Their constructors are not called.
 
@@ -152,12 +156,17 @@ def read_tensors(path: Path, classes: tuple[str, ...] = ()) -> Any:
     if not path.is_file():
         beside = f"{path.name}.index"
         if (path.parent / beside).is_file():
-            raise CheckpointError(f"{path} is the prefix of a TensorFlow checkpoint ({beside}), not a PyTorch file.")
+            raise CheckpointError(f"{path} is the prefix of a TensorFlow checkpoint ({beside}): name that file.")
         raise CheckpointError(f"there is no checkpoint {path}. Name the folder that holds it with --checkpoints DIR.")
+    if path.name.endswith(DATA):
+        index = path.name.removesuffix(DATA) + INDEX
+        raise CheckpointError(f"{path} is the data of a TensorFlow checkpoint: name {index}, which lies beside it.")
     data = read_whole(path)
     try:
         if path.suffix == ".safetensors":
             return parse_safetensors(data)[0]
+        if path.suffix == INDEX:
+            return _read_bundle(data, path)
         _refuse_other_kinds(data)
         if data.startswith(b"PK"):
             return _Archive(data, classes).content()
@@ -215,7 +224,7 @@ def _refuse_other_kinds(data: bytes) -> None:
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise KindError("a web page: the site sent a page in place of the file. Download it with a browser.")
     if data.endswith(TENSORFLOW) or NAMED.match(data):
-        raise KindError("a part of a TensorFlow checkpoint, not a PyTorch file.")
+        raise KindError(f"a part of a TensorFlow checkpoint: name its {INDEX}, with its {DATA} beside it.")
     if data.startswith(b"\x89HDF"):
         raise KindError("an HDF5 file, as Keras writes it, not a PyTorch file.")
 
@@ -412,6 +421,15 @@ def as_tensor(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ..
     if not data:
         return torch.zeros(shape, dtype=dtype)
     return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+
+
+def _read_bundle(index: bytes, path: Path) -> dict[str, Tensor]:
+    """The tensors of a TensorFlow checkpoint. Raises CheckpointError, KindError, ValueError."""
+    beside = path.with_name(path.name.removesuffix(INDEX) + DATA)
+    if not beside.is_file():
+        raise CheckpointError(f"the checkpoint {path} is an index alone: put its {beside.name} beside it.")
+    arrays = read_bundle(index, read_whole(beside))
+    return {name: torch.from_numpy(np.array(array, array.dtype.newbyteorder("="))) for name, array in arrays.items()}
 
 
 # --- safetensors
