@@ -211,6 +211,40 @@ def test_every_metric_has_a_card_and_every_card_a_metric():
     assert all(card.convention for card in CARDS.values() if card.task != "fusion")
 
 
+def test_the_docs_say_where_every_metric_comes_from():
+    text = (Path(__file__).resolve().parents[1] / "docs" / "conventions.md").read_text()
+    table = text.split("## Where the metrics come from")[1].split("\n## ")[0]
+    named = {
+        name for line in table.splitlines() if line.startswith("| ") for name in line.split("|")[1].strip().split(", ")
+    }
+    assert {name for c in CONVENTIONS.values() for name in c.definitions} <= named
+
+
+def extreme_images():
+    """Name -> an image of which many metrics are 0/0, (80, 83)."""
+    rows, columns = np.indices((80, 83))
+    return {
+        "black": np.zeros((80, 83), np.uint8),
+        "white": np.full((80, 83), 255, np.uint8),
+        "stripes": (columns % 3 * 100).astype(np.uint8),
+        "two halves": np.where(rows < 40, 17, 201).astype(np.uint8),
+        "one pixel": np.where((rows == 40) & (columns == 41), 255, 0).astype(np.uint8),
+        "noise": np.random.default_rng(5).integers(0, 256, (80, 83), dtype=np.uint8),
+    }
+
+
+@pytest.mark.parametrize("fused", extreme_images())
+@pytest.mark.filterwarnings("error")
+def test_extreme_images_give_values_or_reasons(fused):
+    """Whatever the three images: a finite number, or none and why; never a warning, an exception or infinity."""
+    images = extreme_images()
+    names = [f"{m}[{c}]" for c, convention in CONVENTIONS.items() for m in convention.definitions]
+    for infrared, visible in (("noise", "stripes"), ("two halves", "one pixel"), ("black", "white"), (fused, fused)):
+        scores = evalkit.evaluate(images[fused], images[infrared], images[visible], names, "vifb")
+        for name, value in scores.items():
+            assert math.isfinite(value) != (name in scores.missing), (infrared, visible, name, value)
+
+
 if __name__ == "__main__":
     found, left_out, unexplained = compare()
     print(f"{'convention':14}{'metric':12}{'rows':>5}  worst relative difference")

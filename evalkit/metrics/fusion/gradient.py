@@ -93,7 +93,7 @@ def average_gradient_over_inner_size(image: Image) -> float:
     range="0 .. 1140",
     unit="gray level",
     definition="Mean Sobel magnitude of the fused image.",
-    source="Rajalingam and Priya 2018, Int. J. of Engineering Science Invention",
+    source="Rajalingam and Priya 2018, International Journal of Engineering Science Invention",
 )
 def edge_intensity(image: Image) -> float:
     """EI: mean Sobel magnitude with replicated border; 0..1140.

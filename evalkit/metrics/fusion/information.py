@@ -125,7 +125,7 @@ def normalised_mutual_information(fused: Image, source: Image) -> float:
     range="mostly >= 0",
     unit="bit",
     definition="Kullback-Leibler divergence of each source's histogram from the fused image's.",
-    source="Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2008.12.009",
+    source="Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2009.02.009",
 )
 @once
 def cross_entropy(fused: Image, source: Image) -> float:
@@ -133,7 +133,7 @@ def cross_entropy(fused: Image, source: Image) -> float:
 
     With no level left out it is a KL divergence, >= 0; with some left out it is too small, or even negative.
 
-    Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2008.12.009.
+    Bulanon, Burks and Alchanatis 2009, doi:10.1016/j.biosystemseng.2009.02.009.
     """
     in_fused, in_source = histogram(fused), histogram(source)
     both = (in_fused > 0) & (in_source > 0)
@@ -163,8 +163,8 @@ def _scaled_covariance(image: Image, other: Image) -> int:
     better="higher",
     range="0 .. 127.5",
     unit="gray level",
-    definition="Population standard deviation of the fused image's gray levels.",
-    source="Rao 1997, doi:10.1088/0957-0233/8/4/002",
+    definition="Root of the mean squared deviation of the fused image's gray levels from their mean.",
+    source="no publication: the definition is the source (Rao 1997, which papers cite, is about optical fibres)",
 )
 def standard_deviation(image: Image) -> float:
     """SD: population standard deviation of the gray levels."""
