@@ -634,3 +634,61 @@ API void evalkit_histogram(const uint8_t *x, size count, int64_t *counts) {
         for (int k = 0; k < 256; k++) counts[k] += (int64_t)part[0][k] + part[1][k] + part[2][k] + part[3][k];
     }
 }
+
+/* Phase congruency: what four filters of one orientation, rows of interleaved complex numbers, say of each pixel. */
+
+#define SPREAD 1e-4 /* against 0/0 */
+
+INLINE void phase_part(const double *const *response, size count, double threshold, double *restrict energy,
+                       double *restrict amplitude) {
+    double even[4][PART], odd[4][PART], most[PART], u[PART], v[PART];
+    for (size j = 0; j < count; j++) amplitude[j] = most[j] = u[j] = v[j] = 0, energy[j] = -threshold;
+    for (int k = 0; k < 4; k++) {
+        const double *r = response[k];
+        double *restrict e = even[k], *restrict o = odd[k];
+        for (size j = 0; j < count; j++) e[j] = r[2 * j], o[j] = r[2 * j + 1];
+        for (size j = 0; j < count; j++) {
+            double x = sqrt(e[j] * e[j] + o[j] * o[j]);
+            amplitude[j] += x;
+            most[j] = x > most[j] ? x : most[j];
+            u[j] += e[j], v[j] += o[j];
+        }
+    }
+    for (size j = 0; j < count; j++) {
+        double length = sqrt(u[j] * u[j] + v[j] * v[j]) + SPREAD;
+        u[j] /= length, v[j] /= length;
+    }
+    for (int k = 0; k < 4; k++) {
+        const double *restrict e = even[k], *restrict o = odd[k];
+        for (size j = 0; j < count; j++) energy[j] += e[j] * u[j] + o[j] * v[j] - fabs(e[j] * v[j] - o[j] * u[j]);
+    }
+    for (size j = 0; j < count; j++) {
+        double above = energy[j] > 0 ? energy[j] : 0;
+        energy[j] = above / (1 + exponential(10 * 0.5 - 10.0 / 4 * (amplitude[j] / (most[j] + SPREAD))));
+    }
+}
+
+WIDE API void evalkit_phase(const double *first, const double *second, const double *third, const double *fourth,
+                            size count, double threshold, double angle, double spread, double *energies,
+                            double *amplitudes, double *xx, double *yy, double *xy) {
+    double energy[PART], amplitude[PART], c = cos(angle), s = sin(angle);
+    for (size start = 0; start < count; start += PART) {
+        size n = start + PART < count ? PART : count - start;
+        const double *const response[] = {first + 2 * start, second + 2 * start, third + 2 * start, fourth + 2 * start};
+        phase_part(response, n, threshold, energy, amplitude);
+        for (size j = 0; j < n; j++) {
+            energies[start + j] += energy[j], amplitudes[start + j] += amplitude[j];
+            double congruency = energy[j] / (amplitude[j] + spread), squared = congruency * congruency;
+            xx[start + j] += squared * (c * c), yy[start + j] += squared * (s * s), xy[start + j] += squared * (c * s);
+        }
+    }
+}
+
+/* complex spectrum times two real gains */
+
+WIDE API void evalkit_gain(const double *x, const double *one, const double *other, size count, double *restrict out) {
+    for (size j = 0; j < count; j++) {
+        double gain = one[j] * other[j];
+        out[2 * j] = x[2 * j] * gain, out[2 * j + 1] = x[2 * j + 1] * gain;
+    }
+}

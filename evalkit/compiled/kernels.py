@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 NAME = {"win32": "libkernels.dll", "darwin": "libkernels.dylib"}.get(sys.platform, "libkernels.so")
 Bytes = NDArray[np.uint8]
 Array = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 _used = os.environ.get("EVALKIT_KERNELS", "on") != "off"
 
 
@@ -222,6 +223,24 @@ def counts(x: Bytes) -> NDArray[np.int64]:
     result = np.zeros(256, np.int64)
     _call("histogram", x, x.size, result)
     return result
+
+
+def phase(responses: list[Complex], threshold: float, angle: float, spread: float, sums: list[Array]) -> None:
+    """Add what the four scales of one orientation say of each pixel to `sums`.
+
+    Args:
+        responses: four, complex128 (H, W).
+        threshold: of the noise.
+        angle: of the orientation.
+        spread: what is added to amplitudes that divide.
+        sums: energies, amplitudes, and squared phase congruency along x, along y and along both, each (H, W).
+    """
+    _call("phase", *responses, responses[0].size, threshold, angle, spread, *sums)
+
+
+def gain(spectrum: Complex, one: Array, other: Array, out: Complex) -> None:
+    """out = spectrum * one * other."""
+    _call("gain", spectrum, one, other, spectrum.size, out)
 
 
 def _int(value: int) -> ctypes.c_int:

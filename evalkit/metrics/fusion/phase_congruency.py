@@ -11,6 +11,8 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from evalkit.compiled import kernels
+from evalkit.compiled.kernels import Complex
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once, strips
 
@@ -44,7 +46,7 @@ def _frequencies(shape: tuple[int, int], odd_stretched: bool) -> tuple[Array, Ar
 
 
 @functools.lru_cache(maxsize=2)
-def filters(shape: tuple[int, int]) -> tuple[list[Array], list[Array], Array]:
+def filters(shape: tuple[int, int]) -> tuple[list[Array], list[Array], list[float]]:
     """Radial filters of the scales, angular filters of the orientations, each (H, W) with frequency 0 first.
 
     Returns:
@@ -55,33 +57,40 @@ def filters(shape: tuple[int, int]) -> tuple[list[Array], list[Array], Array]:
     v, u = _frequencies(shape, True)
     radius = np.hypot(v, u)
     radius[0, 0] = 1  # its logarithm is not needed: the mean is not filtered
-    v_low, u_low = (np.fft.fftshift(np.fft.fftshift(f)) for f in _frequencies(shape, False))
+    v_low, u_low = (np.fft.fftshift(np.fft.fftshift(f)) for f in _frequencies(shape, False))  # as published
     low_pass = 1 / (1 + (np.hypot(v_low, u_low) / CUT_OFF) ** (2 * SHARPNESS))
+    low_pass[0, 0] = 0
     log_radius = np.log(radius)
     radial = []
     for scale in range(SCALES):
         wavelength = SMALLEST_WAVELENGTH * SCALE_RATIO**scale
-        gain = np.exp(-((log_radius + math.log(wavelength)) ** 2) / (2 * math.log(BANDWIDTH) ** 2)) * low_pass
-        gain[0, 0] = 0
-        radial.append(gain)
+        off_centre = log_radius + math.log(wavelength)
+        off_centre *= off_centre
+        off_centre /= -2 * math.log(BANDWIDTH) ** 2
+        radial.append(cv2.exp(off_centre) * low_pass)
     angle = np.arctan2(-v, u)
     angular = []
     for orientation in range(ORIENTATIONS):
         distance = np.abs(angle - orientation * math.pi / ORIENTATIONS)
-        distance = np.minimum(distance, 2 * math.pi - distance)
-        angular.append(np.exp(-(distance**2) / (2 * ANGULAR_DEVIATION**2)))
-    return radial, angular, np.array([_noise_gain(radial, spread) for spread in angular])
+        np.minimum(distance, 2 * math.pi - distance, out=distance)
+        distance *= distance
+        distance /= -2 * ANGULAR_DEVIATION**2
+        angular.append(cv2.exp(distance))
+    total = functools.reduce(np.add, radial)
+    return radial, angular, [_noise_gain(radial[0] * spread, total * spread) for spread in angular]
 
 
-def _noise_gain(radial: list[Array], spread: Array) -> float:
-    """T over the root of the mean squared response to noise at the smallest scale."""
-    gains = [r * spread for r in radial]
-    smallest = float((gains[0] ** 2).sum())
-    # the filters' even parts; by Parseval's theorem their products over all pixels are those over all frequencies
-    even = [(g + np.roll(g[::-1, ::-1], 1, (0, 1))) / 2 for g in gains]
-    squares = sum(float((e * e).sum()) for e in even)
-    products = sum(float((even[i] * even[j]).sum()) for i in range(SCALES) for j in range(i + 1, SCALES))
-    tau = math.sqrt((2 * squares + 4 * products) / smallest / 2)
+def _noise_gain(smallest: Array, total: Array) -> float:
+    """T over the root of the mean squared response to noise at the smallest scale.
+
+    Args:
+        smallest: the filter of that scale.
+        total: the sum of all scales' filters. Of the noise in the energy, its even part alone counts: by Parseval's
+            theorem the sum of its square over all pixels is that over all frequencies.
+    """
+    opposite = np.roll(total[::-1, ::-1], 1, (0, 1))
+    energy = float(np.vdot(total, total) + np.vdot(total, opposite)) / 2
+    tau = math.sqrt(energy / float(np.vdot(smallest, smallest)))
     deviation = math.sqrt(2 - math.pi / 2) * tau
     return (tau * math.sqrt(math.pi / 2) + NOISE_DEVIATIONS * deviation) / NOISE_OVERESTIMATE
 
@@ -99,34 +108,65 @@ def features(image: Image, stabilised: bool) -> PhaseMaps:
     """
     radial, angular, noise_gain = filters(image.shape)
     spectrum = scipy.fft.fft2(image.x)
-    energies, amplitudes = np.zeros(image.shape), np.zeros(image.shape)
-    xx, yy, xy = np.zeros(image.shape), np.zeros(image.shape), np.zeros(image.shape)
+    sums = [np.zeros(image.shape) for _ in range(5)]
+    responses = [np.empty_like(spectrum) for _ in range(SCALES)]
     for orientation, spread in enumerate(angular):
-        filtered = spectrum * spread
-        responses = [scipy.fft.ifft2(filtered * gain, overwrite_x=True) for gain in radial]
+        for scale, gain in enumerate(radial):
+            _filter(spectrum, gain, spread, responses[scale])
+            responses[scale] = scipy.fft.ifft2(responses[scale], overwrite_x=True)
         squared = np.square(responses[0].real) + np.square(responses[0].imag)
-        threshold = noise_gain[orientation] * math.sqrt(float(np.median(squared)) / math.log(2))
+        threshold = noise_gain[orientation] * math.sqrt(_median(squared) / math.log(2))
         angle = orientation * math.pi / ORIENTATIONS
-        for rows in strips(len(xx)):
-            energy, amplitude = _energy([response[rows] for response in responses], threshold)
-            energies[rows] += energy
-            amplitudes[rows] += amplitude
-            if stabilised:
-                amplitude += EPSILON
-            with np.errstate(invalid="ignore"):
-                energy /= amplitude
-            energy *= energy
-            xx[rows] += energy * math.cos(angle) ** 2
-            yy[rows] += energy * math.sin(angle) ** 2
-            xy[rows] += energy * (math.cos(angle) * math.sin(angle))
-    amplitudes += EPSILON
-    energies /= amplitudes
+        if kernels.compiled():
+            kernels.phase(responses, threshold, angle, EPSILON if stabilised else 0.0, sums)
+        else:
+            for rows in strips(image.shape[0]):
+                parts = [x[rows] for x in sums]
+                _add_energy([x[rows] for x in responses], threshold, angle, EPSILON if stabilised else 0.0, parts)
+    energies, amplitudes, xx, yy, xy = sums
+    energies /= amplitudes + EPSILON
     trace, difference = (xx + yy) / (ORIENTATIONS / 2), (xx - yy) / (ORIENTATIONS / 2)
     root = np.hypot(xy / ORIENTATIONS, difference) + EPSILON
     return PhaseMaps(energies, (trace + root) / 2, (trace - root) / 2)
 
 
-def _energy(responses: list[Array], threshold: float) -> tuple[Array, Array]:
+def _filter(spectrum: Complex, gain: Array, spread: Array, out: Complex) -> None:
+    if kernels.compiled():
+        kernels.gain(spectrum, gain, spread, out)
+    else:
+        np.multiply(spectrum, gain * spread, out=out)
+
+
+def _median(x: Array) -> float:
+    """The median of non-negative values. Only those between two quantiles of a sample of them are sorted."""
+    flat = x.ravel()
+    sample = np.sort(flat[::61])
+    low, high = sample[int(0.45 * len(sample))], sample[min(int(0.55 * len(sample)) + 1, len(sample) - 1)]
+    below = int(np.count_nonzero(flat < low))
+    between = flat[(flat >= low) & (flat <= high)]
+    middle = [(flat.size - 1) // 2 - below, flat.size // 2 - below]
+    if middle[0] < 0 or middle[1] >= between.size:
+        return float(np.median(flat))
+    between.partition(middle)
+    return float(between[middle].mean())
+
+
+def _add_energy(responses: list[Complex], threshold: float, angle: float, spread: float, sums: list[Array]) -> None:
+    """`kernels.phase` in NumPy."""
+    energies, amplitudes, xx, yy, xy = sums
+    energy, amplitude = _energy(responses, threshold)
+    energies += energy
+    amplitudes += amplitude
+    amplitude += spread
+    with np.errstate(invalid="ignore"):
+        energy /= amplitude
+    energy *= energy
+    xx += energy * math.cos(angle) ** 2
+    yy += energy * math.sin(angle) ** 2
+    xy += energy * (math.cos(angle) * math.sin(angle))
+
+
+def _energy(responses: list[Complex], threshold: float) -> tuple[Array, Array]:
     """Weighted energy of one orientation above the noise, and the sum of its responses' amplitudes."""
     even, odd = [response.real for response in responses], [response.imag for response in responses]
     sizes = [np.sqrt(e * e + o * o) for e, o in zip(even, odd, strict=True)]
