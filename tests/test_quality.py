@@ -41,7 +41,7 @@ from evalkit.metrics.fusion.local_similarity import (
     yang_similarity,
     yang_similarity_liu,
 )
-from evalkit.metrics.fusion.phase_congruency import features, phase_congruency_quality
+from evalkit.metrics.fusion.phase_congruency import phase_congruency_quality, phase_maps
 from evalkit.metrics.fusion.rounding import gaussian_weights, in_blocks, window_means
 from evalkit.metrics.image import Image, Pair, UndefinedError
 
@@ -435,7 +435,7 @@ def slow_phase_quality(pair: Pair, stabilised: bool) -> float:
 def test_phase_congruency_by_definition(height, width):
     pair = smooth_pair(height, width)
     for stabilised in (False, True):
-        found = features(pair.fused, stabilised)
+        found = phase_maps(pair.fused, stabilised)
         for one, other in zip(found, slow_features(pair.fused.x, stabilised), strict=True):
             assert np.allclose(one, other, rtol=1e-9, atol=1e-12)
         assert phase_congruency_quality(pair, stabilised) == pytest.approx(slow_phase_quality(pair, stabilised))
@@ -444,7 +444,7 @@ def test_phase_congruency_by_definition(height, width):
 def test_phase_congruency_does_not_see_contrast():
     pair = smooth_pair(64, 80)
     x = pair.infrared.pixels // 2
-    bright, dark = (features(Image(image), True).congruency for image in (2 * x, x))
+    bright, dark = (phase_maps(Image(image), True).congruency for image in (2 * x, x))
     assert np.median(np.abs(bright - dark)) < 1e-4
 
 

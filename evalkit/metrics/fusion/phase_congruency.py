@@ -27,7 +27,10 @@ EPSILON = 1e-4
 
 FEATURE = 0.1  # phase congruency above this is a feature
 STABILISER = 1e-4
-_GAUSSIAN = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+RADIUS = 5  # of the local correlations' windows
+LARGE = 6_000_000  # pixels from which on nothing is kept of an image: a gigabyte of filters and maps
+_GAUSSIAN = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * 1.5**2))
+Rows = slice | NDArray[np.int64]
 _GAUSSIAN /= _GAUSSIAN.sum()
 
 
@@ -39,64 +42,76 @@ class PhaseMaps(NamedTuple):
     minimum_moment: Array
 
 
-def _frequencies(shape: tuple[int, int], odd_stretched: bool) -> tuple[Array, Array]:
-    """Vertical and horizontal frequency, zero first, (H, 1) and (1, W); `odd_stretched`: odd sides reach 1/2, too."""
-    v, u = (np.fft.ifftshift((np.arange(n) - n // 2) / (n - 1 if n % 2 and odd_stretched else n)) for n in shape)
-    return v[:, None], u[None, :]
+def _frequency(n: int, rows: Rows, odd_stretched: bool) -> Array:
+    """Frequency of some of n coefficients, that of the mean first; `odd_stretched`: odd sides reach 1/2, too."""
+    return np.fft.ifftshift((np.arange(n) - n // 2) / (n - 1 if n % 2 and odd_stretched else n))[rows]
 
 
-@functools.lru_cache(maxsize=2)
-def filters(shape: tuple[int, int]) -> tuple[list[Array], list[Array], list[float]]:
-    """Radial filters of the scales, angular filters of the orientations, each (H, W) with frequency 0 first.
-
-    Returns:
-        The two lists, and per orientation what turns the noise at the smallest scale into the noise of the energy.
-    """
-    if min(shape) < 2:
-        raise UndefinedError(f"the image is {shape[1]}x{shape[0]}: phase congruency needs 2x2 pixels")
-    v, u = _frequencies(shape, True)
+def _radial(shape: tuple[int, int], rows: Rows) -> list[Array]:
+    """Some rows of the filters of the scales, frequency 0 first."""
+    v, u = _frequency(shape[0], rows, True)[:, None], _frequency(shape[1], slice(None), True)
     radius = np.hypot(v, u)
-    radius[0, 0] = 1  # its logarithm is not needed: the mean is not filtered
-    v_low, u_low = (np.fft.fftshift(np.fft.fftshift(f)) for f in _frequencies(shape, False))  # as published
-    low_pass = 1 / (1 + (np.hypot(v_low, u_low) / CUT_OFF) ** (2 * SHARPNESS))
-    low_pass[0, 0] = 0
+    mean = radius == 0
+    radius[mean] = 1  # its logarithm is not needed: the mean is not filtered
+    low_v, low_u = (np.fft.fftshift(np.fft.fftshift(_frequency(n, slice(None), False))) for n in shape)  # as published
+    low_pass = 1 / (1 + (np.hypot(low_v[rows, None], low_u) / CUT_OFF) ** (2 * SHARPNESS))
+    low_pass[mean] = 0
     log_radius = np.log(radius)
-    radial = []
+    gains = []
     for scale in range(SCALES):
-        wavelength = SMALLEST_WAVELENGTH * SCALE_RATIO**scale
-        off_centre = log_radius + math.log(wavelength)
+        off_centre = log_radius + math.log(SMALLEST_WAVELENGTH * SCALE_RATIO**scale)
         off_centre *= off_centre
         off_centre /= -2 * math.log(BANDWIDTH) ** 2
-        radial.append(cv2.exp(off_centre) * low_pass)
-    angle = np.arctan2(-v, u)
-    angular = []
-    for orientation in range(ORIENTATIONS):
-        distance = np.abs(angle - orientation * math.pi / ORIENTATIONS)
-        np.minimum(distance, 2 * math.pi - distance, out=distance)
-        distance *= distance
-        distance /= -2 * ANGULAR_DEVIATION**2
-        angular.append(cv2.exp(distance))
-    total = functools.reduce(np.add, radial)
-    return radial, angular, [_noise_gain(radial[0] * spread, total * spread) for spread in angular]
+        gains.append(cv2.exp(off_centre) * low_pass)
+    return gains
 
 
-def _noise_gain(smallest: Array, total: Array) -> float:
+def _angular(shape: tuple[int, int], rows: Rows, orientation: int) -> Array:
+    """Some rows of the filter of an orientation."""
+    angle = np.arctan2(-_frequency(shape[0], rows, True)[:, None], _frequency(shape[1], slice(None), True))
+    distance = np.abs(angle - orientation * math.pi / ORIENTATIONS)
+    np.minimum(distance, 2 * math.pi - distance, out=distance)
+    distance *= distance
+    distance /= -2 * ANGULAR_DEVIATION**2
+    return cv2.exp(distance)
+
+
+@functools.lru_cache(maxsize=1)
+def _whole(shape: tuple[int, int]) -> tuple[list[Array], list[Array]]:
+    every = slice(None)
+    return _radial(shape, every), [_angular(shape, every, orientation) for orientation in range(ORIENTATIONS)]
+
+
+def filters(shape: tuple[int, int], orientation: int, rows: slice) -> tuple[list[Array], Array]:
+    """Some rows of the filters of the scales and of that of an orientation; those of large images are made anew."""
+    if shape[0] * shape[1] >= LARGE:
+        return _radial(shape, rows), _angular(shape, rows, orientation)
+    radial, angular = _whole(shape)
+    return [gain[rows] for gain in radial], angular[orientation][rows]
+
+
+@functools.lru_cache(maxsize=8)
+def noise_gain(shape: tuple[int, int], orientation: int) -> float:
     """T over the root of the mean squared response to noise at the smallest scale.
 
-    Args:
-        smallest: the filter of that scale.
-        total: the sum of all scales' filters. Of the noise in the energy, its even part alone counts: by Parseval's
-            theorem the sum of its square over all pixels is that over all frequencies.
+    Of the noise in the energy, the even part of the scales' filters added up counts alone: by Parseval's theorem the
+    sum of its square over all pixels is that over all frequencies.
     """
-    opposite = np.roll(total[::-1, ::-1], 1, (0, 1))
-    energy = float(np.vdot(total, total) + np.vdot(total, opposite)) / 2
-    tau = math.sqrt(energy / float(np.vdot(smallest, smallest)))
+    smallest = energy = 0.0
+    for rows in strips(shape[0]):
+        radial, spread = filters(shape, orientation, rows)
+        total = functools.reduce(np.add, radial) * spread
+        first = radial[0] * spread
+        smallest += float(np.vdot(first, first))
+        index = -np.arange(shape[0])[rows] % shape[0]
+        opposite = functools.reduce(np.add, _radial(shape, index)) * _angular(shape, index, orientation)
+        energy += float(np.vdot(total, total) + np.vdot(total, np.roll(opposite[:, ::-1], 1, 1))) / 2
+    tau = math.sqrt(energy / smallest)
     deviation = math.sqrt(2 - math.pi / 2) * tau
     return (tau * math.sqrt(math.pi / 2) + NOISE_DEVIATIONS * deviation) / NOISE_OVERESTIMATE
 
 
-@once
-def features(image: Image, stabilised: bool) -> PhaseMaps:
+def phase_maps(image: Image, stabilised: bool) -> PhaseMaps:
     """Phase congruency of an image and its moments.
 
     Kovesi 1999, Videre 1(3), with the constants of his `phasecong2`: four log-Gabor scales, six orientations.
@@ -105,29 +120,45 @@ def features(image: Image, stabilised: bool) -> PhaseMaps:
         image: gray 0..255.
         stabilised: 1e-4 is added to each orientation's amplitude too, as to the sum over all of them; False is the
             public code, whose moments are 0/0 where nothing responds in an orientation.
+
+    Raises:
+        UndefinedError: fewer than 2 x 2 pixels.
     """
-    radial, angular, noise_gain = filters(image.shape)
+    shape = image.shape
+    if min(shape) < 2:
+        raise UndefinedError(f"the image is {shape[1]}x{shape[0]}: phase congruency needs 2x2 pixels")
+    added = EPSILON if stabilised else 0.0
     spectrum = scipy.fft.fft2(image.x)
-    sums = [np.zeros(image.shape) for _ in range(5)]
+    sums = [np.zeros(shape) for _ in range(5)]
     responses = [np.empty_like(spectrum) for _ in range(SCALES)]
-    for orientation, spread in enumerate(angular):
-        for scale, gain in enumerate(radial):
-            _filter(spectrum, gain, spread, responses[scale])
-            responses[scale] = scipy.fft.ifft2(responses[scale], overwrite_x=True)
+    for orientation in range(ORIENTATIONS):
+        for rows in strips(shape[0]):
+            radial, spread = filters(shape, orientation, rows)
+            for response, gain in zip(responses, radial, strict=True):
+                _filter(spectrum[rows], gain, spread, response[rows])
+        responses = [scipy.fft.ifft2(response, overwrite_x=True) for response in responses]
         squared = np.square(responses[0].real) + np.square(responses[0].imag)
-        threshold = noise_gain[orientation] * math.sqrt(_median(squared) / math.log(2))
+        threshold = noise_gain(shape, orientation) * math.sqrt(_median(squared) / math.log(2))
         angle = orientation * math.pi / ORIENTATIONS
         if kernels.compiled():
-            kernels.phase(responses, threshold, angle, EPSILON if stabilised else 0.0, sums)
+            kernels.phase(responses, threshold, angle, added, sums)
         else:
-            for rows in strips(image.shape[0]):
-                parts = [x[rows] for x in sums]
-                _add_energy([x[rows] for x in responses], threshold, angle, EPSILON if stabilised else 0.0, parts)
+            for rows in strips(shape[0]):
+                _add_energy([x[rows] for x in responses], threshold, angle, added, [x[rows] for x in sums])
+    del spectrum, responses
     energies, amplitudes, xx, yy, xy = sums
     energies /= amplitudes + EPSILON
     trace, difference = (xx + yy) / (ORIENTATIONS / 2), (xx - yy) / (ORIENTATIONS / 2)
     root = np.hypot(xy / ORIENTATIONS, difference) + EPSILON
     return PhaseMaps(energies, (trace + root) / 2, (trace - root) / 2)
+
+
+_remembered = once(phase_maps)
+
+
+def _maps(image: Image, stabilised: bool) -> PhaseMaps:
+    large = image.array.shape[0] * image.array.shape[1] >= LARGE
+    return phase_maps(image, stabilised) if large else _remembered(image, stabilised)
 
 
 def _filter(spectrum: Complex, gain: Array, spread: Array, out: Complex) -> None:
@@ -192,48 +223,37 @@ def _mean(x: Array) -> Array:
     return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN, _GAUSSIAN, borderType=cv2.BORDER_CONSTANT)
 
 
-def _spread(x: Array) -> tuple[Array, Array]:
-    """Local mean and variance."""
-    mean = _mean(x)
-    return mean, _mean(x * x) - mean * mean
-
-
-class Masked(NamedTuple):
-    """A feature map where the phase congruency says that there are features, 0 elsewhere, and its local moments."""
-
-    mask: NDArray[np.bool_]
-    map: Array
-    mean: Array
-    variance: Array
-
-
-def _masked(feature_map: Array, mask: NDArray[np.bool_]) -> Masked:
-    kept = np.where(mask, feature_map, 0)
-    return Masked(mask, kept, *_spread(kept))
-
-
-@once
-def _of_source(source: Image, stabilised: bool) -> list[Masked]:
-    maps = features(source, stabilised)
-    return [_masked(one, maps.congruency > FEATURE) for one in maps]
-
-
-@once
-def _of_both(infrared: Image, visible: Image, stabilised: bool) -> list[Masked]:
-    """Of the source that has the larger phase congruency, pixel by pixel."""
-    a, b = features(infrared, stabilised), features(visible, stabilised)
-    mask, a_leads = np.maximum(a.congruency, b.congruency) > FEATURE, a.congruency > b.congruency
-    return [_masked(np.where(a_leads, *maps), mask) for maps in zip(a, b, strict=True)]
-
-
-def _correlation(source: Masked, fused: Array, mean: Array, variance: Array) -> Array:
-    """Local correlation of a source's feature map with the fused image's where the source has features, 0 elsewhere."""
-    covariance = _mean(source.map * fused)
-    covariance -= source.mean * mean
+def _correlation(one: Array, fused: Array, of_fused: tuple[Array, Array], mask: NDArray[np.bool_]) -> Array:
+    """Local correlation of a source's feature map, where it has features, with the fused image's; 0 elsewhere."""
+    one = np.where(mask, one, 0)
+    mean = _mean(one)
+    covariance = _mean(one * fused)
+    covariance -= mean * of_fused[0]
     covariance += STABILISER
-    spread = np.sqrt(np.abs(source.variance * variance))
+    spread = _mean(one * one)
+    spread -= mean * mean
+    spread *= of_fused[1]
+    np.sqrt(np.abs(spread, out=spread), out=spread)
     spread += STABILISER
-    return np.divide(covariance, spread, out=np.zeros_like(spread), where=source.mask)
+    return np.divide(covariance, spread, out=np.zeros_like(spread), where=mask)
+
+
+def _kept(a: PhaseMaps, b: PhaseMaps, f: PhaseMaps, rows: slice) -> list[float]:
+    """Sums of the best local correlations over some rows, of each of the three maps."""
+    top, bottom = max(rows.start - RADIUS, 0), rows.stop + RADIUS  # a window reaches beyond
+    inside = slice(rows.start - top, rows.stop - top)
+    part_a, part_b, part_f = (PhaseMaps(*(one[top:bottom] for one in maps)) for maps in (a, b, f))
+    masks = part_a.congruency > FEATURE, part_b.congruency > FEATURE
+    a_leads = part_a.congruency > part_b.congruency
+    sums = []
+    for of_a, of_b, of_f in zip(part_a, part_b, part_f, strict=True):
+        mean = _mean(of_f)
+        of_fused = mean, _mean(of_f * of_f) - mean * mean
+        best = _correlation(np.where(a_leads, of_a, of_b), of_f, of_fused, masks[0] | masks[1])
+        for one, mask in ((of_a, masks[0]), (of_b, masks[1])):
+            np.maximum(best, _correlation(one, of_f, of_fused, mask), out=best)
+        sums.append(float(best[inside].sum()))
+    return sums
 
 
 @describes(
@@ -255,21 +275,17 @@ def phase_congruency_quality(pair: Pair, stabilised: bool = True) -> float:
     Zhao, Laganiere and Liu 2007, with windows and constants of Z. Liu's program; Kovesi 1999, Videre 1(3).
 
     Args:
-        stabilised: see `features`.
+        stabilised: see `phase_maps`.
 
     Raises:
         UndefinedError: neither source has a feature; without `stabilised`, an orientation without any response.
     """
-    infrared, visible = pair.sources
-    candidates = [_of_both(infrared, visible, stabilised), *(_of_source(one, stabilised) for one in pair.sources)]
-    count = int(candidates[0][0].mask.sum())
+    a, b, f = (_maps(image, stabilised) for image in (*pair.sources, pair.fused))
+    count = int(np.count_nonzero((a.congruency > FEATURE) | (b.congruency > FEATURE)))
     if count == 0:
         raise UndefinedError(f"QP is 0/0: neither source has a phase congruency above {FEATURE}")
-    value = 1.0
-    for i, fused in enumerate(features(pair.fused, stabilised)):
-        mean, variance = _spread(fused)
-        best = functools.reduce(np.maximum, [_correlation(one[i], fused, mean, variance) for one in candidates])
-        value *= float(best.sum()) / count
+    parts = [_kept(a, b, f, rows) for rows in strips(pair.fused.shape[0])]
+    value = math.prod(sum(of_map) / count for of_map in zip(*parts, strict=True))
     if not math.isfinite(value):
         raise UndefinedError("QP is 0/0: an image has no response to the filters of an orientation")
     return value
