@@ -548,7 +548,7 @@ def slow_zoo_vif(reference: np.ndarray, distorted: np.ndarray) -> float:
 def test_zoo_by_definition():
     pair = smooth_pair(44, 37)
     f, a, b = (image.x for image in (pair.fused, *pair.sources))
-    zoo = {name: function(pair) for name, (function, _) in ivif_zoo.ZOO.items()}
+    zoo = {name: ivif_zoo.ZOO[name][0](pair) for name in ("VIF", "QY", "QNCIE", "CE", "TE", "EI")}
     assert zoo["VIF"] == pytest.approx(slow_zoo_vif(a, f) + slow_zoo_vif(b, f), rel=1e-8)
     row = np.exp(-((np.arange(7) - 3) ** 2) / 4.5)
     window = np.tile(row / row.sum(), (7, 1))
@@ -609,7 +609,7 @@ def test_zoo_correlations_of_equal_images_have_no_rounding():
 def test_mefb_measures_colour_by_channels_and_gray_pairs_by_the_first():
     pair = smooth_pair(50, 60)
     f, a, b = (image.pixels for image in (pair.fused, *pair.sources))
-    metrics = list(CONVENTIONS["mefb"].definitions)
+    metrics = [metric for metric in CONVENTIONS["mefb"].definitions if metric != "MEF-MS-SSIM"]  # of gray images
     colour = np.dstack([f, np.roll(f, 3), 255 - f])
     first = evalkit.evaluate(colour, a, b, metrics, "mefb")
     assert dict(first) == pytest.approx(dict(evalkit.evaluate(f, a, b, metrics, "mefb")))
