@@ -30,14 +30,26 @@ FACTS = {
     # each layer at 480x640 would be 283.9; the generator works on the image with a margin, which shrinks from 492x652
     "FusionGAN": (925_633, 287.88, (-1, 1)),
     "PMGI": (41_633, 12.8, (-1, 1)),
+    "PMGI-Medical": (41_633, 12.8, (-1, 1)),
     "SDNet": (28_705, 8.8, (-1, 1)),
+    "SDNet-Medical": (28_705, 8.8, (-1, 1)),
     "STDFusionNet": (282_513, 87, (-1, 1)),
     "U2Fusion": (659_217, 202.4, (0, 1)),
+    "U2Fusion-stretched": (659_217, 202.4, (0, 1)),
     "U2Fusion-port": (659_217, 202.4, (0, 1)),
     "UMF-CMGR": (629_253, 193, (-1, 1)),
 }
-SIGNED = ("FusionGAN", "PMGI", "SDNet", "STDFusionNet", "U2Fusion-port")  # inputs in [-1, 1], the others' in [0, 1]
-STRETCHED = ("FusionGAN", "PMGI", "SDNet", "STDFusionNet", "U2Fusion")
+# inputs in [-1, 1], the others' in [0, 1]
+SIGNED = (
+    "FusionGAN",
+    "PMGI",
+    "PMGI-Medical",
+    "SDNet",
+    "SDNet-Medical",
+    "STDFusionNet",
+    "U2Fusion-port",
+)  # inputs in [-1, 1], the others' in [0, 1]
+STRETCHED = ("FusionGAN", "PMGI", "PMGI-Medical", "SDNet", "SDNet-Medical", "STDFusionNet", "U2Fusion-stretched")
 BUILDS = {name: method.build for name, method in METHODS.items()} | {"SDNet-training": sdnet.SqueezeAndDecomposition}
 every_method = pytest.mark.parametrize("name", METHODS)
 every_build = pytest.mark.parametrize("name", BUILDS)
@@ -104,7 +116,9 @@ def test_any_size_from_two_by_two(name, size):
     assert fused.max() <= high
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name != "U2Fusion"])  # which reflects
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if name not in ("U2Fusion", "U2Fusion-stretched")]
+)  # which reflect
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (7, 1)])
 def test_strips_of_one_pixel(name, size):
     with torch.inference_mode():
@@ -137,7 +151,7 @@ def test_every_parameter_learns_but_biases_under_a_norm(name, training):
     network = untrained(name).double().train(training)
     norms = {key for key, module in network.named_modules() if isinstance(module, CurrentNorm)}
     under_a_norm = {f"{key[:-1]}0.bias" for key in norms}  # the convolution stands before it in a Sequential
-    assert len(under_a_norm) == {"PMGI": 12, "FusionGAN": 4}.get(name, 0)
+    assert len(under_a_norm) == {"PMGI": 12, "PMGI-Medical": 12, "FusionGAN": 4}.get(name, 0)
     output(network, *images(12, 11, count=2, dtype=np.float64)).square().mean().backward()
     size = {key: p.grad.abs().max().item() for key, p in network.named_parameters()}
     assert all(np.isfinite(value) for value in size.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,6 +81,11 @@ def read_bundle(index: bytes, data: bytes) -> dict[str, NDArray]:
             raise ValueError(f"the checksum of its tensor {name[:60]!r} is wrong")
         tensors[name] = np.frombuffer(content, entry.dtype).reshape(entry.shape)
     return tensors
+
+
+def with_data(path: Path) -> tuple[Path, ...]:
+    """A file, and where it is the index of a bundle the data beside it."""
+    return (path, path.with_name(path.name.removesuffix(INDEX) + DATA)) if path.name.endswith(INDEX) else (path,)
 
 
 # --- the table

@@ -22,6 +22,7 @@ from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError
+from evalkit.files.bundles import DATA, with_data
 from evalkit.methods.classical import REVISION
 from evalkit.methods.registry import METHODS, Method, MethodCard, method_card
 from evalkit.registry import PROGRAM, SHIPPED
@@ -171,10 +172,11 @@ class NetworkFuser:
     def __post_init__(self) -> None:
         from evalkit.methods.checkpoints import load_strictly, read_checkpoint  # needs torch
 
-        contents = [read_checkpoint(path) for path in self.files]
+        files = [path for path in self.files if not path.name.endswith(DATA)]  # which is read with its index
+        contents = [read_checkpoint(path) for path in files]
         self.network = self.network_method.build()
         assert self.network_method.convert is not None
-        state = self.network_method.convert(*itertools.chain(*zip(contents, self.files, strict=True)))
+        state = self.network_method.convert(*itertools.chain(*zip(contents, files, strict=True)))
         load_strictly(self.network, state, ", ".join(map(str, self.files)))
         self.device = choose_device(self.device)
         self.network = self.network.to(self.device).eval()
@@ -344,7 +346,7 @@ def make_fuser(
     Args:
         card: the method.
         checkpoints: folder that is searched for the file names on the card.
-        files: the weights themselves, in the card's order, instead.
+        files: the weights themselves, in the card's order, instead; of a TensorFlow checkpoint the index is enough.
         gray: for classical methods: luminance only.
         device: auto, cpu, cuda or cuda:N.
         recolour: for networks: give a gray result the chroma of the visible image.
@@ -356,7 +358,7 @@ def make_fuser(
         CheckpointError: weights that are damaged, hostile or of another network.
     """
     method = METHODS[card.name]
-    paths = list(files or [])
+    paths = list(dict.fromkeys(part for path in files or () for part in with_data(path)))
     if (not paths or not method.runs) and (reason := missing_for(card, checkpoints)):
         raise EvalkitError(f"{card.name} cannot run: {reason}.")
     if card.kind == "classical":

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from evalkit.errors import CheckpointError, DataError, UnreadableError
-from evalkit.files.bundles import DATA, INDEX, read_bundle
+from evalkit.files.bundles import DATA, INDEX, read_bundle, with_data
 from evalkit.files.bundles import MAGIC as TENSORFLOW
 from evalkit.files.pickles import (
     MAX_DEPTH,
@@ -425,7 +425,7 @@ def as_tensor(data: bytes | memoryview, dtype: torch.dtype, shape: tuple[int, ..
 
 def _read_bundle(index: bytes, path: Path) -> dict[str, Tensor]:
     """The tensors of a TensorFlow checkpoint. Raises CheckpointError, KindError, ValueError."""
-    beside = path.with_name(path.name.removesuffix(INDEX) + DATA)
+    beside = with_data(path)[1]
     if not beside.is_file():
         raise CheckpointError(f"the checkpoint {path} is an index alone: put its {beside.name} beside it.")
     arrays = read_bundle(index, read_whole(beside))

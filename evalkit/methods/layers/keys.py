@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from evalkit.methods.checkpoints import CheckpointError, State, as_state
 
@@ -30,6 +33,28 @@ def renamed(content: Any, path: Path, changes: Mapping[str, str]) -> State:
             raise CheckpointError(f"the checkpoint {path} holds {name!r} twice, once as {key!r}.")
         own[name] = value
     return own
+
+
+def from_tensorflow(content: Any, path: Path, changes: Mapping[str, str]) -> State:
+    """`renamed` of a TensorFlow checkpoint; kernels (height, width, in, out) become (out, in, height, width)."""
+    state = renamed(content, path, changes)
+    return {key: value.permute(3, 2, 0, 1).contiguous() if value.ndim == 4 else value for key, value in state.items()}
+
+
+def regrouped(kernel: Tensor, width: int, order: Sequence[int]) -> Tensor:
+    """A kernel for input channels that are joined in another order.
+
+    Args:
+        kernel: (out, in, height, width) of a convolution.
+        width: channels of each group.
+        order: for each group of the result its place in `kernel`.
+
+    Returns:
+        A copy; the kernel itself where it has another number of input channels, which loading then refuses.
+    """
+    if kernel.ndim != 4 or kernel.shape[1] != width * len(order):
+        return kernel
+    return torch.cat([kernel[:, width * i : width * (i + 1)] for i in order], dim=1)
 
 
 def unwrapped(content: Any, wrapper: str) -> Any:

@@ -25,6 +25,11 @@ def signed_pair(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     return _signed(infrared), _signed(visible)
 
 
+def signed_functional_first(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """`signed_pair` of medical images: PET or SPECT, in the visible role here, is the authors' first image."""
+    return _signed(visible), _signed(infrared)
+
+
 def saved(values: NDArray) -> Pixels:
     """`imsave` of floats: stretched by their own minimum and maximum to 0..255, halves rounded up."""
     return np.floor(stretched(values) * 255 + 0.5).astype(np.uint8)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from evalkit.methods.checkpoints import State
+from evalkit.methods.layers.keys import from_tensorflow, regrouped
 from evalkit.methods.layers.norm import conv_current_norm
-from evalkit.methods.layers.scipy_misc import save_gray, signed_pair
+from evalkit.methods.layers.scipy_misc import save_gray, signed_functional_first, signed_pair
 from evalkit.methods.network import NetworkMethod
 
 WIDTH = 16  # channels of every layer
@@ -16,7 +22,7 @@ def _conv(channels_in: int, size: int = 3) -> nn.Sequential:
     return conv_current_norm(channels_in, WIDTH, size, padding=size // 2, affine=False)
 
 
-class Path(nn.Module):
+class OnePath(nn.Module):
     """Four layers, and two transfer blocks through which the path sees both paths."""
 
     def __init__(self) -> None:
@@ -37,7 +43,7 @@ class PMGI(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.infrared, self.visible = Path(), Path()
+        self.infrared, self.visible = OnePath(), OnePath()
         self.last = nn.Conv2d(8 * WIDTH, 1, 1)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -56,4 +62,33 @@ class PMGI(nn.Module):
         return torch.tanh(self.last(torch.cat((*of_paths[0], *of_paths[1]), dim=1)))
 
 
-METHODS = {"PMGI": NetworkMethod(PMGI, signed_pair, save_gray)}
+NORM = re.compile(r"\.0\.BatchNorm/(beta|gamma|moving_mean|moving_variance)$")
+PATHS_APART = (0, 2, 4, 6, 1, 3, 5, 7)  # of eight groups of channels, the authors' layers alternate between the paths
+FILES = ("PMGI-IR_VI/CGAN.model-1.index", "PMGI-IR_VI/CGAN.model-1.data-00000-of-00001")
+MEDICAL = ("PMGI-Medical/CGAN.model-29.index", "PMGI-Medical/CGAN.model-29.data-00000-of-00001")
+
+
+def _convert(content: Any, path: Path) -> State:
+    """From the authors' names, without what their script leaves in the file: scales, offsets, statistics of norms."""
+    changes = {
+        r"^fusion_model/": "",
+        r"^layer5/": "last.",
+        r"^layer2_3(_vi)?/": r"path\1.transfers.0.0.",
+        r"^layer3_4(_vi)?/": r"path\1.transfers.1.0.",
+        **{rf"^layer{i + 1}(_vi)?/": rf"path\1.layers.{i}.0." for i in range(4)},
+        r"^path_vi\.": "visible.",
+        r"^path\.": "infrared.",
+        r"\.w[1-5]\w*$": ".weight",
+        r"\.b[1-5]\w*$": ".bias",
+    }
+    state = from_tensorflow(content, path, changes)
+    state = {key: value for key, value in state.items() if not NORM.search(key)}
+    if "last.weight" in state:
+        state["last.weight"] = regrouped(state["last.weight"], WIDTH, PATHS_APART)
+    return state
+
+
+METHODS = {
+    "PMGI": NetworkMethod(PMGI, signed_pair, save_gray, FILES, _convert),
+    "PMGI-Medical": NetworkMethod(PMGI, signed_functional_first, save_gray, MEDICAL, _convert),
+}

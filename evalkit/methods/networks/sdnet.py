@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.blocks import conv_leaky
-from evalkit.methods.layers.scipy_misc import save_gray, signed_pair
+from evalkit.methods.layers.keys import from_tensorflow, regrouped
+from evalkit.methods.layers.scipy_misc import save_gray, signed_functional_first, signed_pair
 from evalkit.methods.network import NetworkMethod
 
 
@@ -81,4 +85,27 @@ class SqueezeAndDecomposition(nn.Module):
         return Squeezed(fused, *self.decomposition(fused))
 
 
-METHODS = {"SDNet": NetworkMethod(SDNet, signed_pair, save_gray)}
+DECOMPOSITION = re.compile(r"^layer(6_sept/[wb]6_sept|([7-9])_(ir|vi)/[wb]\2_\3)$")
+LAYERS_APART = (0, 2, 4, 6, 1, 3, 5, 7)  # of eight groups of channels, the authors' layers alternate between the images
+FILES = ("SDNet-IR_VIS/IRVIS.model-10.index", "SDNet-IR_VIS/IRVIS.model-10.data-00000-of-00001")
+MEDICAL = ("SDNet-Medical/Medical.model-29.index", "SDNet-Medical/Medical.model-29.data-00000-of-00001")
+
+
+def _convert(content: Any, path: Path) -> State:
+    """From the authors' names; the file also holds the decomposition, which fusion does not need."""
+    changes = {r"^fusion_model/": ""}
+    for theirs, ours in (("ir", "infrared"), ("vi", "visible")):
+        changes[rf"^layer1_{theirs}/"] = f"{ours}.first.0."
+        changes |= {rf"^layer{i + 2}_{theirs}/": f"{ours}.dense.{i}.0." for i in range(3)}
+    changes |= {r"^layer5_fuse/": "last.", r"\.w[1-5]_\w+$": ".weight", r"\.b[1-5]_\w+$": ".bias"}
+    state = from_tensorflow(content, path, changes)
+    state = {key: value for key, value in state.items() if not DECOMPOSITION.match(key)}
+    if "last.weight" in state:
+        state["last.weight"] = regrouped(state["last.weight"], 16, LAYERS_APART)
+    return state
+
+
+METHODS = {
+    "SDNet": NetworkMethod(SDNet, signed_pair, save_gray, FILES, _convert),
+    "SDNet-Medical": NetworkMethod(SDNet, signed_functional_first, save_gray, MEDICAL, _convert),
+}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.blocks import conv_leaky
+from evalkit.methods.layers.keys import from_tensorflow
 from evalkit.methods.layers.scipy_misc import save_gray, signed_pair
 from evalkit.methods.network import NetworkMethod
 
@@ -58,4 +63,19 @@ class STDFusionNet(nn.Module):
         return self.reconstruction(torch.cat((self.visible(visible), self.infrared(infrared)), dim=1))
 
 
-METHODS = {"STDFusionNet": NetworkMethod(STDFusionNet, signed_pair, save_gray)}
+FILES = ("STDFusionNet/Fusion.model-29.index", "STDFusionNet/Fusion.model-29.data-00000-of-00001")
+
+
+def _convert(content: Any, path: Path) -> State:
+    """From the authors' names."""
+    changes = {r"^STDFusion_model/": ""}
+    for theirs, ours in (("ir", "infrared"), ("vi", "visible")):
+        changes[rf"^{theirs}_extraction_network/conv1/"] = f"{ours}.0.0."
+        changes[rf"^{theirs}_extraction_network/block([1-3])/"] = rf"{ours}.\1."
+    changes |= {rf"^reconstruction_network/block{i + 1}/": f"reconstruction.{i}." for i in range(4)}
+    changes |= {r"\.conv1/": ".body.0.0.", r"\.conv2/": ".body.1.0.", r"\.conv3/": ".body.2."}
+    changes |= {r"\.identity_conv/": ".identity.", r"\.w$": ".weight", r"\.b$": ".bias"}
+    return from_tensorflow(content, path, changes)
+
+
+METHODS = {"STDFusionNet": NetworkMethod(STDFusionNet, signed_pair, save_gray, FILES, _convert)}

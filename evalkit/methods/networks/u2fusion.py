@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from evalkit.data.images import merge_colour
 from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.blocks import conv_leaky
-from evalkit.methods.layers.keys import renamed, unwrapped
+from evalkit.methods.layers.keys import from_tensorflow, regrouped, renamed, unwrapped
 from evalkit.methods.layers.pixels import unit_opencv_gray
 from evalkit.methods.layers.scipy_misc import save_gray
-from evalkit.methods.network import NetworkMethod, Pixels, truncated, unit_gray_pair
+from evalkit.methods.network import NetworkMethod, Pixels, rounded, truncated, unit_gray, unit_gray_pair
 
 GROWTH = 44
 
@@ -45,6 +45,34 @@ class U2Fusion(nn.Module):
         return torch.tanh(self.decoder(x)) / 2 + 0.5
 
 
+FILES = ("U2Fusion/model.ckpt.index", "U2Fusion/model.ckpt.data-00000-of-00001")
+
+
+def _convert(content: Any, path: Path) -> State:
+    """From the authors' names; their dense block puts the newest features first, ours last."""
+    changes = {
+        r"^Generator/encoder/conv1_1/": "first.0.",
+        **{rf"^Generator/encoder/dense_block_conv{i + 1}/": f"dense.{i}.0." for i in range(5)},
+        **{rf"^Generator_1/decoder/conv2_{i + 1}/": f"decoder.{i}.0." for i in range(3)},
+        r"^Generator_1/decoder/conv2_4/": "decoder.3.",
+        r"\.kernel$": ".weight",
+    }
+    state = from_tensorflow(content, path, changes)
+    for groups, key in enumerate([*(f"dense.{i}.0.weight" for i in range(5)), "decoder.0.0.weight"], 1):
+        if key in state:
+            state[key] = regrouped(state[key], GROWTH, range(groups)[::-1])
+    return state
+
+
+def _infrared_first(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """The older of the authors' scripts gives the infrared image first, where the network takes the visible one."""
+    return unit_gray(visible), unit_gray(infrared)
+
+
+def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
+    return rounded(output[0].numpy() * 255)
+
+
 def _convert_port(content: Any, path: Path) -> State:
     changes = {
         r"^conv_1\.": "first.",
@@ -63,7 +91,8 @@ def _finish_port(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 
 METHODS = {
-    "U2Fusion": NetworkMethod(U2Fusion, unit_gray_pair, save_gray),
+    "U2Fusion": NetworkMethod(U2Fusion, unit_gray_pair, _finish, FILES, _convert),
+    "U2Fusion-stretched": NetworkMethod(U2Fusion, _infrared_first, save_gray, FILES, _convert),
     "U2Fusion-port": NetworkMethod(
         partial(U2Fusion, "zeros"), _prepare_port, _finish_port, ("U2Fusion-port.pth",), _convert_port
     ),
