@@ -202,7 +202,7 @@ def test_what_the_papers_say_they_trained_on():
 
 
 def test_rows_are_images_in_place_of_the_visible_ones(scenes, tmp_path):
-    images = fused_images(job_of(scenes, tmp_path, ["average", "Visible", "Infrared", "U2Fusion"]), "samples",
+    images = fused_images(job_of(scenes, tmp_path, ["average", "Visible", "Infrared", "FusionGAN"]), "samples",
                           DatasetUse(), "boxes", scenes)  # fmt: skip
     average, visible, infrared, unknown = images.rows
     assert "--outputs" in unknown.reason
