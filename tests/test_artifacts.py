@@ -19,8 +19,10 @@ from evalkit.metrics.fusion.feature_information import (
     edge_map,
     fmi_dct,
     fmi_edge,
+    fmi_of_feature,
     fmi_pixel,
     fmi_wavelet,
+    levels,
     mean_window_fmi,
     wavelet_coefficients,
 )
@@ -309,6 +311,13 @@ def test_fmi_of_features_window_by_window(metric, feature, levels):
             for i, j in np.ndindex(f.shape[0] - 2, f.shape[1] - 2)
         ]
     assert metric(pair) == pytest.approx(np.mean(values), rel=1e-8)
+
+
+def test_windows_without_contrast_agree_in_the_public_program_alone():
+    one, other = np.full((9, 9), 40, np.uint8), np.full((9, 9), 41, np.uint8)
+    pair = pair_of(one, other, other)
+    assert fmi_of_feature(pair, levels) == 1
+    assert fmi_pixel(pair) == 0
 
 
 @settings(max_examples=20)

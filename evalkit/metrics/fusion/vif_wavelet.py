@@ -92,9 +92,8 @@ def _side(band: int) -> int:
 
 
 def _sums(x: Array, side: int) -> Array:
-    """Sums over the windows around the centres of the blocks, (rows / 3, columns / 3); the subband is mirrored."""
-    sums = cv2.boxFilter(x, cv2.CV_64F, (side, side), normalize=False, borderType=cv2.BORDER_REFLECT_101)
-    return sums[1::BLOCK, 1::BLOCK]
+    """Sums over the windows around the centres of the blocks, (rows / 3, columns / 3); see `_inner`."""
+    return cv2.boxFilter(x, cv2.CV_64F, (side, side), normalize=False)[1::BLOCK, 1::BLOCK]
 
 
 @once
@@ -147,7 +146,7 @@ def _vectors(x: Array, rows: slice, columns: int) -> Array:
 
 
 def _inner(x: Array, band: int) -> Array:
-    """The blocks of which less than a block's width lies outside: windows over the border are left out."""
+    """The blocks whose windows lie inside the subband."""
     margin = math.ceil((_side(band) // 2) / BLOCK)
     return x[margin:-margin, margin:-margin]
 
