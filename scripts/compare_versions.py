@@ -22,7 +22,8 @@ from typing import Any
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 MANY, TOLERANCE = 12, 1e-9  # characters; another order of a sum moves the last digits of a full number
-HASH = re.compile(r"\b[0-9a-f]{16,64}\b")  # keys and digests, which tell whether a row can be reused
+STYLE = re.compile(r"<style>.*?</style>|<[^<>]*>", re.DOTALL)  # of a page: not what it says
+HASH = re.compile(r"(?<![.\w])[0-9a-f]{16,64}\b")  # keys and digests, which tell whether a row can be reused
 SAMPLE = ["reproduce", "smfnet-table1", "--sample", "--methods", "average,maximum,laplacian"]
 
 
@@ -54,12 +55,17 @@ def evalkit(checkout: Path, *commands: list[str], codes: tuple[int, ...] = (0, 3
     return [out for _, out, _ in results]
 
 
+def numbers_of(key: str, text: str) -> list[str]:
+    """The numbers of a text; of a page, those that are read."""
+    return NUMBER.findall(STYLE.sub(" ", text) if key.endswith(".html") else text)
+
+
 def same_numbers(before: list[str], after: list[str]) -> bool:
     """Whether the numbers of two texts are equal, one by one: as written, or, with many digits, to TOLERANCE."""
     if len(before) != len(after):
         return False
     return all(
-        one == other or (len(one) > MANY and math.isclose(float(one), float(other), rel_tol=TOLERANCE))
+        one == other or (max(len(one), len(other)) > MANY and math.isclose(float(one), float(other), rel_tol=TOLERANCE))
         for one, other in zip(before, after, strict=True)
     )
 
@@ -74,7 +80,7 @@ class Comparison:
         """Compare texts by name: equal, equal in every number, or not."""
         self.differs += [f"{name}: {key} is missing" for key in sorted(before.keys() - after.keys())]
         both = sorted(before.keys() & after.keys())
-        numbers = {key: (NUMBER.findall(before[key]), NUMBER.findall(after[key])) for key in both}
+        numbers = {key: tuple(numbers_of(key, texts[key]) for texts in (before, after)) for key in both}
         other = [key for key in both if not same_numbers(*numbers[key])]
         words = [key for key in both if before[key] != after[key] and key not in other]
         self.differs += [f"{name}: {key} has other numbers" for key in other]
