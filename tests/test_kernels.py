@@ -26,7 +26,7 @@ compiled = pytest.mark.skipif(not kernels.compiled(), reason="evalkit was instal
 
 def noise(seed: int, height: int, width: int, levels: int = 256, flat: int = 0) -> np.ndarray:
     image = np.random.default_rng(seed).integers(0, levels, (height, width), dtype=np.uint8)
-    image[: height * flat // 4] = 7  # windows without variance
+    image[: height * flat // 4] = 7 + 62 * (seed % 5)  # windows without variance, of any level
     return image
 
 

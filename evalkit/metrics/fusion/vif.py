@@ -14,6 +14,7 @@ from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 SCALES = (1, 2, 3, 4)
 NOISE = 2.0  # sigma_n^2, the variance of the visual noise, in squared gray levels
 EPSILON = 1e-10
+MIDDLE = 128.0
 LARGE = 6_000_000  # pixels from which on nothing is kept of an image: half a gigabyte per scale, for twice the work
 SMALLEST = 41  # the last scale's 3 x 3 window still fits into an image of 41 x 41 pixels
 
@@ -37,9 +38,13 @@ def smooth(x: Array, scale: int) -> Array:
 
 @once
 def at_scale(image: Image, scale: int) -> Array:
-    """The image at a scale: smoothed with that scale's window and halved, from the scale before."""
+    """The image at a scale, less MIDDLE: smoothed with that scale's window and halved, from the scale before.
+
+    Variances do not depend on MIDDLE, but their rounding does: where an image is constant they are below EPSILON, and
+    nothing, however they are summed.
+    """
     if scale == 1:
-        return image.x
+        return image.x - MIDDLE
     if kernels.compiled():
         return kernels.filtered(at_scale(image, scale - 1), _KERNELS[scale], 2)
     return np.ascontiguousarray(smooth(at_scale(image, scale - 1), scale)[::2, ::2])
