@@ -51,11 +51,11 @@ def _gaussian_7(x: Array) -> Array:
 
 
 def _gaussian_11(x: Array) -> Array:
-    return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_11, _GAUSSIAN_11)[5:-5, 5:-5]
+    return kernels.filtered(x, _GAUSSIAN_11)
 
 
 def _gaussian_11_everywhere(x: Array) -> Array:
-    return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_11, _GAUSSIAN_11, borderType=cv2.BORDER_REPLICATE)
+    return kernels.filtered(np.pad(x, 5, mode="edge"), _GAUSSIAN_11)
 
 
 uniform = Window(7, 49 / 48, _uniform_7)  # scikit-image's default, which divides by n - 1

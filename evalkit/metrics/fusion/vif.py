@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 
 from evalkit.compiled import kernels
@@ -31,9 +30,7 @@ _KERNELS = {scale: _kernel(scale) for scale in SCALES}
 
 def smooth(x: Array, scale: int) -> Array:
     """The scale's Gaussian mean, of the windows that lie inside the image."""
-    kernel = _KERNELS[scale]
-    r = len(kernel) // 2
-    return cv2.sepFilter2D(x, cv2.CV_64F, kernel, kernel)[r:-r, r:-r]
+    return kernels.filtered(x, _KERNELS[scale])
 
 
 @once
@@ -45,9 +42,7 @@ def at_scale(image: Image, scale: int) -> Array:
     """
     if scale == 1:
         return image.x - MIDDLE
-    if kernels.compiled():
-        return kernels.filtered(at_scale(image, scale - 1), _KERNELS[scale], 2)
-    return np.ascontiguousarray(smooth(at_scale(image, scale - 1), scale)[::2, ::2])
+    return kernels.filtered(at_scale(image, scale - 1), _KERNELS[scale], 2)
 
 
 def local_moments(image: Image, scale: int) -> tuple[Array, Array]:
