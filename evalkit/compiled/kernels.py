@@ -1,7 +1,7 @@
 """The compiled inner loops of the slowest metrics (kernels.c), where they were built; metrics have a form without them.
 
-Both forms give the same values to 1e-12, and filtered images byte for byte. Installing evalkit compiles them where there
-is a C compiler; EVALKIT_KERNELS=off leaves them unused. Arrays are C-contiguous: uint8 or float64, (H, W).
+Both forms give the same values to 1e-12, and filtered images byte for byte. Installing evalkit compiles them where
+there is a C compiler; EVALKIT_KERNELS=off leaves them unused. Arrays are C-contiguous: uint8 or float64, (H, W).
 """
 
 from __future__ import annotations
