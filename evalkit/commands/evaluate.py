@@ -22,6 +22,7 @@ from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     crop_option,
     depth_option,
+    gray_option,
     images_option,
     json_option,
     names,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @images_option
 @crop_option
 @depth_option
+@gray_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A CSV file for the scores of every image; or a results folder."
 )
@@ -66,6 +68,7 @@ def evaluate(
     images: str | None,
     crop: Any,
     depth: str | None,
+    gray: str,
     out: Path | None,
     workers: int | None,
     as_json: bool,
@@ -97,17 +100,17 @@ def evaluate(
     if len(fused) == 1 and Path(fused[0]).is_file():
         if patterns != (ANY_NAME,) * 3 or images or table:
             raise EvalkitError("names, --images and a results folder are for folders, not for one image.")
-        frame = image_scores(Path(fused[0]), infrared, visible, metrics, convention, depth, crop)
+        frame = image_scores(Path(fused[0]), infrared, visible, metrics, convention, depth, crop, gray)
     else:
         methods = method_folders(fused, name)
         if len(methods) > 1 or table or images or dataset:
             if out is not None and not table:
                 raise EvalkitError(f"{out} is a file for one folder of fused images. Name a results folder.")
             protocol = folders_protocol(methods, infrared, visible, metrics, convention, patterns, dataset)
-            _evaluate_folders(protocol, out, as_json, images=images, crop=crop, depth=depth, workers=workers)
+            _evaluate_folders(protocol, out, as_json, images=images, crop=crop, depth=depth, gray=gray, workers=workers)
         (folder,) = methods.values()
         frame = evaluate_folder(
-            folder, infrared, visible, metrics, convention, workers, progress, *patterns, depth, crop
+            folder, infrared, visible, metrics, convention, workers, progress, *patterns, depth, crop, gray
         )
     if out is not None:
         from evalkit.files.write import write_text
@@ -115,7 +118,8 @@ def evaluate(
         # with the convention in every column's name, so that a file can be compared with another one
         write_text(out, scores_csv(frame.rename(columns={name: d.full_name for name, d in columns.items()})))
     if as_json:
-        print_json(scores_dict(frame, "all" if everything else convention))
+        shown = scores_dict(frame, "all" if everything else convention)
+        print_json(shown | ({"gray": gray} if gray else {}))
     elif everything:
         print_conventions(frame, columns)
     else:

@@ -41,6 +41,13 @@ depth_option = click.option(
     help="What 16-bit files hold: 8 (levels 0..255), 16 (parts of 65535) or stretch (smallest to 0, largest to 255). "
     "Else 16; files that hold no more than 255 are refused.",
 )
+gray_option = click.option(
+    "--gray",
+    default="",
+    type=click.Choice(["", "rounded", "opencv", "pil", "matlab", "truncated", "jpeg"], case_sensitive=False),
+    metavar="[rounded|opencv|pil|matlab|truncated|jpeg]",
+    help="How colour becomes gray where images are measured; as the convention has it when not given.",
+)
 image_name_option = click.option(
     "--name",
     "image_name",

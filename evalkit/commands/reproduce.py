@@ -21,6 +21,7 @@ from evalkit.commands.options import (
     data_root_option,
     depth_option,
     device_option,
+    gray_option,
     image_name_option,
     images_option,
     json_option,
@@ -46,6 +47,7 @@ from evalkit.files.names import printable
 @images_option
 @crop_option
 @depth_option
+@gray_option
 @click.option("--methods", callback=names, help="E.g. CDDFuse,average; else the protocol's and OUTPUTS' own.")
 @click.option("--datasets", callback=names, help="E.g. TNO,MSRS; the protocol's when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")
@@ -84,6 +86,7 @@ def reproduce(
     images: str | None,
     crop: Any,
     depth: str | None,
+    gray: str,
     methods: list[str] | None,
     datasets: list[str] | None,
     out: Path | None,
@@ -150,6 +153,7 @@ def reproduce(
             images=images,
             crop=crop,
             depth=depth,
+            gray=gray,
             methods=methods,
             datasets=datasets,
             out=out,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from evalkit.data.damage import jpeg_claim, jpeg_damage, png_damage
-from evalkit.errors import DataError, ImageError, UnreadableError, UnreadableImageError
+from evalkit.data.gray import GRAYS, ROUNDED
+from evalkit.errors import DataError, ImageError, UnknownNameError, UnreadableError, UnreadableImageError
 from evalkit.files.read import read_file
 from evalkit.files.write import write_bytes
 
@@ -297,19 +298,48 @@ def _to_8bit(image, path: Path) -> NDArray[np.uint8]:  # type: ignore[no-untyped
     return np.array(image.convert("RGB"))
 
 
-def to_gray(image: NDArray) -> Gray:
-    """8-bit luminance: round(0.299 R + 0.587 G + 0.114 B) in float32, as the field's evaluators do; gray stays itself.
+def to_gray(image: NDArray, gray: str = ROUNDED) -> Gray:
+    """8-bit luminance; gray stays itself.
 
     Args:
         image: uint8, (H, W) or (H, W, 3) RGB.
+        gray: how colour becomes gray, one of `evalkit.data.gray.GRAYS`: "rounded" is 0.299 R + 0.587 G + 0.114 B to
+            the nearest integer, halves to the even one.
 
     Raises:
         ImageError: another shape or dtype.
     """
     check_array(image)
-    if image.ndim == 2:
-        return image
-    return np.rint(cv2.cvtColor(image.astype(np.float32), cv2.COLOR_RGB2GRAY)).astype(np.uint8)
+    return image if image.ndim == 2 else GRAYS[gray](image)
+
+
+def stored_luma(data: bytes, name: str | os.PathLike[str]) -> Gray | None:
+    """The luma that a JPEG file stores, (H, W), as its decoder gives it; None where the file stores none.
+
+    Args:
+        data: the bytes of a file that `decode` takes.
+        name: what errors call it.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    if not is_jpeg(data):
+        return None
+    with open_bytes(data, name) as image:
+        as_rgb = image.info.get("adobe_transform") == 0 or [layer[0] for layer in image.layer] == [*b"RGB"]  # type: ignore[attr-defined]
+        if image.mode not in ("L", "RGB") or (image.mode == "RGB" and as_rgb):
+            return None
+        image.draft("L", image.size)
+        return np.array(image)
+
+
+def parse_gray(gray: str | None) -> str:
+    """A way to turn colour to gray by name, in any case; "" where none is named. Raises UnknownNameError."""
+    if not gray:
+        return ""
+    if (name := str(gray).strip().lower()) not in GRAYS:
+        raise UnknownNameError("way to turn colour to gray", gray, GRAYS)
+    return name
 
 
 def check_array(image: NDArray, name: str = "image") -> None:

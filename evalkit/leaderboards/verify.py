@@ -11,10 +11,10 @@ from typing import get_args
 
 from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes, digest, file_hash
-from evalkit.data.images import parse_depth, read_image
+from evalkit.data.images import parse_depth, parse_gray, read_image
 from evalkit.data.labels import labelled, read_salient
 from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files, resolve, respell
-from evalkit.errors import DataError, EvalkitError, ImageError
+from evalkit.errors import DataError, EvalkitError, ImageError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.fits import (
     CHANGED,
@@ -349,7 +349,7 @@ def key_of(record: Record, sources: Sequence[str], image: str) -> str:
     *pair, last = sources
     if record.convention == MAPS:
         return score_key(last, image)
-    names = ",".join(full + DEFINITIONS[full].code for full in record.metrics) + str(reading_of(record))
+    names = reading_of(record).key(DEFINITIONS[full] for full in record.metrics)
     return digest(REVISION, names, *pair, last, image)
 
 
@@ -358,10 +358,12 @@ def reading_of(record: Record) -> Reading:
     reading = record.method.get("reading")
     if reading is None:
         return AS_STORED
+    own = AS_STORED.grays(DEFINITIONS[full] for full in record.metrics if full in DEFINITIONS)
     try:
         crop = next(crop for crop in get_args(Crop) if crop == reading["crop"])
-        return Reading(parse_depth(reading["depth"]), crop)
-    except (KeyError, TypeError, StopIteration, ImageError):
+        gray = reading.get("gray", own)
+        return Reading(parse_depth(reading["depth"]), crop, "" if gray == own else parse_gray(gray))
+    except (AttributeError, KeyError, TypeError, StopIteration, ImageError, UnknownNameError):
         raise DataError(f"its images were read as {reading!r}, which is not known here") from None
 
 

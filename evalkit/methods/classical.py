@@ -16,7 +16,7 @@ from evalkit.methods.pyramids import contrast, laplacian, ratio
 from evalkit.methods.rules import Array, choose_max, to_8bit
 from evalkit.methods.wavelets import dtcwt, dwt
 
-REVISION = 1  # raised whenever a method's fused images change: images of another revision are made again
+REVISION = 2  # raised whenever a method's fused images change: images of another revision are made again
 
 
 def average(infrared: Gray, visible: Gray) -> Gray:

@@ -82,7 +82,7 @@ class ClassicalFuser:
 
 def revision_of(method: str) -> object:
     """Of a method's code: evalkit's own number, or the hash of the plug-in; images of another one are made again."""
-    return METHODS.origin(method).revision or REVISION
+    return (METHODS.origin(method).revision if method in METHODS else "") or REVISION
 
 
 def _checked(function: Callable[[Pixels, Pixels], Pixels], name: str, infrared: Pixels, visible: Pixels) -> Pixels:
@@ -193,8 +193,7 @@ class NetworkFuser:
 
     @property
     def identity(self) -> str:
-        revision = METHODS.origin(self.method).revision if self.method in METHODS else ""
-        parts = [self.method, *filter(None, [revision]), *self.weights.values()]
+        parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
         return ", ".join(parts + ["recoloured"] * self.recolour)
 
     def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:

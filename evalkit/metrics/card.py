@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
 
+from evalkit.data.gray import ROUNDED
 from evalkit.errors import EvalkitError
 from evalkit.metrics.image import Pair
 from evalkit.registry import Registry
@@ -58,6 +59,11 @@ class Definition:
     def full_name(self) -> str:
         return f"{self.metric}[{self.convention}]"
 
+    @property
+    def gray(self) -> str:
+        """How its convention turns colour to gray."""
+        return CONVENTIONS[self.convention].gray
+
 
 @dataclass(frozen=True)
 class Convention:
@@ -66,6 +72,7 @@ class Convention:
     name: str
     title: str
     used_by: str
+    gray: str = ROUNDED  # how it turns colour to gray, see `evalkit.data.gray`
 
     @property
     def definitions(self) -> dict[str, Definition]:

@@ -17,7 +17,19 @@ from numpy.typing import NDArray
 
 from evalkit.data.arrays import batch_size, to_array
 from evalkit.data.expected import NOT_HASHED, Expected
-from evalkit.data.images import JPEG_NOTE, Depth, decode, header_size, is_jpeg, open_bytes, parse_depth, stored_bits
+from evalkit.data.gray import ROUNDED
+from evalkit.data.images import (
+    JPEG_NOTE,
+    Depth,
+    decode,
+    header_size,
+    is_jpeg,
+    open_bytes,
+    parse_depth,
+    parse_gray,
+    stored_bits,
+    stored_luma,
+)
 from evalkit.data.pairs import image_files, natural_key
 from evalkit.data.patterns import parse_pattern
 from evalkit.data.stems import hint
@@ -31,7 +43,7 @@ from evalkit.registry import PROGRAM
 if TYPE_CHECKING:
     import pandas as pd
 
-REVISION = 1  # raised whenever a metric's value changes: stored scores of another revision are measured again
+REVISION = 2  # raised whenever a metric's value changes: stored scores of another revision are measured again
 
 Names = tuple[tuple[str, str | Definition], ...]  # (column, full name) of the metrics to compute
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
@@ -52,14 +64,25 @@ class Reading:
         depth: what the values of 16-bit files are, see `evalkit.data.images.decode`.
         crop: fused images that are larger than their sources, because a network padded them, lose what is too much: at
             the "end" (right and below), or half of it on every side ("centre").
+        gray: how colour becomes gray, one of `evalkit.data.gray.GRAYS`; "" as the convention of each metric has it.
     """
 
     depth: Depth | None = None
     crop: Crop = ""
+    gray: str = ""
 
-    def __str__(self) -> str:
-        """What scores depend on; empty where files are taken as they are."""
-        return "".join([f"|depth {self.depth}" * (self.depth is not None), f"|crop {self.crop}" * bool(self.crop)])
+    def key(self, definitions: Iterable[Definition]) -> str:
+        """What the scores of metrics depend on besides the files."""
+        names = []
+        for definition in definitions:
+            gray = self.gray or definition.gray
+            names.append(definition.full_name + definition.code + f"|gray {gray}" * (gray != ROUNDED))
+        depth, crop = f"|depth {self.depth}" * (self.depth is not None), f"|crop {self.crop}" * bool(self.crop)
+        return ",".join(names) + depth + crop
+
+    def grays(self, definitions: Iterable[Definition]) -> str:
+        """How colour becomes gray for these metrics, in words."""
+        return self.gray or ", ".join(dict.fromkeys(definition.gray for definition in definitions))
 
 
 AS_STORED = Reading()
@@ -84,13 +107,13 @@ class Scores(dict[str, float]):
         self.notes: list[str] = []
 
 
-def load(image: ImageLike, name: str, depth: Depth | None = None, expected: Expected = NOT_HASHED) -> Image:
+def load(image: ImageLike, name: str, reading: Reading = AS_STORED, expected: Expected = NOT_HASHED) -> Image:
     """An array or a file, as it was hashed, as an Image, with notes.
 
     Args:
         image: a uint8 array, or what `evalkit.data.arrays` takes, or the path of a file.
         name: fused, infrared or visible, for messages.
-        depth: what the values of 16-bit files are.
+        reading: how a file becomes pixels.
         expected: the hashes that files had when the work was planned.
 
     Raises:
@@ -98,12 +121,13 @@ def load(image: ImageLike, name: str, depth: Depth | None = None, expected: Expe
         UnreadableError: the file cannot be read now.
     """
     if not isinstance(image, str | os.PathLike):
-        return Image(to_array(image, name), name)
-    return expected.read(Path(image), lambda data: _load(data, image, name, depth))
+        return Image(to_array(image, name), name, reading.gray or ROUNDED)
+    return expected.read(Path(image), lambda data: _load(data, image, name, reading))
 
 
-def _load(data: bytes, image: str | os.PathLike[str], name: str, depth: Depth | None) -> Image:
-    loaded = Image(decode(data, image, depth), name)
+def _load(data: bytes, image: str | os.PathLike[str], name: str, reading: Reading) -> Image:
+    luma = functools.partial(stored_luma, data, image) if is_jpeg(data) else None
+    loaded = Image(decode(data, image, reading.depth), name, reading.gray or ROUNDED, luma)
     if name == "fused":
         loaded.notes = [JPEG_NOTE] if is_jpeg(data) else []
     elif (levels := int(np.count_nonzero(np.bincount(loaded.pixels.ravel(), minlength=256)))) < FEW_LEVELS:
@@ -114,13 +138,19 @@ def _load(data: bytes, image: str | os.PathLike[str], name: str, depth: Depth | 
     return loaded
 
 
-def measure(pair: Pair, columns: Mapping[str, Definition]) -> Scores:
-    """Every columns metric of a pair, sharing what they have in common."""
+def measure(pair: Pair, columns: Mapping[str, Definition], gray: str = "") -> Scores:
+    """Metrics of a pair, sharing what they have in common.
+
+    Args:
+        pair: the images.
+        columns: column -> definition of its metric.
+        gray: how colour becomes gray; "" as the convention of each metric has it.
+    """
     scores = Scores()
     scores.notes = [note for image in (pair.fused, *pair.sources) for note in image.notes]
     for column, definition in columns.items():
         try:
-            value = float(definition.function(pair)) + 0.0  # no -0.0
+            value = float(definition.function(pair.in_gray(gray or definition.gray))) + 0.0  # no -0.0
             if not math.isfinite(value):
                 raise UndefinedError(f"{column} is {value}")
         except UndefinedError as reason:
@@ -147,9 +177,18 @@ def cropped(image: Image, shape: tuple[int, int], crop: Crop) -> Image:
         return image
     top, left = (0, 0) if crop == "end" else (more[0] // 2, more[1] // 2)
     height, width = image.shape[0] - more[0], image.shape[1] - more[1]
-    smaller = Image(np.ascontiguousarray(image.array[top : top + height, left : left + width]), image.name)
+    part = slice(top, top + height), slice(left, left + width)
+    smaller = Image(np.ascontiguousarray(image.array[part]), image.name, image.gray, _cropped_luma(image, part))
     smaller.notes = [*image.notes, f"cropped from {image.shape[1]}x{image.shape[0]} to {width}x{height} ({crop})"]
     return smaller
+
+
+def _cropped_luma(image: Image, part: tuple[slice, slice]) -> Callable[[], NDArray[np.uint8] | None]:
+    def luma() -> NDArray[np.uint8] | None:
+        stored = image.luma() if image.luma is not None else None
+        return None if stored is None else np.ascontiguousarray(stored[part])
+
+    return luma
 
 
 @dataclass(frozen=True)
@@ -191,15 +230,15 @@ def measure_job(job: MeasureJob, names: Names, reading: Reading = AS_STORED) -> 
     """
     columns = _definitions(names)
     try:
-        sources = [_source(job, role, reading.depth) for role in ("infrared", "visible")]
+        sources = [_source(job, role, reading) for role in ("infrared", "visible")]
     except EvalkitError as error:
         return {method: _without(columns, error, job, "") for method in job.fused}
     results = {}
     for method, path in job.fused.items():
         try:
-            fused = load(path, "fused", reading.depth, job.expected)
+            fused = load(path, "fused", reading, job.expected)
             fused = cropped(fused, sources[1].shape, reading.crop)
-            results[method] = measure(Pair(fused, *sources), columns)
+            results[method] = measure(Pair(fused, *sources), columns, reading.gray)
         except EvalkitError as error:
             results[method] = _without(columns, error, job, f"{path.name}: ")
         except (MemoryError, cv2.error) as error:
@@ -210,11 +249,11 @@ def measure_job(job: MeasureJob, names: Names, reading: Reading = AS_STORED) -> 
     return results
 
 
-def _source(job: MeasureJob, role: str, depth: Depth | None) -> Image:
+def _source(job: MeasureJob, role: str, reading: Reading) -> Image:
     path: Path | None = getattr(job, role)
     if path is None:
         raise EvalkitError(f"there is no {role} image named {job.stem}")
-    return load(path, role, depth, job.expected)
+    return load(path, role, reading, job.expected)
 
 
 def _without(columns: Iterable[str], error: EvalkitError, job: MeasureJob, where: str) -> Scores:
@@ -239,6 +278,7 @@ def evaluate(
     convention: str = "textbook",
     depth: int | str | None = None,
     crop: Crop = "",
+    gray: str = "",
 ) -> Scores | Any:
     """Measure one fused image against its two sources, or each of a batch against its own.
 
@@ -254,6 +294,8 @@ def evaluate(
             65535) or "stretch" (the smallest to 0, the largest to 255); None for 16, but a file that holds no more than
             255 is refused.
         crop: "end" or "centre": where a fused image that is larger than its sources loses what is too much.
+        gray: how colour becomes gray: "rounded", "opencv", "pil", "matlab", "truncated" or "jpeg" (see
+            `evalkit.data.gray`); as each metric's convention has it when not given.
 
     Returns:
         A dict metric -> value; an undefined one (0/0, infinite) is NaN and `.missing[metric]` says why. `.notes` says
@@ -261,7 +303,7 @@ def evaluate(
         N such dicts.
 
     Raises:
-        UnknownNameError: metric or convention, with the nearest names.
+        UnknownNameError: metric, convention or gray, with the nearest names.
         ImageError: an image that cannot be read, is not 8-bit, or differs in size; a shape whose channels could be
             first or last; batches that do not hold equally many images.
 
@@ -271,13 +313,14 @@ def evaluate(
         {'EN': 8.0}
     """
     columns = definitions(metrics, convention)
+    reading = Reading(parse_depth(depth), crop, parse_gray(gray))
     images: dict[str, Any] = {"fused": fused, "infrared": infrared, "visible": visible}
     size = batch_size(images)
     if size is None:
-        loaded, *sources = (load(image, name, parse_depth(depth)) for name, image in images.items())
-        return measure(Pair(cropped(loaded, sources[1].shape, crop), *sources), columns)
-    pairs = (Pair(*(load(batch[n], f"{name}[{n}]") for name, batch in images.items())) for n in range(size))
-    return [measure(pair, columns) for pair in pairs]
+        loaded, *sources = (load(image, name, reading) for name, image in images.items())
+        return measure(Pair(cropped(loaded, sources[1].shape, crop), *sources), columns, reading.gray)
+    pairs = (Pair(*(load(batch[n], f"{name}[{n}]", reading) for name, batch in images.items())) for n in range(size))
+    return [measure(pair, columns, reading.gray) for pair in pairs]
 
 
 def evaluate_folder(
@@ -293,6 +336,7 @@ def evaluate_folder(
     visible_name: str = ANY_NAME,
     depth: int | str | None = None,
     crop: Crop = "",
+    gray: str = "",
 ) -> pd.DataFrame:
     """Measure every fused image of a folder against the sources of the same stem.
 
@@ -306,6 +350,7 @@ def evaluate_folder(
         depth: as in `evaluate`.
         crop: "end" or "centre": where fused images that are larger than their sources lose what is too much, see
             `Reading`.
+        gray: as in `evaluate`.
 
     Returns:
         One row per fused image and per pair of sources without one (index "image", natural order), one column per
@@ -314,12 +359,12 @@ def evaluate_folder(
         `.attrs["notes"]` maps what else to know (as `.notes` of `evaluate`) to the images.
 
     Raises:
-        UnknownNameError: metric or convention.
+        UnknownNameError: metric, convention or gray.
         DataError: a folder is missing or empty, or not one fused image has both sources.
     """
     import pandas as pd  # a third of a second, which workers and tables do without
 
-    columns = definitions(metrics, convention)
+    columns, reading = definitions(metrics, convention), Reading(parse_depth(depth), crop, parse_gray(gray))
     folders = {
         "fused": (fused_dir, name),
         "infrared": (infrared_dir, infrared_name),
@@ -327,7 +372,7 @@ def evaluate_folder(
     }
     (fused, infrared, visible), hint = _by_stem(folders)
     jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    run = functools.partial(measure_job, names=names_of(columns), reading=Reading(parse_depth(depth), crop))
+    run = functools.partial(measure_job, names=names_of(columns), reading=reading)
     workers = workers or affordable_workers(memory_for(list(fused.values())[:SIZED]))
     results = (scores[""] for scores in in_processes(run, jobs, workers))
     measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))

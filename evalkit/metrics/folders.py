@@ -22,16 +22,17 @@ def image_scores(
     convention: str,
     depth: int | str | None = None,
     crop: Crop = "",
+    gray: str = "",
 ) -> pd.DataFrame:
     """A frame like that of `evaluate_folder`, for one image.
 
     Args:
         fused, infrared, visible: the files.
-        metrics, convention, depth, crop: as in `evaluate_folder`.
+        metrics, convention, depth, crop, gray: as in `evaluate_folder`.
     """
     import pandas as pd  # a third of a second, which workers and tables do without
 
-    scores = evaluate(fused, infrared, visible, metrics, convention, depth, crop)
+    scores = evaluate(fused, infrared, visible, metrics, convention, depth, crop, gray)
     frame = pd.DataFrame([scores], index=pd.Index([fused.stem], name="image"))
     frame.attrs["missing"] = {(fused.stem, metric): reason for metric, reason in scores.missing.items()}
     frame.attrs["notes"] = notes_of({fused.stem: scores})

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.data.gray import JPEG, ROUNDED
 from evalkit.data.images import check_array, to_gray
 from evalkit.errors import ImageError
 
@@ -26,19 +27,41 @@ class Image:
 
     Args:
         array: uint8, (H, W) or (H, W, 3) RGB.
+        name: of the image, for messages.
+        gray: how its colours become gray, see `evalkit.data.gray`.
+        luma: gives the luma that its JPEG file stores; None, or giving None, where there is none.
     """
 
-    def __init__(self, array: NDArray[np.uint8], name: str = "image") -> None:
+    def __init__(
+        self,
+        array: NDArray[np.uint8],
+        name: str = "image",
+        gray: str = ROUNDED,
+        luma: Callable[[], NDArray[np.uint8] | None] | None = None,
+    ) -> None:
         check_array(array, name)
         self.array = array
         self.name = name
+        self.gray = gray
+        self.luma = luma
         self.notes: list[str] = []  # what a reader of its values should know of the file
         self.memo: dict[Any, Any] = {}
 
     @functools.cached_property
     def pixels(self) -> NDArray[np.uint8]:
         """(H, W) gray, 8-bit."""
-        return to_gray(self.array)
+        stored = self.luma() if self.gray == JPEG and self.luma is not None else None
+        return to_gray(self.array, self.gray) if stored is None else stored
+
+    def in_gray(self, gray: str) -> Image:
+        """The image with its colours turned to gray in another way; itself where that makes no difference."""
+        if gray == self.gray or self.array.ndim == 2:
+            return self
+        if ("gray", gray) not in self.memo:
+            other = Image(self.array, self.name, gray, self.luma)
+            other.notes = self.notes
+            self.memo["gray", gray] = other
+        return self.memo["gray", gray]
 
     @functools.cached_property
     def x(self) -> Array:
@@ -105,6 +128,12 @@ class Pair:
     @property
     def sources(self) -> tuple[Image, Image]:
         return self.infrared, self.visible
+
+    def in_gray(self, gray: str) -> Pair:
+        """The pair with colours turned to gray in another way; itself where that makes no difference."""
+        fused, infrared, visible = (image.in_gray(gray) for image in (self.fused, *self.sources))
+        same = fused is self.fused and infrared is self.infrared and visible is self.visible
+        return self if same else Pair(fused, infrared, visible)
 
 
 def _size(image: Image) -> str:

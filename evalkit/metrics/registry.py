@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
+from evalkit.data.gray import ROUNDED
+from evalkit.data.images import parse_gray
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.files.names import several
 from evalkit.metrics.card import (
@@ -80,6 +82,7 @@ def register_convention(
     title: str = "",
     used_by: str = "",
     metrics: Mapping[str, tuple[Callable[[Pair], float], str] | str] | None = None,
+    gray: str = ROUNDED,
 ) -> None:
     """Register a convention, with metrics of evalkit that it takes as they are or in a way of its own.
 
@@ -88,10 +91,11 @@ def register_convention(
         title, used_by: what it is, and whose tables are made with it.
         metrics: metric -> (function of a pair, what was chosen in a line), or the full name of a definition that it
             takes over, such as "SSIM[tang]".
+        gray: how it turns colour to gray, one of `evalkit.data.gray.GRAYS`.
 
     Raises:
         EvalkitError: the name is taken, or a metric has no card.
-        UnknownNameError: a definition to take over that does not exist.
+        UnknownNameError: a definition to take over that does not exist, or no such gray.
     """
     table: dict[str, tuple[Callable[[Pair], float], str]] = {}
     for metric, entry in (metrics or {}).items():
@@ -101,11 +105,15 @@ def register_convention(
         table[METRICS.name_of(metric)] = entry
     _check(name, name)
     origin = current_origin()
-    add_convention(name, title or f"registered by {origin}", used_by, table)
+    add_convention(name, title or f"registered by {origin}", used_by, table, parse_gray(gray) or ROUNDED)
 
 
 def add_convention(
-    name: str, title: str, used_by: str, table: Mapping[str, tuple[Callable[[Pair], float], str]]
+    name: str,
+    title: str,
+    used_by: str,
+    table: Mapping[str, tuple[Callable[[Pair], float], str]],
+    gray: str = ROUNDED,
 ) -> None:
     """Register a convention and its definitions: metric -> (function, what was chosen).
 
@@ -114,8 +122,9 @@ def add_convention(
         title: in words.
         used_by: whose tables are computed this way.
         table: metric -> its function and, in words, what the convention decides about it.
+        gray: how it turns colour to gray, one of `evalkit.data.gray.GRAYS`.
     """
-    CONVENTIONS.add(name, Convention(name, title, used_by))
+    CONVENTIONS.add(name, Convention(name, title, used_by, gray))
     for metric, (function, choice) in table.items():
         _define(metric, name, function, choice)
 

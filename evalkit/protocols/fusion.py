@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from evalkit.data.gray import ROUNDED
 from evalkit.data.images import header_size
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.methods.fuse import NetworkFuser
 from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import AS_STORED
 from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
@@ -140,6 +140,8 @@ def notes_of(record: Record) -> list[str]:
         notes.append(f"Fused images that are larger than their sources are cropped {where}.")
     if reading.get("depth"):
         notes.append(f"16-bit images are read with depth {reading['depth']}.")
+    if reading.get("gray", ROUNDED) != ROUNDED:
+        notes.append(f"Colour is turned to gray: {reading['gray']}.")
     return notes
 
 
@@ -190,10 +192,11 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
     names = {column: definition.full_name for column, definition in defined.items()}
     for row in rows:
         record = summarise(job.protocol, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
-        if settings.reading != AS_STORED:
-            record.method["reading"] = {"depth": settings.reading.depth, "crop": settings.reading.crop}
-            if settings.reading.crop and (count := count_larger(pairs, row)):
-                record.method["cropped"] = count
+        reading = settings.reading
+        grays = reading.grays(defined.values())
+        record.method["reading"] = {"depth": reading.depth, "crop": reading.crop, "gray": grays}
+        if reading.crop and (count := count_larger(pairs, row)):
+            record.method["cropped"] = count
         if settings.engine.remote and isinstance(row.fuser, NetworkFuser):
             record.provenance["device"] = f"{row.fuser.elsewhere}, by each worker"
         if measured.get(row.method):

@@ -126,8 +126,7 @@ def measure_rows(
         hashes: content hashes of the sources and of the rows' fused images.
         settings: the run's; with existing "replace" nothing of earlier runs is used.
     """
-    names = ",".join(definition.full_name + definition.code for definition in definitions.values())
-    names += str(settings.reading)
+    names = settings.reading.key(definitions.values())
     measured: dict[str, dict[str, Scores]] = {}
     files: dict[str, ScoreFile] = {}
     keys: dict[str, dict[str, str]] = {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from evalkit.data.images import parse_depth
+from evalkit.data.images import parse_depth, parse_gray
 from evalkit.engine.base import Name
 from evalkit.engine.open import open_engine
 from evalkit.errors import EvalkitError
@@ -56,6 +56,7 @@ def reproduce(
     images: str | os.PathLike[str] | None = None,
     crop: Crop = "",
     depth: int | str | None = None,
+    gray: str = "",
     methods: Iterable[str] | str | None = None,
     datasets: Iterable[str] | str | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -88,6 +89,8 @@ def reproduce(
         crop: "end" or "centre" cuts fused images that a network padded, right and below or on all sides, to the size of
             their sources; table and records say so.
         depth: what the values of 16-bit files are, see `evalkit.evaluate`.
+        gray: how colour becomes gray where images are measured, see `evalkit.evaluate`; as the protocol says, or else
+            the convention, when not given. Table and records say so. What is fused here is fused from "rounded".
         methods: rows; when not given those of the protocol (in a sample run, those that need nothing but code) and,
             unless the protocol states where its methods come from, every folder of `outputs` that has images.
         datasets: data sets; those of the protocol when not given.
@@ -118,9 +121,10 @@ def reproduce(
     needs = tasks[0].needs
     if sample and not needs.data:
         raise EvalkitError(f"{protocol.name} has nothing to run on sample scenes: leave --sample out.")
-    selection, reading = parse_images(images), Reading(parse_depth(depth), crop)
+    selection = parse_images(images)
+    reading = Reading(parse_depth(depth), crop, parse_gray(gray) or protocol.gray)
     if (selection is not None or reading != AS_STORED) and not all(task.selects for task in tasks):
-        raise EvalkitError(f"images, crop and depth are of tables of fused images; {protocol.name} is not one.")
+        raise EvalkitError(f"images, crop, depth and gray are of tables of fused images; {protocol.name} is not one.")
     outputs = find_outputs_root(outputs or protocol.place("outputs"))
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     sample_rows = tasks[0].sample_methods(protocol) if sample else None

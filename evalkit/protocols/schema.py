@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from evalkit.data.card import Card, load_card
+from evalkit.data.gray import GRAYS
 from evalkit.errors import DataError
 from evalkit.files.names import LONGEST, odd_character
 from evalkit.files.read import model_from_yaml, read_text
@@ -84,6 +85,7 @@ class Protocol(_ProtocolModel):
     task: str = Field(default="fusion", description="what fills the table: a registered task")
     convention: str
     metrics: Names
+    gray: str = Field(default="", description="how colour becomes gray; as the convention has it if not said")
     datasets: dict[str, DatasetUse] = {}
     methods: Names = ()
     variants: Names = Field(default=(), description="what the table is repeated for: downstream networks, levels, ...")
@@ -125,7 +127,7 @@ class Protocol(_ProtocolModel):
     def hash(self) -> str:
         """SHA-256 of everything the protocol says, but for where things lie."""
         places = {"sources": True, "data_root": True, "outputs": True, "checkpoints": True, "beside": True}
-        unsaid = {} if self.recipe else {"recipe": True}  # as in records of before there was the field
+        unsaid = {name: True for name in ("recipe", "gray") if not getattr(self, name)}  # as before there was the field
         text = self.model_dump_json(exclude=places | unsaid | {"datasets": dict.fromkeys(self.datasets, PLACES)})
         classes = [[*use.segmentation, *use.detection] for use in self.datasets.values() if use.inline]
         return hashlib.sha256(f"{text}{classes if any(classes) else ''}".encode()).hexdigest()
@@ -138,6 +140,13 @@ class Protocol(_ProtocolModel):
                 raise ValueError("methods: says where they come from, so does sources:; leave one out")
             return fields | sources_of(methods)
         return fields
+
+    @field_validator("gray")
+    @classmethod
+    def _gray_is_known(cls, gray: str) -> str:
+        if gray and gray not in GRAYS:
+            raise ValueError(f"gray: is {gray!r}, expected one of {', '.join(GRAYS)}")
+        return gray
 
     @model_validator(mode="after")
     def _sources_are_known(self) -> Protocol:

@@ -59,7 +59,7 @@ class Task:
     name: str
     title: str = ""  # in words
     needs = Needs()
-    selects = False  # whether --images, --crop and --depth are of it
+    selects = False  # whether --images, --crop, --depth and --gray are of it
     compared_by_image = False  # whether its records hold a score of every image, which plots compare
     not_timed: tuple[str, ...] = ()  # columns that depend on the machine: never compared with printed numbers
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
+from evalkit.data.images import to_gray
 from evalkit.methods.network import Pixels
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1]
@@ -17,7 +16,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def pillow_gray(image: Pixels) -> Pixels:
     """Gray as Pillow's mode "L": the usual weights in 16-bit integers, which rounds a few colours another way."""
-    return image if image.ndim == 2 else np.array(Image.fromarray(image).convert("L"))
+    return to_gray(image, "pil")
 
 
 def unit_pillow_gray(image: Pixels) -> Tensor:
@@ -27,7 +26,7 @@ def unit_pillow_gray(image: Pixels) -> Tensor:
 
 def opencv_gray(image: Pixels) -> Pixels:
     """Gray by OpenCV on bytes: the usual weights in integers, which differs from `to_gray` by one here and there."""
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return to_gray(image, "opencv")
 
 
 def unit_opencv_gray(image: Pixels) -> Tensor:
