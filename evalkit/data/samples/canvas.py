@@ -90,7 +90,7 @@ class Canvas:
         fixed = [to_fixed_point(points)]
         cv2.fillPoly(self.paint, fixed, (*rgb, warmth), cv2.LINE_AA, 4)
         cv2.fillPoly(self.light, fixed, light, cv2.LINE_AA, 4)
-        cv2.fillPoly(self.label, fixed, self.current, cv2.LINE_8, 4)
+        self.mark(self.label, points, self.current)
 
     def stroke(self, points: ArrayLike, thickness: float, rgb: RGB, warmth: float, light: RGB = NO_LIGHT) -> None:
         """Draw a line through pixels (N, 2); never thinner than one pixel.
@@ -103,7 +103,7 @@ class Canvas:
         fixed, width = [to_fixed_point(points)], max(1, round(thickness))
         cv2.polylines(self.paint, fixed, False, (*rgb, warmth), width, cv2.LINE_AA, 4)
         cv2.polylines(self.light, fixed, False, light, width, cv2.LINE_AA, 4)
-        cv2.polylines(self.label, fixed, False, self.current, width, cv2.LINE_8, 4)
+        self.mark(self.label, points, self.current, width)
 
     def face(self, points: ArrayLike, rgb: RGB, warmth: float, light: RGB = NO_LIGHT) -> None:
         """Fill a polygon given in metres (N, 3).
@@ -116,7 +116,32 @@ class Canvas:
 
     def cast(self, points: ArrayLike, amount: int) -> None:
         """Darken the ground within a polygon given in metres (N, 3)."""
-        cv2.fillPoly(self.shadow, [to_fixed_point(self.camera.project(points))], amount, cv2.LINE_8, 4)
+        self.mark(self.shadow, self.camera.project(points), amount)
+
+    def mark(self, layer: NDArray, points: ArrayLike, value: float, thickness: int = 0) -> None:
+        """Set a layer where a polygon, or a line through its corners, covers half of a pixel or more.
+
+        OpenCV's own filling without smooth edges takes other pixels from version to version.
+
+        Args:
+            layer: (H, W) of the canvas's size; is changed.
+            points: corners (N, 2) in pixels.
+            value: what the layer becomes there.
+            thickness: of the line in pixels; 0 fills the polygon.
+        """
+        corners = to_fixed_point(points)
+        margin = thickness + 1
+        left, top = np.clip(corners.min(0) // 16 - margin, 0, (self.width, self.height)).tolist()
+        right, bottom = np.clip(corners.max(0) // 16 + margin + 1, 0, (self.width, self.height)).tolist()
+        if left >= right or top >= bottom:
+            return
+        cover = np.zeros((bottom - top, right - left), np.uint8)
+        inside = [corners - np.array([16 * left, 16 * top], np.int32)]
+        if thickness:
+            cv2.polylines(cover, inside, False, 255, thickness, cv2.LINE_AA, 4)
+        else:
+            cv2.fillPoly(cover, inside, 255, cv2.LINE_AA, 4)
+        layer[top:bottom, left:right][cover >= 128] = value
 
 
 def to_fixed_point(points: ArrayLike) -> NDArray[np.int32]:
@@ -168,6 +193,31 @@ class Street:
         bay_side, start, end = self.bay
         swing = smooth((z - start) / 3.0) * smooth((end - z) / 3.0) if bay_side == side else np.zeros_like(z)
         return (x + side * 2.3 * swing).astype(np.float32)
+
+
+# Exponentials, powers and blurs in float32 differ from one processor, and one version of NumPy and OpenCV, to the next
+# in their last digits, and then a pixel here and there by a level. In float64 they do, too, but rounding to float32
+# takes all of that away, but for one in a hundred million values.
+
+
+def exp(x: Floats) -> Floats:
+    """e^x, the same on every processor."""
+    return np.exp(x, dtype=np.float64).astype(np.float32)
+
+
+def power(x: Floats, exponent: float) -> Floats:
+    """x^exponent, the same on every processor."""
+    return np.power(x, exponent, dtype=np.float64).astype(np.float32)
+
+
+def blur(image: Floats, sigma: float) -> Floats:
+    """Gaussian mean, the same on every processor.
+
+    Args:
+        image: (H, W) or (H, W, 3).
+        sigma: in pixels.
+    """
+    return cv2.GaussianBlur(image.astype(np.float64), (0, 0), sigma).astype(np.float32)
 
 
 def triple(*values: float) -> Floats:
@@ -226,7 +276,8 @@ def clouds(rng: np.random.Generator, height: int, width: int, cells: float, octa
     for octave in range(octaves):
         n = cells * 2**octave
         grid = rng.random((int(n * height / unit) + 3, int(n * width / unit) + 3), np.float32)
-        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * 0.5**octave
+        fine = cv2.resize(grid.astype(np.float64), (width, height), interpolation=cv2.INTER_CUBIC)
+        total += fine.astype(np.float32) * 0.5**octave
     return total / (2 - 0.5 ** (octaves - 1))
 
 
@@ -234,10 +285,10 @@ def tile_of_noise(rng: np.random.Generator) -> Floats:
     """A 512 x 512 noise that repeats without a seam, mean 0, deviation 1: grit and stains."""
     total = rng.standard_normal((512, 512), np.float32) * 0.6
     for sigma in (3, 14):
-        wide = cv2.GaussianBlur(np.pad(rng.standard_normal((512, 512), np.float32), 48, "wrap"), (0, 0), sigma)
+        wide = blur(np.pad(rng.standard_normal((512, 512), np.float32), 48, "wrap"), sigma)
         wide = wide[48:-48, 48:-48]
-        total += wide / wide.std() * 0.7
-    return total / total.std()
+        total += wide / wide.std(dtype=np.float64).astype(np.float32) * 0.7
+    return total / total.std(dtype=np.float64).astype(np.float32)
 
 
 def tint(colour: RGB, factor: float) -> RGB:

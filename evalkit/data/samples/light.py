@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.samples.canvas import KERB, Camera, Canvas, Floats, clouds, triple
+from evalkit.data.samples.canvas import KERB, Camera, Canvas, Floats, blur, clouds, exp, power, triple
 from evalkit.data.samples.layout import SCALE, Plan
 
 
@@ -53,13 +53,13 @@ def visible_image(
         gain = 0.012
     if smoke.any():
         tone = 0.60 + 0.24 * np.clip(smoke / 4, 0, 1)  # thick smoke catches more of the sky
-        through = np.exp(-smoke)
+        through = exp(-smoke)
         image = image * through[..., None] + (tone * (1 - through))[..., None] * triple(0.99, 1.0, 1.02)
-    image = cv2.GaussianBlur(image, (0, 0), max(0.35, 0.5 * layers.unit))
+    image = blur(image, max(0.35, 0.5 * layers.unit))
     image = np.maximum(image, 0)
     image += rng.standard_normal(image.shape, np.float32) * gain * np.sqrt(0.12 + image)
-    cube = np.maximum(image, 0) ** 3
-    image = image / np.cbrt(1 + 0.6 * cube)  # highlights roll off instead of clipping
+    image = np.maximum(image, 0)
+    image = image / power(1 + 0.6 * image * image * image, 1 / 3)  # highlights roll off instead of clipping
     return np.rint(np.clip(image * 272, 0, 255)).astype(np.uint8)
 
 
@@ -74,14 +74,14 @@ def _by_daylight(layers: Layers, plan: Plan, low_sun: bool) -> Floats:
     contact = 1 - 0.75 * np.clip(layers.shadow - 0.4, 0, 1)  # under cars not even the sky reaches
     shade = (ambient + sun * (1 - layers.shadow)[..., None] ** 2) * contact[..., None]
     image = layers.colour * shade + layers.light
-    haze = (1 - np.exp(-layers.z / 260))[..., None] * (layers.z < 300)[..., None]
+    haze = (1 - exp(-layers.z / 260))[..., None] * (layers.z < 300)[..., None]
     image = image * (1 - haze) + sky * haze
     if low_sun:
         x, y = layers.camera.cx + 18 * layers.unit, layers.camera.horizon - 34 * layers.unit
         far = np.hypot(layers.columns - x, layers.rows - y) / layers.unit
-        veil = 1.5 * np.exp(-far / 62) + 0.62 * np.exp(-far / 210) + 4 * np.exp(-((far / 20) ** 2))
+        veil = 1.5 * exp(-far / 62) + 0.62 * exp(-far / 210) + 4 * exp(-((far / 20) ** 2))
         across = (layers.columns - x) / layers.unit
-        wet = np.exp(-((across / (22 + 0.16 * np.abs(layers.rows - y) / layers.unit)) ** 2)) * (layers.label == 0)
+        wet = exp(-((across / (22 + 0.16 * np.abs(layers.rows - y) / layers.unit)) ** 2)) * (layers.label == 0)
         image += (wet * (layers.y < 0.05) * 0.5)[..., None] * triple(1.0, 0.86, 0.62)
         image += veil[..., None] * triple(1.0, 0.9, 0.7)
     return image.astype(np.float32)
@@ -90,35 +90,35 @@ def _by_daylight(layers: Layers, plan: Plan, low_sun: bool) -> Floats:
 def _by_lamps(layers: Layers, plan: Plan, high_beam: bool) -> Floats:
     x, y, z = layers.x, layers.y, layers.z
     shade = np.broadcast_to(triple(0.050, 0.054, 0.074), layers.colour.shape).copy()
-    below = 1 / (1 + np.exp(np.clip((y - 5.6) * 4, -30, 30)))
+    below = 1 / (1 + exp(np.clip((y - 5.6) * 4, -30, 30)))
     pool = np.zeros_like(z)
     for lx, ly, lz in plan.lamps:
-        pool += below / (1 + ((x - lx) ** 2 + (z - lz) ** 2 + 0.3 * (y - ly) ** 2) / 10) ** 1.7
+        pool += below / power(1 + ((x - lx) ** 2 + (z - lz) ** 2 + 0.3 * (y - ly) ** 2) / 10, 1.7)
     shade += (3.4 * pool)[..., None] * triple(1.0, 0.76, 0.44)
-    low = np.exp(-np.clip(y, 0, 9) * 2.2)
+    low = exp(-np.clip(y, 0, 9) * 2.2)
     for cx, cz, way in plan.pools:
         ahead = way * (z - cz) - 2.2
-        beam = low * np.exp(-(((x - cx) / (1.1 + 0.12 * np.abs(ahead))) ** 2) - np.abs(ahead) / 6) * (ahead > 0)
+        beam = low * exp(-(((x - cx) / (1.1 + 0.12 * np.abs(ahead))) ** 2) - np.abs(ahead) / 6) * (ahead > 0)
         shade += (1.9 * beam)[..., None] * triple(1.0, 0.95, 0.84)
-    own = low * np.exp(-((x / (0.9 + 0.11 * z)) ** 2)) * np.exp(-((z - 6) ** 2) / 40)
+    own = low * exp(-((x / (0.9 + 0.11 * z)) ** 2)) * exp(-((z - 6) ** 2) / 40)
     shade += (0.30 * own)[..., None] * triple(1.0, 0.95, 0.86)
     contact = 1 - 0.75 * np.clip(layers.shadow - 0.4, 0, 1)
     image = layers.colour * shade * contact[..., None] + 1.15 * layers.light
     lamps = layers.light * (z < 300)[..., None]
     for sigma, share in ((2.5, 0.35), (11, 0.25)):
-        image += share * cv2.GaussianBlur(lamps, (0, 0), sigma * layers.unit)
+        image += share * blur(lamps, sigma * layers.unit)
     for point in plan.lamps:
         image += _halo(layers, point, 0.7, 10) * triple(1.0, 0.8, 0.5)
-    power, radius = (2.6, 26) if high_beam else (0.9, 9)
+    strength, radius = (2.6, 26) if high_beam else (0.9, 9)
     for point in plan.beams:
-        image += _halo(layers, point, power, radius, streak=high_beam) * triple(1.0, 0.97, 0.9)
+        image += _halo(layers, point, strength, radius, streak=high_beam) * triple(1.0, 0.97, 0.9)
     if high_beam and plan.beams:
         image += 0.10
     return image.astype(np.float32)
 
 
 def _halo(
-    layers: Layers, point: tuple[float, float, float], power: float, radius: float, streak: bool = False
+    layers: Layers, point: tuple[float, float, float], strength: float, radius: float, streak: bool = False
 ) -> Floats:
     """The scattered light around a lamp, (H, W, 1); nothing where something stands before it."""
     px, py = layers.camera.project([point])[0]
@@ -128,10 +128,10 @@ def _halo(
         return np.zeros((*layers.z.shape, 1), np.float32)
     dx, dy = (layers.columns - float(px)) / layers.unit, (layers.rows - float(py)) / layers.unit
     radius *= min(2.0, 13 / point[2]) ** 0.5
-    total = power / (1 + (dx * dx + dy * dy) / radius**2) ** 1.25
+    total = strength / power(1 + (dx * dx + dy * dy) / radius**2, 1.25)
     if streak:
         for a, b in ((dx, dy), (dy, dx), (dx + dy, dx - dy)):
-            total += 0.5 * np.exp(-np.abs(a) / 60 - np.abs(b) / 2.2)
+            total += 0.5 * exp(-np.abs(a) / 60 - np.abs(b) / 2.2)
     return total[..., None].astype(np.float32)
 
 
@@ -148,8 +148,8 @@ def smoke_in_front(layers: Layers, layout: np.random.Generator, rng: np.random.G
     billow = np.clip((billow - 0.34) * 2.6, 0, 1)
     across = (layers.columns / width - float(layout.uniform(0.5, 0.8))) / 0.55
     up = (layers.rows - layers.camera.horizon - 0.05 * height) / (0.42 * height)
-    plume = np.exp(-(across**2) - up**2)
-    reach = 1 - np.exp(-np.clip(layers.z - 3.6, 0, 60) / 3)
+    plume = exp(-(across**2) - up**2)
+    reach = 1 - exp(-np.clip(layers.z - 3.6, 0, 60) / 3)
     return ((1.0 + 3.2 * billow) * plume * 1.25 * reach + 0.25 * reach).astype(np.float32)
 
 
@@ -161,9 +161,9 @@ def infrared_image(layers: Layers, smoke: Floats, rng: np.random.Generator) -> N
         smoke: optical depth (H, W), 0 or more.
         rng: draws the camera's noise.
     """
-    through = np.exp(-0.07 * smoke - np.minimum(layers.z, 120) / 420)
+    through = exp(-0.07 * smoke - np.minimum(layers.z, 120) / 420)
     image = 1.12 * (layers.warmth * through + 78 * (1 - through)) - 8  # the camera stretches its range
-    image = cv2.GaussianBlur(image, (0, 0), max(0.6, 1.15 * layers.unit))
+    image = blur(image, max(0.6, 1.15 * layers.unit))
     height, width = image.shape
     image += 3 * (clouds(rng, height, width, 2, 2) - 0.5)  # the sensor's own warmth
     image += rng.standard_normal((1, width), np.float32) * 0.9  # columns differ, as in uncooled sensors

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.samples.canvas import BIKE, NO_LIGHT, PERSON, RGB, Canvas, Look, oval, shift, tint, to_fixed_point
+from evalkit.data.samples.canvas import BIKE, NO_LIGHT, PERSON, RGB, Canvas, Look, oval, shift, tint
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def bike(canvas: Canvas, x: float, z: float, sideways: bool, flip: int, colour: 
         return
     for hub in ((-0.53, 0.34), (0.53, 0.34)):
         ring = oval(at(hub)[0], 0.33 * size, 0.33 * size, 26)
-        cv2.fillPoly(canvas.label, [to_fixed_point(ring)], canvas.current, cv2.LINE_8, 4)
+        canvas.mark(canvas.label, ring, canvas.current)
         for k in range(5):
             dx, dy = 0.32 * np.cos(k * 0.63), 0.32 * np.sin(k * 0.63)
             canvas.stroke(at((hub[0] - dx, hub[1] - dy), (hub[0] + dx, hub[1] + dy)), 1, (120, 122, 124), warm)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from evalkit.data.samples.canvas import (
@@ -16,10 +15,11 @@ from evalkit.data.samples.canvas import (
     band,
     blend,
     clouds,
+    exp,
     planes,
+    power,
     smooth,
     tile_of_noise,
-    to_fixed_point,
     triple,
 )
 
@@ -33,7 +33,7 @@ def paint_sky(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
         rng: draws clouds and the far town.
     """
     rows = int(np.clip(canvas.camera.horizon + 2, 1, canvas.height))
-    t = np.linspace(0, 1, rows, dtype=np.float32)[:, None] ** 1.4
+    t = power(np.linspace(0, 1, rows, dtype=np.float32)[:, None], 1.4)
     cloud = smooth((clouds(rng, rows, canvas.width, 3, 4) - 0.5) * 4)
     sky = (1 - t[..., None]) * np.array(look.sky[0], np.float32) + t[..., None] * np.array(look.sky[1], np.float32)
     glow = sky + cloud[..., None] * (0 if look.dark else 30)
@@ -45,7 +45,7 @@ def paint_sky(canvas: Canvas, look: Look, rng: np.random.Generator) -> None:
         corners = [(left, 0), (left, height), (left + width, height), (left + width, 0)]
         points = [(x, y, FAR) for x, y in corners]
         canvas.face(points, (grey, grey, grey + 6), look.wall_warmth - 8)
-        cv2.fillPoly(canvas.depth, [to_fixed_point(canvas.camera.project(points))], FAR, cv2.LINE_8, 4)
+        canvas.mark(canvas.depth, canvas.camera.project(points), FAR)
         left += width * rng.uniform(0.6, 1.0)
 
 
@@ -78,7 +78,7 @@ def paint_ground(canvas: Canvas, street: Street, look: Look, rng: np.random.Gene
         middle + lane / 2 - 0.75,
         middle + lane / 2 + 0.75,
     ):
-        tyre = np.exp(-(((x - track) / 0.3) ** 2))
+        tyre = exp(-(((x - track) / 0.3) ** 2))
         tar -= 9 * tyre
         warm += 11 * tyre  # friction
     rgb = planes(tar, tar, tar + 1)
@@ -170,7 +170,7 @@ def _paint_gables(canvas: Canvas, side: int, row: HouseRow, look: Look) -> None:
         points = [(row.x, 0, z), (row.x, height, z), (row.x + side * 60, height, z), (row.x + side * 60, 0, z)]
         red, green, blue = (float(c) * 0.72 for c in row.colour[k])
         canvas.face(points, (red, green, blue), look.wall_warmth - 4)
-        cv2.fillPoly(canvas.depth, [to_fixed_point(canvas.camera.project(points))], z, cv2.LINE_8, 4)
+        canvas.mark(canvas.depth, canvas.camera.project(points), z)
 
 
 def _paint_row(canvas: Canvas, side: int, row: HouseRow, look: Look, tile: Floats) -> None:
@@ -236,7 +236,7 @@ def _paint_row(canvas: Canvas, side: int, row: HouseRow, look: Look, tile: Float
     sign = band(y - 3.05, 0.32, py) * band(across, pitch * 0.48, pu) * shop
     blend(rgb, sign, row.trim[house].T[:, None])
     bars = (
-        (np.sin(along * 21) + np.sin(along * 34 + cell) > 0.2)
+        (np.sin(along * 21, dtype=np.float64) + np.sin(along * 34 + cell, dtype=np.float64) > 0.2)
         * band(y - 3.05, 0.14, py)
         * band(across, pitch * 0.3, pu)
     )
