@@ -29,7 +29,8 @@ def gff(infrared: Gray, visible: Gray) -> Gray:
     widely for the base, narrowly for the detail, and made to sum to 1. Images in [0, 1].
     """
     a, b = infrared / 255.0, visible / 255.0
-    lead = saliency(a) - saliency(b)
+    # eight decimals of a gray level: what is equal but for rounding, which differs between processors, is a tie
+    lead = np.round(saliency(infrared.astype(np.float64)) - saliency(visible.astype(np.float64)), 8)
     winner = np.where(lead > 0, 1.0, np.where(lead < 0, 0.0, 0.5))
     base_a, base_b = (cv2.blur(image, (BASE_SIDE, BASE_SIDE), borderType=cv2.BORDER_REPLICATE) for image in (a, b))
     base_weight = _weight_of_first(a, b, winner, BASE_RADIUS, BASE_EPS)
@@ -40,7 +41,7 @@ def gff(infrared: Gray, visible: Gray) -> Gray:
 
 
 def saliency(image: Array) -> Array:
-    """Gaussian mean of the magnitude of the 3x3 Laplacian."""
+    """Gaussian mean of the magnitude of the 3x3 Laplacian, (H, W), in the image's units."""
     edges = np.abs(cv2.Laplacian(image, -1, borderType=cv2.BORDER_REPLICATE))
     size = (SALIENCY_SIDE, SALIENCY_SIDE)
     return cv2.GaussianBlur(edges, size, SALIENCY_SIGMA, borderType=cv2.BORDER_REPLICATE)
@@ -99,14 +100,14 @@ def tv_l1(d: NDArray[np.floating]) -> NDArray[np.floating]:
     tau, sigma = d.dtype.type(TAU), d.dtype.type(1 / (8 * TAU))
     u, extrapolated = d.copy(), d.copy()
     px, py, gx, gy = (np.zeros_like(d) for _ in range(4))
-    work = np.empty_like(d)
+    work, more = np.empty_like(d), np.empty_like(d)
     for iteration in range(MOST_ITERATIONS):  # in place throughout: the arrays' traffic is the whole cost
         if iteration % CHECK_EVERY == 0 and _gap(u, d, px, py) <= GAP:
             break
         _gradient(extrapolated, gx, gy)
         px += np.multiply(gx, sigma, out=work)
         py += np.multiply(gy, sigma, out=work)
-        _project(px, py, work)
+        _project(px, py, work, more)
         _divergence(px, py, work)
         work *= tau
         work += u
@@ -148,9 +149,11 @@ def _divergence(px: NDArray, py: NDArray, out: NDArray) -> None:
     out[1:] -= py[:-1]
 
 
-def _project(px: NDArray, py: NDArray, work: NDArray) -> None:
-    """Onto |p| <= 4 at every pixel."""
-    cv2.magnitude(px, py, work)
+def _project(px: NDArray, py: NDArray, work: NDArray, more: NDArray) -> None:
+    """Onto |p| <= 4 at every pixel; not by OpenCV, whose magnitude in float32 differs between processors."""
+    np.multiply(px, px, out=work)
+    work += np.multiply(py, py, out=more)
+    np.sqrt(work, out=work)
     work /= LAMBDA
     np.maximum(work, 1, out=work)
     px /= work

@@ -62,7 +62,7 @@ def dtcwt(infrared: Gray, visible: Gray) -> Gray:
     """
     low_a, bands_a = dtcwt_forward(infrared.astype(np.float64))
     low_b, bands_b = dtcwt_forward(visible.astype(np.float64))
-    fused = [choose(a, b, np.abs(a) - np.abs(b)) for a, b in zip(bands_a, bands_b, strict=True)]
+    fused = [choose(a, b, _energy(a) - _energy(b)) for a, b in zip(bands_a, bands_b, strict=True)]
     return to_8bit(dtcwt_inverse((low_a + low_b) / 2, fused, infrared.shape))
 
 
@@ -103,6 +103,11 @@ def dtcwt_forward(image: Array) -> tuple[Array, list[Array]]:
         low, details = _pywt().dwt2(low, _qshift(), mode="periodization")
         levels.append(_to_complex(details))
     return low, levels
+
+
+def _energy(band: Array) -> Array:
+    """|band|^2 of complex coefficients; NumPy's own magnitude differs between processors in its last digit."""
+    return np.square(band.real) + np.square(band.imag)
 
 
 def dtcwt_inverse(low: Array, levels: list[Array], shape: tuple[int, ...]) -> Array:
