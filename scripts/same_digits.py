@@ -4,10 +4,10 @@
 
 Draws the sample scenes, turns them and 12 real pairs (four each of TNO, RoadScene and MSRS, where DATA has them) to
 gray in every way, fuses them with every classical method, measures every metric in every convention and prints the
-sample table; in this Python as it is, without IPP, without OpenCV's and NumPy's vector units, and in every other Python
-that is named, such as those of virtual environments with other versions of NumPy and OpenCV. Pixels have to be equal
-byte for byte, metrics to 1e-9, the printed table character for character. Ends with "equal", or says what differs and
-exits with 1.
+sample table; in this Python as it is, without IPP, without OpenCV's and NumPy's vector units, without evalkit's
+compiled loops, and in every other Python that is named, such as those of virtual environments with other versions of
+NumPy and OpenCV. Pixels have to be equal byte for byte, metrics to 1e-9, the printed table character for character.
+Ends with "equal", or says what differs and exits with 1.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def environments(pythons: list[str]) -> dict[str, tuple[str, dict[str, str]]]:
     return {
         "as it is": (sys.executable, {}),
         **{name: (sys.executable, variables) for name, variables in cases.items()},
-        "nothing of these": (sys.executable, ipp | opencv | numpy),
+        "without compiled loops": (sys.executable, {"EVALKIT_KERNELS": "off"}),
+        "nothing of these": (sys.executable, ipp | opencv | numpy | {"EVALKIT_KERNELS": "off"}),
         **{python: (python, {}) for python in pythons},
     }
 

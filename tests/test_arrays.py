@@ -127,6 +127,21 @@ def test_batches_that_do_not_go_together_are_refused(images, sentence):
         evalkit.evaluate(*images, ["EN"])
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[::2, ::3],
+        lambda x: x[::-1],
+        lambda x: x.swapaxes(0, 1),
+        lambda x: x[..., 1] if x.ndim == 3 else np.asfortranarray(x),
+    ],
+    ids=["every other", "upside down", "turned", "a channel"],
+)
+def test_views_of_arrays_are_measured_as_their_copies(view):
+    images = [view(image) for image in (FUSED[0], INFRARED[0], VISIBLE[0])]
+    assert evalkit.evaluate(*images) == evalkit.evaluate(*(np.ascontiguousarray(image) for image in images))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_tensors_of_a_gpu_are_taken(of_files):
     assert evalkit.evaluate(*(images.cuda() for images in BATCHES["tensors"]), METRICS) == of_files

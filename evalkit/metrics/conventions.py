@@ -332,5 +332,7 @@ def register_shipped() -> None:
     add_convention("tsjnet", "the measures behind TSJNet's tables (its VIF: probably)", "TSJNet Tables 1 and 3", TSJNET)
     add_convention("vifb", "the VIFB benchmark's MATLAB code, its slips included", "VIFB's published values", VIFB)
     add_convention("liu", "Z. Liu's MATLAB toolbox imageFusionMetrics", "Q columns of many papers; TSJNet's CV", LIU)
-    add_convention("zoo", "IVIF_ZOO's evaluator in PyTorch, its slips included", "IVIF_ZOO's survey", ZOO)
-    add_convention("mefb", "the MEFB benchmark's MATLAB code, its slips included", "MEFB's published values", MEFB)
+    add_convention("zoo", "IVIF_ZOO's evaluator in PyTorch, its slips included", "IVIF_ZOO's survey", ZOO, "pil")
+    add_convention(
+        "mefb", "the MEFB benchmark's MATLAB code, its slips included", "MEFB's published values", MEFB, "matlab"
+    )

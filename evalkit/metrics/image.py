@@ -40,7 +40,7 @@ class Image:
         luma: Callable[[], NDArray[np.uint8] | None] | None = None,
     ) -> None:
         check_array(array, name)
-        self.array = array
+        self.array = np.ascontiguousarray(array)  # of a view, too: compiled loops go through the rows
         self.name = name
         self.gray = gray
         self.luma = luma

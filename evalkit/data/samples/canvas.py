@@ -200,17 +200,17 @@ class Street:
 # takes all of that away, but for one in a hundred million values.
 
 
-def exp(x: Floats) -> Floats:
+def exp(x: NDArray[np.floating]) -> Floats:
     """e^x, the same on every processor."""
     return np.exp(x, dtype=np.float64).astype(np.float32)
 
 
-def power(x: Floats, exponent: float) -> Floats:
+def power(x: NDArray[np.floating], exponent: float) -> Floats:
     """x^exponent, the same on every processor."""
     return np.power(x, exponent, dtype=np.float64).astype(np.float32)
 
 
-def blur(image: Floats, sigma: float) -> Floats:
+def blur(image: NDArray[np.floating], sigma: float) -> Floats:
     """Gaussian mean, the same on every processor.
 
     Args:

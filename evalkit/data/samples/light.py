@@ -54,7 +54,8 @@ def visible_image(
     if smoke.any():
         tone = 0.60 + 0.24 * np.clip(smoke / 4, 0, 1)  # thick smoke catches more of the sky
         through = exp(-smoke)
-        image = image * through[..., None] + (tone * (1 - through))[..., None] * triple(0.99, 1.0, 1.02)
+        mist = (tone * (1 - through))[..., None] * triple(0.99, 1.0, 1.02)
+        image = (image * through[..., None] + mist).astype(np.float32)
     image = blur(image, max(0.35, 0.5 * layers.unit))
     image = np.maximum(image, 0)
     image += rng.standard_normal(image.shape, np.float32) * gain * np.sqrt(0.12 + image)
