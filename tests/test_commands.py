@@ -166,7 +166,7 @@ def test_show_gives_each_convention_its_value():
     code, out, _ = run("show", "PSNR", "--json")
     assert code == 0
     assert set(json.loads(out)["conventions"]) == {c for c in CONVENTIONS if "PSNR" in CONVENTIONS[c].definitions}
-    assert "66.0" in json.loads(out)["conventions"]["tang"]
+    assert "66.1" in json.loads(out)["conventions"]["tang"]
 
 
 def test_segmentation_command(tmp_path):
