@@ -3,7 +3,9 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -11,9 +13,15 @@ from click.testing import CliRunner
 import evalkit
 from evalkit.cli import main
 from evalkit.data.images import read_image, to_gray, write_png
+from evalkit.data.labels import labelled
+from evalkit.data.pairs import find_pairs
 from evalkit.data.samples.samples import draw_scenes
+from evalkit.downstream.segmentation.table import chosen_variants
 from evalkit.errors import EvalkitError
 from evalkit.methods.classical import FUSERS
+from evalkit.protocols.run import _recipe_of
+from evalkit.protocols.schema import read_protocol
+from evalkit.protocols.use import DatasetUse
 
 STEMS = [f"{i:03}" for i in range(1, 5)]
 METRICS = ["EN", "SD", "SSIM[tang]"]
@@ -179,6 +187,42 @@ def test_a_method_says_from_where_and_nothing_else_is_taken(bench, tmp_path, sce
     bench.write_text(yaml.safe_dump(fields))
     table = evalkit.benchmark(bench, out=tmp_path / "other", workers=1)
     assert values(table)["Harbour", "average", "EN"] == values(table)["Harbour", "Max", "EN"]
+
+
+def test_labels_of_a_data_set_without_a_card(scenes, tmp_path):
+    lay(scenes, tmp_path, "{stem}_ir.png", "{stem}_vi.png")
+    (tmp_path / "boxes").mkdir()
+    for stem in STEMS[:3]:
+        write_png(tmp_path / f"masks/{stem}_mask.png", np.ones((72, 96), np.uint8))
+        (tmp_path / f"boxes/{stem}.txt").write_text("0 .5 .5 .1 .1\n")
+    use = DatasetUse(
+        infrared="{stem}_ir",
+        visible="{stem}_vi",
+        labels={"classes": "masks/{stem}_mask", "boxes": "boxes"},
+        segmentation=[{"id": 1, "name": "car"}],
+        detection=[{"id": 0, "name": "car"}],
+    )
+    card = use.card("Mine", tmp_path)
+    assert [label.name for label in (*card.segmentation, *card.detection)] == ["car", "car"]
+    pairs = find_pairs(card, tmp_path)
+    assert [set(pair.labels) for pair in pairs.pairs] == [{"classes", "boxes"}] * 3 + [set()]
+    assert len(labelled(pairs, "classes").pairs) == 3
+
+
+def test_seeds_and_recipes_of_a_file(tmp_path):
+    fields = {"title": "x", "convention": "set", "metrics": ["IoU"], "methods": ["average"], "task": "segmentation"}
+    (tmp_path / "bench.yaml").write_text(yaml.safe_dump(fields | {"recipe": "mine.yaml", "seeds": 5}))
+    protocol = read_protocol(tmp_path / "bench.yaml")
+    assert _recipe_of(protocol) == str(tmp_path / "mine.yaml")
+    job = SimpleNamespace(protocol=protocol, settings=SimpleNamespace(recipe="small"), methods=["average"])
+    (variant,), _ = chosen_variants(job)
+    assert variant.schedule.seeds == 5
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(fields))
+    plain = read_protocol(tmp_path / "plain.yaml")
+    assert _recipe_of(plain) == "small"
+    job.protocol = plain
+    (variant,), _ = chosen_variants(job)
+    assert variant.schedule.seeds == 2  # as its recipe says
 
 
 def test_a_mapping_is_a_benchmark_too(scenes, tmp_path, monkeypatch):

@@ -135,7 +135,7 @@ def reproduce(
     if protocol.sources and (folder := protocol.folder):
         roots["BENCHMARK"] = folder
     weights = find_checkpoints(checkpoints or protocol.place("checkpoints"))
-    recipe = recipe or protocol.recipe or "small"
+    recipe = recipe or _recipe_of(protocol)
     out = default_out(protocol, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
         out = out.absolute()
@@ -176,6 +176,13 @@ def reproduce(
             add_missing(table, expected_rows(protocol, uses, rows), lambda row: why_missing(protocol, row))
         table.write(out)
     return table
+
+
+def _recipe_of(protocol: Protocol) -> str:
+    """The recipe that a protocol states, a file relative to its own, or small."""
+    if protocol.recipe.endswith((".yaml", ".yml")):
+        return str((protocol.folder or Path()) / protocol.recipe)
+    return protocol.recipe or "small"
 
 
 def benchmark(source: str | os.PathLike[str] | Mapping[str, Any], **options: Any) -> Table:

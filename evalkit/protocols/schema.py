@@ -119,6 +119,9 @@ class Protocol(_ProtocolModel):
     recipe: str = Field(
         default="", description="how networks are trained, for fusing and downstream; small if not said"
     )
+    seeds: int | None = Field(
+        default=None, ge=1, description="how often networks are trained downstream; as the recipe says if not said"
+    )
     beside: str = Field(default="", description="the folder that paths are relative to, if it is not the file's own")
     _numbers: Path | None = PrivateAttr(None)  # the file of its published numbers; none for what ships
     _folder: Path | None = PrivateAttr(None)  # that paths are relative to; none for what ships
@@ -127,7 +130,8 @@ class Protocol(_ProtocolModel):
     def hash(self) -> str:
         """SHA-256 of everything the protocol says, but for where things lie."""
         places = {"sources": True, "data_root": True, "outputs": True, "checkpoints": True, "beside": True}
-        unsaid = {name: True for name in ("recipe", "gray") if not getattr(self, name)}  # as before there was the field
+        # as in records of before these fields were there
+        unsaid = {field: True for field in ("recipe", "gray", "seeds") if not getattr(self, field)}
         text = self.model_dump_json(exclude=places | unsaid | {"datasets": dict.fromkeys(self.datasets, PLACES)})
         classes = [[*use.segmentation, *use.detection] for use in self.datasets.values() if use.inline]
         return hashlib.sha256(f"{text}{classes if any(classes) else ''}".encode()).hexdigest()

@@ -39,6 +39,8 @@ class Detection(Trained):
             OutputError: a file cannot be written.
         """
         recipe = detection_recipe(job.settings.recipe, job.protocol.name)
+        if job.protocol.seeds is not None and job.settings.recipe != "paper":
+            recipe = recipe.model_copy(update={"seeds": tuple(range(job.protocol.seeds))})
         if job.sample:
             recipe = recipe.for_scenes()
         for dataset, use in job.uses.items():

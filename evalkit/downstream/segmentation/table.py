@@ -123,6 +123,8 @@ def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
         schedule, label = schedules()["small"], "recipe small"
     else:
         raise UnknownNameError("segmentation recipe", name, ["small", "paper"], "A file of your own ends in .yaml.")
+    if job.protocol.seeds is not None:
+        schedule = schedule.model_copy(update={"seeds": job.protocol.seeds})
     to_train: list[SegmentationSchedule] = []
     if any(method not in FEATURE_LEVEL for method in job.methods):
         to_train.append(schedule)
