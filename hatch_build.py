@@ -14,7 +14,8 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-NAME = {"win32": "libkernels.dll", "darwin": "libkernels.dylib"}.get(sys.platform, "libkernels.so")
+# two dots: not the name of a module of Python's
+NAME = {"win32": "kernels.c.dll", "darwin": "kernels.c.dylib"}.get(sys.platform, "kernels.c.so")
 FLAGS = ["-std=gnu99", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared"]
 
 

@@ -310,8 +310,8 @@ def test_no_worker_process_hears_ctrl_c_from_its_first_moment() -> None:
 
 
 def test_ctrl_c_with_worker_processes_and_then_on(tmp_path: Path) -> None:
-    make_tno(tmp_path / "data", 25, 120, 160)
-    make_outputs(tmp_path / "outputs", "CDDFuse", 25, 120, 160)
+    make_tno(tmp_path / "data", 25, 240, 320)
+    make_outputs(tmp_path / "outputs", "CDDFuse", 25, 240, 320)
     options = ["--data-root", "data", "--datasets", "TNO", "--methods", "CDDFuse,average,laplacian", "--workers", 2]
     arguments = ["reproduce", "smfnet-table1", *options, "--outputs", "outputs", "--out", "run"]
     for seen in ("run/run.lock", "run/fused/*/TNO/*.png", "run/scores/TNO/*.partial"):
@@ -327,7 +327,7 @@ def test_ctrl_c_in_a_training(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     from test_training import tiny
 
-    (tmp_path / "tiny.yaml").write_text(tiny().model_dump_json().replace('"epochs":', '"epochs":5', 1))
+    (tmp_path / "tiny.yaml").write_text(tiny().model_dump_json().replace('"epochs":', '"epochs":50', 1))
     arguments = ["train", "SMFNet", "--recipe", "tiny.yaml", "--sample", "--device", "cpu", "--out", "run"]
     code, told = interrupt(tmp_path, Path("run/log.csv"), *arguments, "--workers", 2)
     assert code == 130, told

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
-NAME = {"win32": "libkernels.dll", "darwin": "libkernels.dylib"}.get(sys.platform, "libkernels.so")
+# two dots: not the name of a module of Python's
+NAME = {"win32": "kernels.c.dll", "darwin": "kernels.c.dylib"}.get(sys.platform, "kernels.c.so")
 Bytes = NDArray[np.uint8]
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex128]

@@ -287,7 +287,12 @@ def check_images(
         verdict.problems.append(f"{unknown[0]} is not a metric here: name the plug-in that has it with --plugin")
         return
     verdict.checked.append("keys")
-    odd = [stem for stem in both if rows.rows[stem].key != key_of(record, sources[stem], images[stem])]
+    # of an earlier revision, too: whether its values are those of today is seen by measuring again
+    known = {
+        stem: {key_of(record, sources[stem], images[stem], revision) for revision in range(1, REVISION + 1)}
+        for stem in both
+    }
+    odd = [stem for stem in both if rows.rows[stem].key not in known[stem]]
     verdict.problems += [f"{stem}: its scores are of other images, or of other code for the metrics" for stem in odd]
     both = [stem for stem in both if stem not in odd]
     again = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
@@ -338,19 +343,20 @@ def fused_of(
     return respell(files, pairs) if pairs else files
 
 
-def key_of(record: Record, sources: Sequence[str], image: str) -> str:
+def key_of(record: Record, sources: Sequence[str], image: str, revision: int = REVISION) -> str:
     """The key that the row of an image has, from the hashes of what it was measured on.
 
     Args:
         record: names metrics and convention.
         sources: SHA-256 of the files behind the scores, in the order of `measured_files`.
         image: SHA-256 of the fused image.
+        revision: of the metrics.
     """
     *pair, last = sources
     if record.convention == MAPS:
         return score_key(last, image)
     names = reading_of(record).key(DEFINITIONS[full] for full in record.metrics)
-    return digest(REVISION, names, *pair, last, image)
+    return digest(revision, names, *pair, last, image)
 
 
 def reading_of(record: Record) -> Reading:

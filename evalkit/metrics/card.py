@@ -62,7 +62,8 @@ class Definition:
     @property
     def gray(self) -> str:
         """How its convention turns colour to gray."""
-        return CONVENTIONS[self.convention].gray
+        convention = CONVENTIONS.get(self.convention)  # a program's own is not known to its workers
+        return convention.gray if convention is not None else ROUNDED
 
 
 @dataclass(frozen=True)
