@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.keys import from_tensorflow, regrouped
 from evalkit.methods.layers.norm import conv_current_norm
-from evalkit.methods.layers.scipy_misc import save_gray, signed_functional_first, signed_pair
-from evalkit.methods.network import NetworkMethod
+from evalkit.methods.layers.scipy_misc import save_gray
+from evalkit.methods.network import NetworkMethod, Pixels, unit_gray_pair
 
 WIDTH = 16  # channels of every layer
 
@@ -88,7 +88,22 @@ def _convert(content: Any, path: Path) -> State:
     return state
 
 
+def _signed(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """Gray first: the script takes BMP and JPEG files, so its gray images had one channel.
+
+    Gray in three channels would change by a level here and there on the way to YCbCr (`scipy_misc.flattened`): so
+    neither the published images nor SMFNet's row come out.
+    """
+    first, second = unit_gray_pair(infrared, visible)
+    return first * 2 - 1, second * 2 - 1
+
+
+def _signed_functional_first(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """PET or SPECT, in the visible role here, comes first."""
+    return _signed(visible, infrared)
+
+
 METHODS = {
-    "PMGI": NetworkMethod(PMGI, signed_pair, save_gray, FILES, _convert),
-    "PMGI-Medical": NetworkMethod(PMGI, signed_functional_first, save_gray, MEDICAL, _convert),
+    "PMGI": NetworkMethod(PMGI, _signed, save_gray, FILES, _convert),
+    "PMGI-Medical": NetworkMethod(PMGI, _signed_functional_first, save_gray, MEDICAL, _convert),
 }
