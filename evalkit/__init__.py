@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from evalkit.leaderboards.report.write import report
     from evalkit.leaderboards.run_values import rank
     from evalkit.methods.registry import register_method
-    from evalkit.metrics.evaluate import evaluate, evaluate_folder
+    from evalkit.metrics.evaluate import evaluate
+    from evalkit.metrics.folders import evaluate_folder
     from evalkit.metrics.image import UndefinedError
     from evalkit.metrics.registry import metric, register_convention
     from evalkit.metrics.saliency import saliency
@@ -36,7 +37,7 @@ _HOME = {
     "benchmark": "evalkit.protocols.run",
     "compare": "evalkit.leaderboards.paired",
     "evaluate": "evalkit.metrics.evaluate",
-    "evaluate_folder": "evalkit.metrics.evaluate",
+    "evaluate_folder": "evalkit.metrics.folders",
     "list_datasets": "evalkit.catalogue",
     "list_methods": "evalkit.catalogue",
     "list_metrics": "evalkit.catalogue",

@@ -19,7 +19,8 @@ from evalkit.data.patterns import parse_pattern
 from evalkit.data.stems import Pattern, by_stem, hint, suggest
 from evalkit.errors import DataError, EvalkitError, ImageError
 from evalkit.metrics.card import CONVENTIONS
-from evalkit.metrics.evaluate import evaluate, evaluate_folder
+from evalkit.metrics.evaluate import evaluate
+from evalkit.metrics.folders import evaluate_folder
 from evalkit.metrics.registry import all_full_names
 
 CASES = SHARED / "cases"

@@ -15,7 +15,7 @@ from PIL import Image
 from evalkit.data.damage import jpeg_damage, png_damage
 from evalkit.data.images import decode, read_image
 from evalkit.errors import ImageError
-from evalkit.metrics.evaluate import evaluate_folder
+from evalkit.metrics.folders import evaluate_folder
 
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "images"
 REAL = Path(__file__).parents[2] / "shared" / "data"

@@ -20,7 +20,8 @@ from evalkit.cli import main
 from evalkit.data.images import parse_depth, read_image
 from evalkit.data.samples.samples import write_scenes
 from evalkit.errors import ImageError
-from evalkit.metrics.evaluate import evaluate, evaluate_folder
+from evalkit.metrics.evaluate import evaluate
+from evalkit.metrics.folders import evaluate_folder
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 DEEP = (np.arange(30 * 40, dtype=np.uint32) * 53 % 65536).astype(np.uint16).reshape(30, 40)

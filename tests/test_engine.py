@@ -23,7 +23,7 @@ from evalkit.data.images import write_png
 from evalkit.engine.base import Local, chunks
 from evalkit.engine.open import open_engine
 from evalkit.errors import EvalkitError
-from evalkit.protocols.measure import units_of
+from evalkit.metrics.jobs import units_of
 
 with suppress(ImportError):  # without distributed; the tests of it are skipped
     from evalkit.engine.dask import Dask, environment
@@ -316,7 +316,7 @@ def test_queues_are_set_up_by_dasks_configuration(tmp_path, monkeypatch):
 
 def test_the_number_of_workers_follows_the_memory_at_hand(monkeypatch, tmp_path):
     from evalkit.engine import processes
-    from evalkit.metrics.evaluate import memory_for
+    from evalkit.metrics.jobs import memory_for
 
     monkeypatch.setattr(processes, "default_workers", lambda: 8)
     for memory, workers in ((None, 8), (100 * 2**30, 8), (10 * 2**30, 2), (2**20, 1)):

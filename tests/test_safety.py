@@ -28,8 +28,8 @@ from evalkit.files.names import file_name, from_cell, printable, to_cell
 from evalkit.files.read import parse_json, parse_yaml, read_file
 from evalkit.leaderboards.image_scores import read_scores
 from evalkit.methods.registry import check_name
-from evalkit.metrics.evaluate import Scores, evaluate_folder
-from evalkit.metrics.folders import scores_csv
+from evalkit.metrics.evaluate import Scores
+from evalkit.metrics.folders import evaluate_folder, scores_csv
 from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.export import FORMATS
 from evalkit.protocols.table.published import is_number, read_rows

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import evalkit
+from evalkit.data.gray import GRAYS
+from evalkit.data.images import to_gray
 from evalkit.errors import EvalkitError, ImageError, UnknownNameError
 from evalkit.metrics.card import CONVENTIONS
 
@@ -106,31 +108,43 @@ def test_sources_are_prepared_once_for_many_batches(monkeypatch):
 def test_parts_of_a_batch_give_the_same(pixels, monkeypatch):
     images = tensors(*scenes(64, 70))
     whole = evaluate(*images, convention="textbook")
-    monkeypatch.setattr(sources, "PIXELS", {"cpu": pixels, "cuda": 1})
+    monkeypatch.setattr(sources, "CPU_PIXELS", pixels)
     parts = evaluate(*images, convention="textbook")
     assert parts.missing == whole.missing
     for metric, values in whole.items():
         assert parts[metric].tolist() == pytest.approx(values.tolist(), rel=1e-12, abs=1e-14, nan_ok=True), metric
-    monkeypatch.setattr(sources, "PIXELS", {"cpu": 9 * 64 * 70, "cuda": 1})
+    monkeypatch.setattr(sources, "CPU_PIXELS", 9 * 64 * 70)
     at_once = evaluate(*images, convention="textbook")
     assert at_once.missing == whole.missing
     for metric, values in whole.items():
         assert at_once[metric].tolist() == pytest.approx(values.tolist(), rel=1e-12, abs=1e-14, nan_ok=True), metric
 
 
-def test_channels_and_colour():
+def test_channels_and_every_gray():
     random = np.random.default_rng(5)
     colour = random.integers(0, 256, (4, 48, 50, 3), dtype=np.uint8)
     infrared, fused = random.integers(0, 256, (2, 4, 48, 50), dtype=np.uint8)
-    weighted = colour.astype(np.int64) @ [299, 587, 114]
-    gray = np.rint(weighted / 1000).astype(np.uint8)  # whole numbers: the quotient is a half only where it is one
-    batch = evaluate(
-        torch.from_numpy(fused)[:, None], torch.from_numpy(infrared), torch.from_numpy(colour).permute(0, 3, 1, 2)
-    )
-    expected = evaluate(*tensors(fused, infrared, gray))
-    assert batch.missing == expected.missing
-    for metric in expected:
-        assert torch.equal(batch[metric].nan_to_num(-9), expected[metric].nan_to_num(-9)), metric
+    prepared = Sources(torch.from_numpy(infrared), torch.from_numpy(colour).permute(0, 3, 1, 2))
+    seen = set()
+    for gray in ("", *GRAYS):
+        levels = np.stack([to_gray(image, gray or "rounded") for image in colour])
+        batch = prepared.evaluate(torch.from_numpy(fused)[:, None], gray=gray)
+        expected = evaluate(*tensors(fused, infrared, levels))
+        assert batch.missing == expected.missing
+        for metric in expected:
+            assert torch.equal(batch[metric].nan_to_num(-9), expected[metric].nan_to_num(-9)), metric
+        seen.add(batch["MSE"][0].item())
+    assert len(seen) > 1
+
+
+def test_gray_of_every_tenth_colour_is_the_same_bit_by_bit():
+    levels = np.arange(256, dtype=np.uint8)
+    red = levels[::10]
+    image = np.stack(np.broadcast_arrays(red[:, None, None], levels[:, None], levels), -1)
+    batch = torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2)))
+    for gray in GRAYS:
+        expected = np.stack([to_gray(part, gray) for part in image])
+        assert np.array_equal(sources.to_gray(batch, gray).numpy(), expected), gray
 
 
 def test_single_precision_is_near():

@@ -22,6 +22,7 @@ from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     crop_option,
     depth_option,
+    device_option,
     gray_option,
     images_option,
     json_option,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 @crop_option
 @depth_option
 @gray_option
+@device_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A CSV file for the scores of every image; or a results folder."
 )
@@ -69,6 +71,7 @@ def evaluate(
     crop: Any,
     depth: str | None,
     gray: str,
+    device: str,
     out: Path | None,
     workers: int | None,
     as_json: bool,
@@ -86,8 +89,8 @@ def evaluate(
     What has no value, pairs of sources without a fused image among it, is named: then there is no mean, and the exit
     code is 3.
     """
-    from evalkit.metrics.evaluate import ANY_NAME, evaluate_folder
-    from evalkit.metrics.folders import image_scores, scores_csv, scores_dict
+    from evalkit.metrics.folders import ANY_NAME, evaluate_folder, image_scores, scores_csv, scores_dict
+    from evalkit.metrics.jobs import metrics_device
     from evalkit.metrics.registry import definitions, full_names_of
     from evalkit.protocols.folders import folders_protocol, method_folders
 
@@ -98,8 +101,8 @@ def evaluate(
     patterns = name, infrared_name, visible_name
     table = out is not None and out.suffix.lower() != ".csv"
     if len(fused) == 1 and Path(fused[0]).is_file():
-        if patterns != (ANY_NAME,) * 3 or images or table:
-            raise EvalkitError("names, --images and a results folder are for folders, not for one image.")
+        if patterns != (ANY_NAME,) * 3 or images or table or metrics_device(device):
+            raise EvalkitError("names, --images, a GPU and a results folder are for folders, not for one image.")
         frame = image_scores(Path(fused[0]), infrared, visible, metrics, convention, depth, crop, gray)
     else:
         methods = method_folders(fused, name)
@@ -107,10 +110,12 @@ def evaluate(
             if out is not None and not table:
                 raise EvalkitError(f"{out} is a file for one folder of fused images. Name a results folder.")
             protocol = folders_protocol(methods, infrared, visible, metrics, convention, patterns, dataset)
-            _evaluate_folders(protocol, out, as_json, images=images, crop=crop, depth=depth, gray=gray, workers=workers)
+            _evaluate_folders(
+                protocol, out, as_json, images=images, crop=crop, depth=depth, gray=gray, device=device, workers=workers
+            )
         (folder,) = methods.values()
         frame = evaluate_folder(
-            folder, infrared, visible, metrics, convention, workers, progress, *patterns, depth, crop, gray
+            folder, infrared, visible, metrics, convention, workers, progress, *patterns, depth, crop, gray, device
         )
     if out is not None:
         from evalkit.files.write import write_text

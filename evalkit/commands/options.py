@@ -19,7 +19,10 @@ checkpoints_option = click.option(
     "--checkpoints", type=click.Path(path_type=Path), help="Folder with the authors' weights (`evalkit list methods`)."
 )
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="For networks: auto, cpu, cuda, cuda:N."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where networks run: auto, cpu, cuda, cuda:N. A GPU that is named here also measures (docs/tensors.md).",
 )
 images_option = click.option(
     "--images",

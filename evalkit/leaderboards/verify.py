@@ -29,7 +29,7 @@ from evalkit.leaderboards.fits import (
 from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.card import DEFINITIONS, TASK_CONVENTIONS
-from evalkit.metrics.evaluate import AS_STORED, REVISION, Crop, MeasureJob, Reading, measure_job
+from evalkit.metrics.evaluate import AS_STORED, DEVICE, REVISION, Crop, MeasureJob, Reading, measure_job
 from evalkit.metrics.saliency import MEASURES, saliency
 from evalkit.protocols.cost import counted, missing, prefix
 from evalkit.protocols.plan import SOURCES
@@ -368,7 +368,10 @@ def reading_of(record: Record) -> Reading:
     try:
         crop = next(crop for crop in get_args(Crop) if crop == reading["crop"])
         gray = reading.get("gray", own)
-        return Reading(parse_depth(reading["depth"]), crop, "" if gray == own else parse_gray(gray))
+        device = reading.get("device", "")
+        if device and not re.fullmatch(DEVICE, device):
+            raise KeyError(device)
+        return Reading(parse_depth(reading["depth"]), crop, "" if gray == own else parse_gray(gray), device)
     except (AttributeError, KeyError, TypeError, StopIteration, ImageError, UnknownNameError):
         raise DataError(f"its images were read as {reading!r}, which is not known here") from None
 

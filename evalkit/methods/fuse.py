@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -294,18 +293,11 @@ def read_pair(pair: ImagePair, expected: Expected = NOT_HASHED) -> tuple[Pixels,
 
 
 def choose_device(device: str) -> str:
-    """`auto` is the GPU where PyTorch sees one. Raises EvalkitError for a device that is not there."""
-    import torch  # optional, and slow to import: classical methods do without
+    """`auto` is a GPU where PyTorch sees one, `torch` the processor. Raises EvalkitError for what is not there."""
+    # PyTorch: optional, and slow to import; classical methods do without
+    from evalkit.metrics.torch import device as devices
 
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch("cpu|cuda(:[0-9]{1,4})?", device):
-        raise EvalkitError(f"--device {device}: expected auto, cpu, cuda or cuda:N.")
-    there = torch.cuda.device_count() if device != "cpu" else 0
-    if device != "cpu" and int(device.partition(":")[2] or 0) >= there:
-        sees = f"{there} GPUs here, counted from 0" if there else "no GPU here"
-        raise EvalkitError(f"--device {device}: PyTorch sees {sees}. Use --device {'cuda' if there else 'cpu'}.")
-    return device
+    return devices.choose_device(device)
 
 
 def missing_for(card: MethodCard, checkpoints: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""All metrics of a fused image in one pass; of one image, or of a folder."""
+"""All metrics of a fused image in one pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -22,7 +22,6 @@ from evalkit.data.images import (
     JPEG_NOTE,
     Depth,
     decode,
-    header_size,
     is_jpeg,
     open_bytes,
     parse_depth,
@@ -30,30 +29,21 @@ from evalkit.data.images import (
     stored_bits,
     stored_luma,
 )
-from evalkit.data.pairs import image_files, natural_key
-from evalkit.data.patterns import parse_pattern
-from evalkit.data.stems import hint
-from evalkit.engine.processes import affordable_workers, in_processes
-from evalkit.errors import DataError, EvalkitError, OtherBytesError, UnreadableError
+from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
 from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import definitions
 from evalkit.registry import PROGRAM
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 REVISION = 2  # raised whenever a metric's value changes: stored scores of another revision are measured again
 
 Names = tuple[tuple[str, str | Definition], ...]  # (column, full name) of the metrics to compute
 ImageLike = NDArray[np.uint8] | str | os.PathLike[str]  # or what `evalkit.data.arrays` takes
 FEW_LEVELS = 16  # a source that keeps fewer has lost what it showed
-PROCESS, PIXEL = 300 * 2**20, 200  # bytes of a process, and per pixel of a pair that is measured by many metrics
-SIZED = 8  # images whose size stands for that of all
-ANY_NAME = "{stem}"  # file names are the stems
 
 
 Crop = Literal["", "end", "centre"]
+DEVICE = "cpu|cuda(:[0-9]{1,4})?"  # of PyTorch
 
 
 @dataclass(frozen=True)
@@ -65,11 +55,13 @@ class Reading:
         crop: fused images that are larger than their sources, because a network padded them, lose what is too much: at
             the "end" (right and below), or half of it on every side ("centre").
         gray: how colour becomes gray, one of `evalkit.data.gray.GRAYS`; "" as the convention of each metric has it.
+        device: where the pixels are measured: "" by NumPy, or by PyTorch on "cuda", "cuda:N" or "cpu".
     """
 
     depth: Depth | None = None
     crop: Crop = ""
     gray: str = ""
+    device: str = ""
 
     def key(self, definitions: Iterable[Definition]) -> str:
         """What the scores of metrics depend on besides the files."""
@@ -78,7 +70,9 @@ class Reading:
             gray = self.gray or definition.gray
             names.append(definition.full_name + definition.code + f"|gray {gray}" * (gray != ROUNDED))
         depth, crop = f"|depth {self.depth}" * (self.depth is not None), f"|crop {self.crop}" * bool(self.crop)
-        return ",".join(names) + depth + crop
+        # the digits of a device's last places are its own; which of several GPUs measured does not matter
+        device = f"|torch {self.device.partition(':')[0]}" * bool(self.device)
+        return ",".join(names) + depth + crop + device
 
     def grays(self, definitions: Iterable[Definition]) -> str:
         """How colour becomes gray for these metrics, in words."""
@@ -86,6 +80,9 @@ class Reading:
 
 
 AS_STORED = Reading()
+
+
+Result = TypeVar("Result")
 
 
 class Scores(dict[str, float]):
@@ -213,7 +210,8 @@ def name_of(definition: Definition) -> str | Definition:
 
 
 @functools.lru_cache(maxsize=8)  # what only the program has comes anew with every unit
-def _definitions(names: Names) -> dict[str, Definition]:
+def definitions_of(names: Names) -> dict[str, Definition]:
+    """Column -> definition, of the names of `names_of`."""
     return {column: DEFINITIONS[name] if isinstance(name, str) else name for column, name in names}
 
 
@@ -228,17 +226,34 @@ def measure_job(job: MeasureJob, names: Names, reading: Reading = AS_STORED) -> 
     Raises:
         OtherBytesError: on another machine, a file that is not there or has other bytes than those that were hashed.
     """
-    columns = _definitions(names)
+    columns = definitions_of(names)
+    return each_method(job, columns, reading, lambda pair: measure(pair, columns, reading.gray))
+
+
+def each_method(
+    job: MeasureJob, columns: Iterable[str], reading: Reading, work: Callable[[Pair], Result]
+) -> dict[str, Result | Scores]:
+    """By method, what `work` makes of its pair; scores without values where the pair cannot be read, or memory ran out.
+
+    Args:
+        job: the images of one scene.
+        columns: of the metrics.
+        reading: how files become pixels.
+        work: what is done with each pair.
+
+    Raises:
+        OtherBytesError: as `measure_job`.
+    """
     try:
         sources = [_source(job, role, reading) for role in ("infrared", "visible")]
     except EvalkitError as error:
         return {method: _without(columns, error, job, "") for method in job.fused}
-    results = {}
+    results: dict[str, Result | Scores] = {}
     for method, path in job.fused.items():
         try:
             fused = load(path, "fused", reading, job.expected)
             fused = cropped(fused, sources[1].shape, reading.crop)
-            results[method] = measure(Pair(fused, *sources), columns, reading.gray)
+            results[method] = work(Pair(fused, *sources))
         except EvalkitError as error:
             results[method] = _without(columns, error, job, f"{path.name}: ")
         except (MemoryError, cv2.error) as error:
@@ -321,118 +336,3 @@ def evaluate(
         return measure(Pair(cropped(loaded, sources[1].shape, crop), *sources), columns, reading.gray)
     pairs = (Pair(*(load(batch[n], f"{name}[{n}]", reading) for name, batch in images.items())) for n in range(size))
     return [measure(pair, columns, reading.gray) for pair in pairs]
-
-
-def evaluate_folder(
-    fused_dir: str | os.PathLike[str],
-    infrared_dir: str | os.PathLike[str],
-    visible_dir: str | os.PathLike[str],
-    metrics: Iterable[str] | str | None = None,
-    convention: str = "textbook",
-    workers: int | None = None,
-    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
-    name: str = ANY_NAME,
-    infrared_name: str = ANY_NAME,
-    visible_name: str = ANY_NAME,
-    depth: int | str | None = None,
-    crop: Crop = "",
-    gray: str = "",
-) -> pd.DataFrame:
-    """Measure every fused image of a folder against the sources of the same stem.
-
-    Args:
-        fused_dir, infrared_dir, visible_dir: folders of images, paired by file name without suffix.
-        metrics, convention: as in `evaluate`.
-        workers: processes; None for one per processor. The numbers do not depend on it.
-        progress: wraps the images while they are measured, called with (items, count, text).
-        name, infrared_name, visible_name: how the names in each folder are made of the stem, e.g. "{stem}_fused",
-            "IR{stem}", "{stem:05}" (the stem 1 is 00001); other files are passed over.
-        depth: as in `evaluate`.
-        crop: "end" or "centre": where fused images that are larger than their sources lose what is too much, see
-            `Reading`.
-        gray: as in `evaluate`.
-
-    Returns:
-        One row per fused image and per pair of sources without one (index "image", natural order), one column per
-        metric. NaN where a value is undefined or an image is missing or could not be measured; `.attrs["missing"]` maps
-        (image, metric) to the reason, `.attrs["hint"]` says which names would pair more images, if any, and
-        `.attrs["notes"]` maps what else to know (as `.notes` of `evaluate`) to the images.
-
-    Raises:
-        UnknownNameError: metric, convention or gray.
-        DataError: a folder is missing or empty, or not one fused image has both sources.
-    """
-    import pandas as pd  # a third of a second, which workers and tables do without
-
-    columns, reading = definitions(metrics, convention), Reading(parse_depth(depth), crop, parse_gray(gray))
-    folders = {
-        "fused": (fused_dir, name),
-        "infrared": (infrared_dir, infrared_name),
-        "visible": (visible_dir, visible_name),
-    }
-    (fused, infrared, visible), hint = _by_stem(folders)
-    jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    run = functools.partial(measure_job, names=names_of(columns), reading=reading)
-    workers = workers or affordable_workers(memory_for(list(fused.values())[:SIZED]))
-    results = (scores[""] for scores in in_processes(run, jobs, workers))
-    measured = dict(progress(zip(fused, results, strict=True), len(fused), "measure"))
-    missing = (infrared.keys() & visible.keys()) - fused.keys()
-    measured |= {stem: all_missing(columns, "there is no fused image of this name") for stem in missing}
-    rows = {stem: measured[stem] for stem in sorted(measured, key=natural_key)}
-    frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(columns))
-    frame.index.name = "image"
-    frame.attrs["missing"] = {(stem, column): why for stem, row in rows.items() for column, why in row.missing.items()}
-    frame.attrs["hint"] = hint
-    frame.attrs["notes"] = notes_of(rows)
-    return frame
-
-
-def notes_of(scores: Mapping[str, Scores]) -> dict[str, list[str]]:
-    """Note -> the images that it is about."""
-    notes: dict[str, list[str]] = {}
-    for stem, row in scores.items():
-        for note in row.notes:
-            notes.setdefault(note, []).append(stem)
-    return notes
-
-
-def memory_for(paths: Iterable[Path]) -> int:
-    """Bytes that a process takes, about, which measures images of the size of the largest of these."""
-    sizes = [size for path in paths if (size := header_size(path)) is not None]
-    return PROCESS + PIXEL * max((width * height for width, height in sizes), default=0)
-
-
-OPTIONS = {"fused": "--name", "infrared": "--infrared-name", "visible": "--visible-name"}
-
-
-def _by_stem(folders: Mapping[str, tuple[str | os.PathLike[str], str]]) -> tuple[list[dict[str, Path]], str]:
-    """The images of each role by stem, and a hint where names do not pair.
-
-    Args:
-        folders: role -> folder and pattern of its names.
-
-    Raises:
-        EvalkitError: a folder is missing or empty, a pattern that is none or fits no name, or not one fused image
-            with both sources.
-    """
-    files = {role: image_files(folder, allow_empty="/" in text) for role, (folder, text) in folders.items()}
-    paired = []
-    for role, (folder, text) in folders.items():
-        pattern = parse_pattern(text).fill(method=Path(os.path.abspath(folder)).name)
-        if more := pattern.fields - {"stem"}:
-            raise EvalkitError(f"{OPTIONS[role]} is {text!r}: there is no {more.pop()} to put in. Write its name.")
-        paired.append(pattern.listing(Path(folder))[0])
-        if not paired[-1]:
-            example = f": {next(iter(files[role].values())).name}, for one" if files[role] else ""
-            raise DataError(f"no image in {folder} has a name like {text}{example}. Give another {OPTIONS[role]}.")
-    fused, infrared, visible = paired
-    both = infrared.keys() & visible.keys()
-    cure = "" if fused.keys() <= both else hint(files, OPTIONS)
-    if not fused.keys() & both:
-        lacks_infrared = not fused.keys() & infrared.keys()
-        role, others = ("infrared", infrared) if lacks_infrared else ("visible", visible)
-        raise DataError(
-            f"no image in {folders['fused'][0]} has both its sources: it holds {next(iter(fused))}, "
-            f"{folders[role][0]} {next(iter(others))}. Images are paired by file name. {cure}".rstrip()
-        )
-    return paired, cure

@@ -24,7 +24,7 @@ from evalkit.protocols.tasks import Entry, Job, Task
 from evalkit.protocols.training import train_row, wants_training
 from evalkit.protocols.use import DatasetUse
 from evalkit.records.per_image import read_per_image
-from evalkit.records.record import Record, save
+from evalkit.records.record import Record, made_here, save
 
 
 class Fusion(Task):
@@ -135,6 +135,8 @@ def notes_of(record: Record) -> list[str]:
     if selected := record.dataset.get("selected"):
         notes.append(f"{record.dataset['name']}: {selected}.")
     reading = record.method.get("reading") or {}
+    if reading.get("device"):
+        notes.append(f"Metrics are computed by PyTorch on {reading['device']}.")
     if reading.get("crop"):
         where = "at their right and lower edges" if reading["crop"] == "end" else "on all sides"
         notes.append(f"Fused images that are larger than their sources are cropped {where}.")
@@ -195,6 +197,10 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
         reading = settings.reading
         grays = reading.grays(defined.values())
         record.method["reading"] = {"depth": reading.depth, "crop": reading.crop, "gray": grays}
+        if reading.device:
+            record.method["reading"]["device"] = reading.device
+            by = f"{reading.device}, by each worker" if settings.engine.remote else made_here(reading.device)["device"]
+            record.provenance["measured on"] = by
         if reading.crop and (count := count_larger(pairs, row)):
             record.method["cropped"] = count
         if settings.engine.remote and isinstance(row.fuser, NetworkFuser):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,27 +12,17 @@ from evalkit.data.expected import Expected, hash_now
 from evalkit.data.hashes import digest
 from evalkit.data.images import pixel_digest, png_text, read_image
 from evalkit.data.pairs import PairSet
-from evalkit.engine.base import Local, chunks
+from evalkit.engine.base import Local
 from evalkit.engine.processes import affordable_workers, on_threads
 from evalkit.errors import ImageError
 from evalkit.methods.fuse import PIXELS, FuseJob, fuse_jobs
 from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import (
-    REVISION,
-    SIZED,
-    MeasureJob,
-    Names,
-    Reading,
-    Scores,
-    measure_job,
-    memory_for,
-    names_of,
-)
+from evalkit.metrics.evaluate import REVISION, MeasureJob, Scores
+from evalkit.metrics.jobs import SIZED, measure_units, memory_for, units_of
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
 Hashes = dict[Path, str]
-MEASURED = 8  # fused images that are measured as one unit of work, about
 
 
 def hash_files(files: Iterable[Path], settings: Settings) -> Hashes:
@@ -93,27 +82,6 @@ def state_of(job: FuseJob) -> Literal["as fused", "changed", "other"]:
     return "as fused" if own else "changed"
 
 
-def measure_unit(jobs: Sequence[MeasureJob], names: Names, reading: Reading) -> list[dict[str, Scores]]:
-    """Scores by method, per pair, as `measure_job` gives them.
-
-    Args:
-        jobs: the images of one scene each.
-        names: of the metrics.
-        reading: how files become pixels.
-    """
-    return [measure_job(job, names, reading) for job in jobs]
-
-
-def units_of(jobs: list[MeasureJob], slots: int) -> list[Sequence[MeasureJob]]:
-    """Pairs with all their methods, whose sources are then read and prepared once, a few together where there are many;
-    method by method where there are fewer pairs than it takes to keep every worker busy.
-    """
-    if len(jobs) < 2 * slots:
-        jobs = [replace(job, fused={method: path}) for job in jobs for method, path in job.fused.items()]
-    methods = max((len(job.fused) for job in jobs), default=1)
-    return chunks(jobs, max(1, min(MEASURED // methods, len(jobs) // (8 * slots))))
-
-
 def measure_rows(
     pairs: PairSet, rows: list[Row], definitions: Mapping[str, Definition], hashes: Hashes, settings: Settings
 ) -> dict[str, dict[str, Scores]]:
@@ -157,9 +125,8 @@ def measure_rows(
     if isinstance(engine, Local) and engine.workers is None:
         engine = replace(engine, workers=affordable_workers(memory_for([pair.visible for pair in pairs.pairs[:SIZED]])))
     units = units_of(jobs, engine.slots())
+    done = measure_units(units, definitions, settings.reading, engine)
     count = sum(len(unit) for unit in units)
-    results = engine.map(partial(measure_unit, names=names_of(definitions), reading=settings.reading), units)
-    done = (pair for unit, scores in zip(units, results, strict=True) for pair in zip(unit, scores, strict=True))
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():
             value.missing = {metric: settings.named(reason) for metric, reason in value.missing.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from evalkit.errors import EvalkitError
 from evalkit.files.lock import locked
 from evalkit.files.names import several
 from evalkit.files.write import remove_parts
+from evalkit.methods.fuse import choose_device
 from evalkit.metrics.evaluate import AS_STORED, Crop, Reading
+from evalkit.metrics.jobs import metrics_device
 from evalkit.protocols.plan import (
     Existing,
     Progress,
@@ -82,7 +85,9 @@ def reproduce(
             `evalkit.data.patterns`.
         checkpoints: folder with the authors' weights, under the file names on the methods' cards; the protocol's own
             when not given.
-        device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N.
+        device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N. A GPU that is named here also
+            measures fused images, by the metrics' forms for PyTorch; else NumPy does, in any number of processes.
+            "torch" is for PyTorch on the processor. Keys of scores, records and tables say so.
         recolour: give gray results of networks the chroma of the visible image before they are saved and scored.
         images: "common" measures the images that all methods have; the path of a text file, a stem a line, those of
             the list; None for all, where a missing image is a missing value. Every output says so.
@@ -125,6 +130,10 @@ def reproduce(
     reading = Reading(parse_depth(depth), crop, parse_gray(gray) or protocol.gray)
     if (selection is not None or reading != AS_STORED) and not all(task.selects for task in tasks):
         raise EvalkitError(f"images, crop, depth and gray are of tables of fused images; {protocol.name} is not one.")
+    if all(task.selects for task in tasks) and (measured_on := metrics_device(device)):
+        if engine == "local":
+            choose_device(device)  # refused before anything is done
+        reading = replace(reading, device=measured_on)
     outputs = find_outputs_root(outputs or protocol.place("outputs"))
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     sample_rows = tasks[0].sample_methods(protocol) if sample else None

@@ -14,7 +14,7 @@ from evalkit.errors import DataError
 from evalkit.files.names import from_cell, to_cell
 from evalkit.files.read import read_text
 from evalkit.files.write import write_text
-from evalkit.metrics.evaluate import evaluate_folder
+from evalkit.metrics.folders import evaluate_folder
 from evalkit.metrics.registry import all_full_names, definitions
 
 TOLERANCE = 1e-6  # relative, where the file does not say

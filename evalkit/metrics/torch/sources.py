@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
+from evalkit.data.gray import GRAYS, ROUNDED
+from evalkit.data.images import parse_gray
 from evalkit.errors import EvalkitError, ImageError
 from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import Scores
@@ -17,8 +19,13 @@ from evalkit.metrics.torch.batch import Batch, BatchPair
 from evalkit.metrics.torch.forms import Form, form_of
 
 DTYPES = (torch.float64, torch.float32)
-# pixels that are computed with at a time: a processor's cache holds little, a card wants much to do
-PIXELS = {"cpu": 2**18, "cuda": 2**24}
+# a processor's cache holds little, a card wants much to do
+CPU_PIXELS, GPU_PIXELS = 2**18, 2**23
+
+
+def pixels_at_a_time(device: str | torch.device) -> int:
+    """Of how many pixels the images of a batch are that are measured together."""
+    return CPU_PIXELS if torch.device(device).type == "cpu" else GPU_PIXELS
 
 
 class BatchScores(dict[str, Tensor]):
@@ -47,13 +54,13 @@ class BatchScores(dict[str, Tensor]):
 class Sources:
     """The infrared and visible images of N pairs, for any number of batches of their fused images.
 
-    What metrics need of them is computed when it is first needed and kept: about 100 bytes a pixel of a pair for the
+    What metrics need of them is computed when it is first needed, and kept: about 350 bytes a pixel of a pair for the
     nine usual metrics.
 
     Args:
         infrared, visible: uint8 tensors, (N, H, W), (N, 1, H, W) or (N, 3, H, W) RGB, on one device.
-        dtype: torch.float64, or torch.float32 for devices that compute in double precision slowly; docs/performance.md
-            has its errors.
+        dtype: torch.float64, or torch.float32 for devices that compute in double precision slowly; docs/tensors.md has
+            its errors.
 
     Raises:
         ImageError: a tensor of another kind or shape.
@@ -68,53 +75,76 @@ class Sources:
     def __init__(self, infrared: Tensor, visible: Tensor, dtype: torch.dtype = torch.float64) -> None:
         if dtype not in DTYPES:
             raise EvalkitError(f"dtype is {dtype}, expected torch.float64 or torch.float32.")
-        first, second = gray(infrared, "infrared"), gray(visible, "visible")
-        _same("visible", second, "infrared", first)
-        self.dtype, self.shape, self.device = dtype, first.shape, first.device
-        self._step = max(1, PIXELS.get(self.device.type, PIXELS["cuda"]) // first[0].numel())
-        parts = zip(first.split(self._step), second.split(self._step), strict=True)
-        self._parts = [(Batch(one, "infrared", dtype), Batch(other, "visible", dtype)) for one, other in parts]
+        for images, name in ((infrared, "infrared"), (visible, "visible")):
+            _check(images, name)
+        _same("visible", visible, "infrared", infrared)
+        if infrared.device != visible.device:
+            raise ImageError(f"infrared is on {infrared.device}, visible on {visible.device}: put both on one device.")
+        self.dtype, self.device = dtype, infrared.device
+        self._images = infrared, visible
+        self._step = max(1, pixels_at_a_time(self.device) // (infrared.shape[-2] * infrared.shape[-1]))
+        self._prepared: dict[str, list[tuple[Batch, Batch]]] = {}
 
     def evaluate(
-        self, fused: Tensor, metrics: Iterable[str] | str | None = None, convention: str = "textbook"
+        self,
+        fused: Tensor,
+        metrics: Iterable[str] | str | None = None,
+        convention: str = "textbook",
+        gray: str = "",
     ) -> BatchScores:
         """Measure the fused image of every pair.
 
         Args:
             fused: uint8, as the sources, in the same order; taken to their device where it is not there.
-            metrics, convention: as of `evalkit.evaluate`; None stands for all that have a form for tensors.
+            metrics, convention, gray: as of `evalkit.evaluate`; no metrics stand for all that have a form for tensors.
 
         Raises:
-            UnknownNameError: metric or convention, with the nearest names.
+            UnknownNameError: metric, convention or gray, with the nearest names.
             EvalkitError: a named metric that has no form for tensors, see `evalkit.metrics.torch.forms`, or a
                 convention that has no metric with one.
             ImageError: a tensor of another kind, shape or number of images.
         """
         columns = definitions(metrics, convention)
         with_form = {column: definition for column, definition in columns.items() if form_of(definition)}
-        return self.measure(fused, with_form if metrics is None and with_form else columns)
+        return self.measure(fused, with_form if metrics is None and with_form else columns, parse_gray(gray))
 
-    def measure(self, fused: Tensor, columns: Mapping[str, Definition]) -> BatchScores:
+    def measure(self, fused: Tensor, columns: Mapping[str, Definition], gray: str = "") -> BatchScores:
         """As `evaluate`, for definitions of metrics by column."""
-        forms = {column: form_of(definition) for column, definition in columns.items()}
-        if without := [columns[column].full_name for column, form in forms.items() if form is None]:
+        if without := [definition.full_name for definition in columns.values() if form_of(definition) is None]:
             raise EvalkitError(
                 f"{', '.join(without)}: no form for batches of tensors. evalkit.evaluate measures them one by one."
             )
-        images = gray(fused, "fused").to(self.device)
-        _same("fused", images, "infrared", self._parts[0][0].pixels, count=self.shape[0])
-        values: dict[str, list[Tensor]] = {column: [] for column in columns}
+        _check(fused, "fused")
+        _same("fused", fused, "infrared", self._images[0])
+        parts: dict[str, list[Tensor]] = {column: [] for column in columns}
         missing: dict[str, dict[int, str]] = {}
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            for number, (part, sources) in enumerate(zip(images.split(self._step), self._parts, strict=True)):
-                pair = BatchPair(Batch(part, "fused", self.dtype), *sources)
-                for column, form in forms.items():
-                    assert form is not None
-                    numbers, reasons = _measured(column, form, pair)
-                    values[column].append(numbers)
-                    for n, reason in reasons.items():
-                        missing.setdefault(column, {})[number * self._step + n] = reason
-        return BatchScores({column: torch.cat(parts) for column, parts in values.items()}, missing)
+            fused = fused.to(self.device)
+            by_gray: dict[str, list[str]] = {}
+            for column, definition in columns.items():
+                by_gray.setdefault(gray or definition.gray, []).append(column)
+            for its_gray, names in by_gray.items():
+                for number, pair in enumerate(self._pairs(fused, its_gray)):
+                    for column in names:
+                        numbers, reasons = _measured(column, form_of(columns[column]), pair)
+                        parts[column].append(numbers)
+                        for n, reason in reasons.items():
+                            missing.setdefault(column, {})[number * self._step + n] = reason
+        return BatchScores({column: torch.cat(values) for column, values in parts.items()}, missing)
+
+    def _pairs(self, fused: Tensor, gray: str) -> Iterator[BatchPair]:
+        """The pairs, as many at a time as the device takes."""
+        colourless = all(images.ndim == 3 or images.shape[1] == 1 for images in self._images)
+        prepared_as = ROUNDED if colourless else gray
+        if prepared_as not in self._prepared:
+            infrared, visible = (to_gray(images, gray).split(self._step) for images in self._images)
+            self._prepared[prepared_as] = [
+                (Batch(one, "infrared", self.dtype), Batch(other, "visible", self.dtype))
+                for one, other in zip(infrared, visible, strict=True)
+            ]
+        fused_parts = to_gray(fused, gray).split(self._step)
+        for part, sources in zip(fused_parts, self._prepared[prepared_as], strict=True):
+            yield BatchPair(Batch(part, "fused", self.dtype), *sources)
 
 
 def evaluate(
@@ -123,22 +153,24 @@ def evaluate(
     visible: Tensor,
     metrics: Iterable[str] | str | None = None,
     convention: str = "textbook",
+    gray: str = "",
     dtype: torch.dtype = torch.float64,
 ) -> BatchScores:
     """Measure a batch of fused images against their sources, once; see `Sources`, which keeps what it prepares.
 
     Args:
         fused, infrared, visible, dtype: as of `Sources`.
-        metrics, convention: as of `evalkit.evaluate`.
+        metrics, convention, gray: as of `evalkit.evaluate`.
 
     Raises:
         As `Sources` and `Sources.evaluate`.
     """
-    return Sources(infrared, visible, dtype).evaluate(fused, metrics, convention)
+    return Sources(infrared, visible, dtype).evaluate(fused, metrics, convention, gray)
 
 
-def _measured(column: str, form: Form, pair: BatchPair) -> tuple[Tensor, dict[int, str]]:
+def _measured(column: str, form: Form | None, pair: BatchPair) -> tuple[Tensor, dict[int, str]]:
     """The values (N,) of a metric, and of the images that have none, by place, the reason."""
+    assert form is not None
     try:
         values = form(pair)
     except UndefinedError as reason:  # of all: they are of one size
@@ -157,13 +189,26 @@ def _measured(column: str, form: Form, pair: BatchPair) -> tuple[Tensor, dict[in
     return numbers.masked_fill(masks[0], math.nan), reasons
 
 
-def gray(images: Tensor, name: str) -> Tensor:
-    """8-bit luminance (N, H, W), as `evalkit.data.images.to_gray` has it. Raises ImageError.
+def to_gray(images: Tensor, gray: str) -> Tensor:
+    """8-bit luminance (N, H, W), bit by bit that of `evalkit.data.images.to_gray`.
 
     Args:
         images: uint8, (N, H, W), (N, 1, H, W) or (N, 3, H, W) RGB.
-        name: fused, infrared or visible, for messages.
+        gray: how colour becomes gray, one of `evalkit.data.gray.GRAYS`.
     """
+    if images.ndim == 3 or images.shape[1] == 1:
+        return images.reshape(len(images), *images.shape[-2:])
+    luma = GRAYS[gray]
+    red, green, blue = images.double().unbind(1)
+    levels = luma.weights[0] * red + luma.weights[1] * green + luma.weights[2] * blue
+    levels /= luma.divisor
+    if luma.rounding == "even":
+        return levels.round_().to(torch.uint8)
+    return (levels + 0.5 if luma.rounding == "up" else levels).to(torch.uint8)  # cuts off
+
+
+def _check(images: Tensor, name: str) -> None:
+    """That these are images, of one or three channels. Raises ImageError."""
     if not isinstance(images, Tensor):
         raise ImageError(f"{name} is a {type(images).__name__}, not a tensor. Make it one: torch.from_numpy(x).")
     shape, dtype = tuple(images.shape), str(images.dtype).removeprefix("torch.")
@@ -174,22 +219,15 @@ def gray(images: Tensor, name: str) -> Tensor:
         )
     if len(shape) not in (3, 4) or 0 in shape or (len(shape) == 4 and shape[1] not in (1, 3)):
         raise ImageError(f"{name} is a tensor of shape {shape}, expected (N, H, W), (N, 1, H, W) or (N, 3, H, W).")
-    if len(shape) == 3 or shape[1] == 1:
-        return images.reshape(shape[0], *shape[-2:])
-    weights = torch.tensor([299.0, 587.0, 114.0], dtype=torch.float64, device=images.device)
-    levels = torch.einsum("nchw,c->nhw", images.double(), weights)  # integers: exact
-    return levels.div_(1000).round_().to(torch.uint8)  # halves to the even level
 
 
-def _same(name: str, images: Tensor, other_name: str, others: Tensor, count: int | None = None) -> None:
-    count = len(others) if count is None else count
-    if len(images) != count:
-        raise ImageError(f"{name} holds {len(images)} images, {other_name} {count}. Give one for each pair.")
-    sizes = [f"{x.shape[2]}x{x.shape[1]}" for x in (images, others)]
+def _same(name: str, images: Tensor, other_name: str, others: Tensor) -> None:
+    """That both are of equally many images of one size. Raises ImageError."""
+    if len(images) != len(others):
+        raise ImageError(f"{name} holds {len(images)} images, {other_name} {len(others)}. Give one for each pair.")
+    sizes = [f"{x.shape[-1]}x{x.shape[-2]}" for x in (images, others)]
     if sizes[0] != sizes[1]:
         raise ImageError(
             f"the {name} images are {sizes[0]}, the {other_name} images {sizes[1]} (width x height). Bring them to one "
             "size first: evalkit does not resize, it would change the numbers."
         )
-    if images.device != others.device:
-        raise ImageError(f"{name} is on {images.device}, {other_name} on {others.device}: put both on one device.")
