@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -38,9 +40,9 @@ def one_thread():
 
 
 def scenes(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fused, infrared and visible images, (9, H, W): noise, smooth, dark, and all that leaves a metric undefined."""
+    """Fused, infrared and visible images, (11, H, W): noise, smooth, dark, and all that leaves a metric undefined."""
     random = np.random.default_rng([seed, height, width])
-    noise = random.integers(0, 256, (2, 9, height, width), dtype=np.uint8)
+    noise = random.integers(0, 256, (2, 11, height, width), dtype=np.uint8)
     infrared, visible = noise[0], np.stack([cv2.GaussianBlur(x, (0, 0), 2) for x in noise[1]])
     fused = ((infrared.astype(int) + 2 * visible) // 3).astype(np.uint8)
     infrared[1] = visible[1] = fused[1]  # all equal
@@ -53,6 +55,12 @@ def scenes(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarr
     visible[7] //= 16
     infrared[7], fused[7] = infrared[7] // 8, visible[7] + 1
     infrared[8], visible[8], fused[8] = 255, 255, 255
+    # night: flat parts whose borders are of all kinds, some of them in one image alone
+    fused[9], infrared[9], visible[9] = (
+        np.maximum(x[9], level) - level for x, level in zip((fused, infrared, visible), (140, 200, 131), strict=True)
+    )
+    rows, columns = height // 2, width // 3
+    infrared[10, :rows], visible[10, :, :columns], fused[10, rows:] = 30, 0, 255
     return fused, infrared, visible
 
 
@@ -67,7 +75,7 @@ def test_numbers_and_reasons_of_the_numpy_path(convention, height, width):
     names = list(FORMS[convention])
     batch = Sources(*tensors(infrared, visible)).evaluate(torch.from_numpy(fused), names, convention)
     assert list(batch) == names
-    assert all(values.shape == (9,) and values.dtype == torch.float64 for values in batch.values())
+    assert all(values.shape == (11,) and values.dtype == torch.float64 for values in batch.values())
     undefined = 0
     for n, scores in enumerate(batch.per_image()):
         expected = evalkit.evaluate(fused[n], infrared[n], visible[n], names, convention)
@@ -95,10 +103,10 @@ def test_sources_are_prepared_once_for_many_batches(monkeypatch):
     monkeypatch.setattr(vif, "inside", counting)
     prepared = Sources(*tensors(infrared, visible))
     first = prepared.evaluate(torch.from_numpy(fused), ["VIF"], "smfnet")
-    assert sum(filtered) == 9 * (3 * (3 + 8) + 8)  # of each image 3 halvings and 8 moments; 8 products
+    assert sum(filtered) == 11 * (3 * (3 + 8) + 8)  # of each image 3 halvings and 8 moments; 8 products
     filtered.clear()
     other = prepared.evaluate(torch.from_numpy(infrared), ["VIF"], "smfnet")
-    assert sum(filtered) == 9 * ((3 + 8) + 8)
+    assert sum(filtered) == 11 * ((3 + 8) + 8)
     assert torch.equal(prepared.evaluate(torch.from_numpy(fused), ["VIF"], "smfnet")["VIF"][:2], first["VIF"][:2])
     expected = evalkit.evaluate(infrared[0], infrared[0], visible[0], "VIF", "smfnet")
     assert other["VIF"][0].item() == pytest.approx(expected["VIF"], rel=1e-9)
@@ -113,7 +121,7 @@ def test_parts_of_a_batch_give_the_same(pixels, monkeypatch):
     assert parts.missing == whole.missing
     for metric, values in whole.items():
         assert parts[metric].tolist() == pytest.approx(values.tolist(), rel=1e-12, abs=1e-14, nan_ok=True), metric
-    monkeypatch.setattr(sources, "CPU_PIXELS", 9 * 64 * 70)
+    monkeypatch.setattr(sources, "CPU_PIXELS", 11 * 64 * 70)
     at_once = evaluate(*images, convention="textbook")
     assert at_once.missing == whole.missing
     for metric, values in whole.items():
@@ -208,3 +216,15 @@ def test_a_convention_stands_for_its_metrics_with_a_form():
         evaluate(*images, ["EN", "QP"])
     with pytest.raises(EvalkitError, match=r"QMI\[liu\].*no form"):
         evaluate(*images, convention="liu")
+
+
+def test_the_example_of_the_documentation_is_right():
+    text = (Path(__file__).resolve().parents[1] / "docs/tensors.md").read_text(encoding="utf-8")
+    example = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    fused, infrared, visible = tensors(*scenes(64, 70))
+    names = {"fused": fused, "infrared": infrared, "visible": visible}
+    exec(example[1], names)  # noqa: S102
+    assert names["scores"]["VIF"].shape == (11,)
+    assert names["scores"].missing["VIF"][2] == "VIF is 0/0: the infrared image is constant"
+    assert len(names["scores"].per_image()) == 11
