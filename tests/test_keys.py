@@ -86,7 +86,7 @@ def test_each_source_matters_for_an_image_that_evalkit_fused(root: Path, role: s
 
 def test_nothing_is_measured_again_where_nothing_changed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = scores(root, "CDDFuse")
-    monkeypatch.setattr("evalkit.protocols.measure.measure_job", None)  # measuring again would fail
+    monkeypatch.setattr("evalkit.metrics.jobs.measure_job", None)  # measuring again would fail
     run_again(root)
     assert scores(root, "CDDFuse") == before
 

@@ -113,7 +113,7 @@ def test_a_second_run_measures_nothing(tmp_path, monkeypatch):
     def never(*_, **__):
         raise AssertionError("measured or fused again")
 
-    monkeypatch.setattr("evalkit.protocols.measure.measure_job", never)
+    monkeypatch.setattr("evalkit.metrics.jobs.measure_job", never)
     monkeypatch.setattr("evalkit.methods.fuse.fuse_unit", never)
     assert reproduce(root, tmp_path / "run", "--methods", "average,laplacian", "--workers", 1)[0] == 0
     assert tree(tmp_path / "run") == before
@@ -125,11 +125,11 @@ def test_only_what_changed_is_measured_again(tmp_path, monkeypatch):
     reproduce(root, tmp_path / "run", *more)
     write_png(outputs / "CDDFuse" / "TNO" / "03.png", textured(77))  # a new fused image
     write_png(root / "TNO" / "ir" / "05.png", textured(78))  # a new source: every method's score of it is old
-    from evalkit.protocols import measure
+    from evalkit.metrics import jobs
 
     seen = []
-    real = measure.measure_job
-    monkeypatch.setattr(measure, "measure_job", lambda job, *more: seen.append(job) or real(job, *more))
+    real = jobs.measure_job
+    monkeypatch.setattr(jobs, "measure_job", lambda job, *more: seen.append(job) or real(job, *more))
     code, *_ = reproduce(root, tmp_path / "run", *more, "--workers", 1)
     assert code == 0
     assert [(job.stem, sorted(job.fused)) for job in seen] == [("03", ["CDDFuse"]), ("05", ["CDDFuse", "average"])]

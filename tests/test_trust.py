@@ -190,7 +190,7 @@ def test_what_the_content_causes_is_stored(root, monkeypatch):
     assert run(root)[0] == 3
     row = read_per_image(root / "run/scores/TNO/CDDFuse.csv").rows["02"]
     assert set(row.values.values()) == {None}
-    monkeypatch.setattr("evalkit.protocols.measure.measure_job", None)  # measuring again would fail
+    monkeypatch.setattr("evalkit.metrics.jobs.measure_job", None)  # measuring again would fail
     assert run(root)[0] == 3
 
 
