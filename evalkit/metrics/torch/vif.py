@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from evalkit.metrics.fusion.vif import DOUBTFUL, EPSILON, FLAT, MIDDLE, NOISE, SCALES, SMALLEST
+from evalkit.metrics.fusion.vif import EPSILON, MIDDLE, NOISE, SCALES, SMALLEST
 from evalkit.metrics.fusion.viff import NOISE as VIFF_NOISE
 from evalkit.metrics.fusion.viff import OFFSET, SCALE_WEIGHTS, USED
 from evalkit.metrics.image import once
 from evalkit.metrics.torch.batch import Batch, BatchPair, Values, added, total
 from evalkit.metrics.torch.filters import gaussian_weights, inside
 
-TOGETHER = 2**14  # windows that are computed again at a time
 KERNELS = {scale: gaussian_weights(side, side / 5) for scale in SCALES for side in (2 ** (5 - scale) + 1,)}
 
 
@@ -31,35 +29,7 @@ def moments(batch: Batch, scale: int) -> tuple[Tensor, Tensor]:
     x = at_scale(batch, scale)
     mean = inside(x, KERNELS[scale])
     variance = inside(x.square(), KERNELS[scale]).addcmul_(mean, mean, value=-1)
-    return mean, _settled(torch.nn.functional.threshold(variance, EPSILON, 0, inplace=True), x, scale)
-
-
-def _settled(variance: Tensor, x: Tensor, scale: int) -> Tensor:
-    """Local variances with the doubtful ones computed again, in their place, as `evalkit.metrics.fusion.vif.settled`.
-
-    Args:
-        variance: of the windows inside the images, (N, H - n + 1, W - n + 1).
-        x: the images at the scale, (N, H, W).
-        scale: of SCALES; at the first one, levels are whole numbers, and only a flat window has a doubtful variance.
-    """
-    doubtful = variance < DOUBTFUL
-    if scale == 1:
-        return variance.masked_fill_(doubtful, 0)
-    if not doubtful.any():
-        return variance
-    n = len(KERNELS[scale])
-    largest, smallest = (sign * torch.nn.functional.max_pool2d(sign * x, n, 1) for sign in (1, -1))
-    flat = largest - smallest < FLAT
-    variance.masked_fill_(flat, 0)
-    windows = x.unfold(1, n, 1).unfold(2, n, 1)
-    weights = torch.from_numpy(np.outer(KERNELS[scale], KERNELS[scale]).ravel()).to(x.device, x.dtype)
-    for places in (doubtful & ~flat).nonzero().split(TOGETHER):
-        image, row, column = places.unbind(1)
-        apart = windows[image, row, column].flatten(1)
-        apart = apart - apart[:, n * n // 2, None]
-        again = apart.square() @ weights - (apart @ weights).square()
-        variance[image, row, column] = torch.nn.functional.threshold(again, EPSILON, 0)
-    return variance
+    return mean, torch.nn.functional.threshold(variance, EPSILON, 0, inplace=True)
 
 
 def _covariance(fused: Batch, source: Batch, scale: int) -> Tensor:
