@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate
 
 from evalkit.metrics.fusion import vif_wavelet
-from evalkit.metrics.fusion.vif_wavelet import subbands, wavelet_vif
+from evalkit.metrics.fusion.vif_wavelet import subband, wavelet_vif
 from evalkit.metrics.image import Image, UndefinedError
 
 SPECS = Path(__file__).parents[2] / "shared" / "specs"
@@ -105,9 +105,11 @@ def test_filters_keep_constants_and_derive_ramps():
     assert abs((across * ramp).sum()) < 1e-12
 
 
-def test_strips_do_not_matter(monkeypatch):
+def test_strips_and_what_is_kept_do_not_matter(monkeypatch):
     one, other = textured(3, 90, 100), textured(4, 90, 100)
     whole = wavelet_vif(Image(one), Image(other))
+    monkeypatch.setattr("evalkit.metrics.fusion.vif_wavelet.LARGE", 0)
+    assert wavelet_vif(Image(one), Image(other)) == whole
     monkeypatch.setattr("evalkit.metrics.image.STRIP", 7)
     assert wavelet_vif(Image(one), Image(other)) == pytest.approx(whole, rel=1e-12)
 
@@ -157,6 +159,7 @@ def test_the_reference_remembers_nothing_of_the_distorted_image():
 
 
 def test_there_are_eight_subbands_of_whole_blocks():
-    bands = subbands(Image(textured(9, 100, 77)))
+    image = Image(textured(9, 100, 77))
+    bands = [subband(image, band) for band in range(8)]
     assert [band.shape for band in bands[::2]] == [(99, 75), (48, 39), (24, 18), (12, 9)]
     assert [band.shape for band in bands[1::2]] == [band.shape for band in bands[::2]]

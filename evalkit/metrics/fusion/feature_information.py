@@ -82,18 +82,19 @@ def windows(x: NDArray) -> Array:
 
 def _window_pairs(f: NDArray, s: NDArray) -> Iterator[tuple[Array, Array, NDArray[np.int64] | None]]:
     """Windows of the fused image's features, the source's, and how often they occur (None: once), in blocks."""
-    if f.dtype == bool:  # few windows are different
-        numbers = 2 ** np.arange(CELLS)
-        codes = [numbers @ windows(x) for x in (f, s)]
-        counts = np.bincount((codes[0] * 2**CELLS + codes[1]).astype(np.int64))
-        (pairs,) = np.nonzero(counts)
-        bits = [(code[None] // numbers[:, None] % 2).astype(np.float64) for code in np.divmod(pairs, 2**CELLS)]
-        yield bits[0], bits[1], counts[pairs]
-        return
     rows = max(1, BLOCK // f.shape[1])
-    for top in range(0, len(f) - SIDE + 1, rows):
-        block = slice(top, top + rows + SIDE - 1)
-        yield windows(f[block]), windows(s[block]), None
+    blocks = [slice(top, top + rows + SIDE - 1) for top in range(0, len(f) - SIDE + 1, rows)]
+    if f.dtype != bool:
+        yield from ((windows(f[block]), windows(s[block]), None) for block in blocks)
+        return
+    numbers = 2.0 ** np.arange(CELLS)  # of windows of edges 2^9 are different
+    counts = np.zeros(4**CELLS, np.int64)
+    for block in blocks:
+        pairs = (numbers @ windows(f[block])) * 2**CELLS + numbers @ windows(s[block])
+        counts += np.bincount(pairs.astype(np.int64), minlength=counts.size)
+    (found,) = np.nonzero(counts)
+    bits = [(code // numbers.astype(np.int64)[:, None] % 2).astype(np.float64) for code in np.divmod(found, 2**CELLS)]
+    yield bits[0], bits[1], counts[found]
 
 
 def distribution(pixels: Array) -> Array:

@@ -24,6 +24,7 @@ CELLS = BLOCK * BLOCK
 NOISE = 0.4  # sigma_n^2, the variance of the visual noise, in squared gray levels
 EPSILON = 1e-15
 SINGULAR = 1e-12  # smallest over largest eigenvalue of a covariance that cannot be inverted
+LARGE = 6_000_000  # pixels from which on subbands are not kept but computed anew
 SMALLEST = 72  # halved three times, it still holds the 9 x 9 low-pass filter
 
 
@@ -73,17 +74,31 @@ def _filtered(x: Array, weights: Array) -> Array:
 
 
 @once
-def subbands(image: Image) -> list[Array]:
-    """The two derivatives at each of the four levels, finest first, each cut to whole blocks of 3 x 3 coefficients."""
-    low = _filtered(image.x, _FIRST)
-    bands = []
-    for level in range(LEVELS):
-        if level:
-            low = np.ascontiguousarray(_filtered(low, _BETWEEN)[::2, ::2])
-        rows, columns = (n // BLOCK * BLOCK for n in low.shape)
-        for weights in (_VERTICAL, _VERTICAL.T):
-            bands.append(np.ascontiguousarray(_filtered(low, weights)[:rows, :columns]))
-    return bands
+def _low_pass(image: Image, level: int) -> Array:
+    """What a level's derivatives are taken of."""
+    if level == 0:
+        return _filtered(image.x, _FIRST)
+    return np.ascontiguousarray(_filtered(_low_pass(image, level - 1), _BETWEEN)[::2, ::2])
+
+
+def _derivative(image: Image, band: int) -> Array:
+    low = _low_pass(image, band // 2)
+    rows, columns = (n // BLOCK * BLOCK for n in low.shape)
+    weights = _VERTICAL.T if band % 2 else _VERTICAL
+    return np.ascontiguousarray(_filtered(low, weights)[:rows, :columns])
+
+
+_remembered = once(_derivative)
+
+
+def subband(image: Image, band: int) -> Array:
+    """One of the two derivatives at the four levels, cut to whole blocks of 3 x 3 coefficients.
+
+    Args:
+        image: gray 0..255.
+        band: 0..7: twice the level, finest first, plus 1 for the horizontal derivative.
+    """
+    return (_remembered if image.pixels.size < LARGE else _derivative)(image, band)
 
 
 def _side(band: int) -> int:
@@ -93,13 +108,13 @@ def _side(band: int) -> int:
 
 def _sums(x: Array, side: int) -> Array:
     """Sums over the windows around the centres of the blocks, (rows / 3, columns / 3); see `_inner`."""
-    return cv2.boxFilter(x, cv2.CV_64F, (side, side), normalize=False)[1::BLOCK, 1::BLOCK]
+    return cv2.boxFilter(x, cv2.CV_64F, (side, side), normalize=False)[1::BLOCK, 1::BLOCK].copy()
 
 
 @once
 def _window_sums(image: Image, band: int) -> tuple[Array, Array]:
     """Of a subband's windows: sum, and sum of squared deviations (never negative)."""
-    x, side = subbands(image)[band], _side(band)
+    x, side = subband(image, band), _side(band)
     total = _sums(x, side)
     return total, np.maximum(_sums(x * x, side) - total * total / side**2, 0)
 
@@ -118,7 +133,7 @@ def _model(reference: Image, band: int) -> Model:
     Raises:
         UndefinedError: the covariance is singular: the reference has no texture in this direction.
     """
-    x = subbands(reference)[band]
+    x = subband(reference, band)
     rows, columns = (n - BLOCK + 1 for n in x.shape)
     moment, total = np.zeros((CELLS, CELLS)), np.zeros(CELLS)
     for strip in strips(rows):
@@ -133,10 +148,12 @@ def _model(reference: Image, band: int) -> Model:
             f"wavelet VIF is undefined: the {reference.name} image has no texture in one direction, so that the "
             "covariance of its wavelet coefficients cannot be inverted"
         )
-    blocks = x.reshape(x.shape[0] // BLOCK, BLOCK, -1, BLOCK).transpose(1, 3, 0, 2).reshape(CELLS, -1)
-    along = axes.T @ blocks
-    scales = 1 / eigenvalues @ (along * along) / CELLS  # x' C^-1 x / 9
-    return Model(scales.reshape(x.shape[0] // BLOCK, -1), eigenvalues)
+    blocks = x.reshape(x.shape[0] // BLOCK, BLOCK, -1, BLOCK).transpose(1, 3, 0, 2)
+    scales = np.empty(blocks.shape[2:])
+    for strip in strips(len(scales)):
+        along = axes.T @ blocks[:, :, strip].reshape(CELLS, -1)
+        scales[strip] = (1 / eigenvalues @ (along * along) / CELLS).reshape(scales[strip].shape)  # x' C^-1 x / 9
+    return Model(scales, eigenvalues)
 
 
 def _vectors(x: Array, rows: slice, columns: int) -> Array:
@@ -164,7 +181,7 @@ def _kept(distorted: Image, reference: Image, band: int, noise: float, epsilon: 
     side = _side(band)
     total_r, variance_r = _window_sums(reference, band)
     total_d, variance_d = _window_sums(distorted, band)
-    covariance = _sums(subbands(distorted)[band] * subbands(reference)[band], side) - total_d * total_r / side**2
+    covariance = _sums(subband(distorted, band) * subband(reference, band), side) - total_d * total_r / side**2
     gain = covariance / (variance_r + epsilon)
     unexplained = (variance_d - gain * covariance) / side**2
     flat_r, flat_d, negative = variance_r < epsilon, variance_d < epsilon, gain < 0
