@@ -47,7 +47,7 @@ _GAUSSIAN_7, _GAUSSIAN_11 = _gaussian(7), _gaussian(11)
 
 
 def _gaussian_7(x: Array) -> Array:
-    return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN_7, _GAUSSIAN_7)[3:-3, 3:-3]
+    return kernels.filtered(x, _GAUSSIAN_7)
 
 
 def _gaussian_11(x: Array) -> Array:
