@@ -325,6 +325,7 @@ def register_shipped() -> None:
         "L. Tang's toolbox in Python (Metric_Python); its copies in PyTorch sum SSIM and MS-SSIM over the sources",
         "evaluations with FusionImageEvalution",
         METRIC_PYTHON,
+        "pil",
     )
     add_convention(
         "li", "H. Li's MATLAB toolbox, its slips included", "the papers of the RFN-Nest and NestFuse line", LI
