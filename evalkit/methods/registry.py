@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from evalkit.errors import EvalkitError
 from evalkit.files.names import LONGEST, odd_name
 from evalkit.files.read import model_from_yaml, read_text
+from evalkit.methods.card import SystemCard
 from evalkit.methods.classical import FUSERS
 from evalkit.registry import Registry
 
@@ -29,34 +29,10 @@ Function = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]]
 Build = Callable[[Path | None], Function]
 
 
-class MethodCard(BaseModel):
-    """What a method is and where it comes from."""
+class MethodCard(SystemCard):
+    """What a fusion method is and where it comes from; `module` is evalkit.methods.networks.<module>."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    aliases: tuple[str, ...] = ()
-    kind: Literal["classical", "network"]
-    title: str
-    authors: str = ""
-    paper: str = ""
-    year: int | None = None
-    doi: str | None = None
     task: str = "infrared-visible fusion"
-    colour: str = ""  # what becomes of a colour visible image
-    values: str = ""  # value range the network works on
-    output: str = ""  # how its output becomes bytes: clamp, rounding, min-max stretch
-    module: str = ""  # evalkit.methods.networks.<module>, for a network that evalkit has code for
-    parameters: int | None = None  # trainable values, each once
-    checkpoint: tuple[str, ...] = ()  # file names of the authors' weights
-    weights: str = ""  # where to get them
-    licence: str = ""  # of the weights
-    note: str = ""
-
-    @property
-    def source(self) -> str:
-        parts = [self.authors, self.paper, str(self.year or ""), f"doi:{self.doi}" if self.doi else ""]
-        return ", ".join(part for part in parts if part)
 
 
 @dataclass(frozen=True)
