@@ -19,7 +19,14 @@ from evalkit.methods.checkpoints import load_strictly  # noqa: E402
 from evalkit.methods.complexity import complexity  # noqa: E402
 from evalkit.methods.layers.luminance import luminance, with_luminance  # noqa: E402
 from evalkit.methods.layers.msgd import MSGD  # noqa: E402
-from evalkit.methods.layers.resnet import RESNET18, ResNetEncoder, imagenet_state  # noqa: E402
+from evalkit.methods.layers.resnet import (  # noqa: E402
+    RESNET18,
+    RESNET50,
+    RESNET152,
+    BottleneckBlock,
+    ResNetEncoder,
+    imagenet_state,
+)
 from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
 from evalkit.methods.networks.smrnet import (  # noqa: E402
     METHODS,
@@ -329,6 +336,42 @@ def test_imagenet_weights_fit_the_encoder():
     state = encoder.state_dict() | {"fc.weight": torch.zeros(1000, 64), "fc.bias": torch.zeros(1000)}
     load_strictly(ResNetEncoder(RESNET18, width=8), imagenet_state(state, "resnet18.pth"), "resnet18.pth")
     assert {"conv1.weight", "bn1.running_mean", "layer2.0.downsample.1.bias", "layer4.1.conv2.weight"} <= set(state)
+
+
+def test_resnet_with_bottlenecks_has_the_published_names_and_sizes():
+    torch.manual_seed(0)
+    encoder = ResNetEncoder((2, 1, 1, 1), width=4, block=BottleneckBlock).eval()
+    state, x = encoder.state_dict(), noise(1, 3, 45, 70)
+    half, *stages = encoder.scales(x)
+
+    def layer(x, name, norm, stride=1, padding=0):
+        x = torch.nn.functional.conv2d(x, state[f"{name}.weight"], stride=stride, padding=padding)
+        norms = [state[f"{norm}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")]
+        return torch.nn.functional.batch_norm(x, *norms)
+
+    x = layer(x, "conv1", "bn1", 2, 3).relu()
+    assert torch.allclose(half, x, atol=1e-6)
+    x = torch.nn.functional.max_pool2d(x, 3, 2, 1)
+    for index, blocks in enumerate((2, 1, 1, 1), 1):
+        for block in range(blocks):
+            name, stride = f"layer{index}.{block}", 2 if index > 1 and block == 0 else 1
+            y = layer(x, f"{name}.conv1", f"{name}.bn1").relu()
+            y = layer(y, f"{name}.conv2", f"{name}.bn2", stride, 1).relu()
+            y = layer(y, f"{name}.conv3", f"{name}.bn3")
+            if block == 0:
+                x = layer(x, f"{name}.downsample.0", f"{name}.downsample.1", stride)
+            x = (y + x).relu()
+        assert torch.allclose(stages[index - 1], x, atol=1e-5)
+    assert tuple(f.shape[1] for f in stages) == encoder.channels == (16, 32, 64, 128)
+    assert len(state) == 6 + 24 + 18 + 3 * 24
+
+
+def test_parameters_of_published_resnets():
+    with torch.device("meta"):
+        encoders = {blocks: ResNetEncoder(blocks, block=BottleneckBlock) for blocks in (RESNET50, RESNET152)}
+    # as torchvision's documentation counts them, less the classifier of 2048 x 1000 + 1000
+    assert count_parameters(encoders[RESNET50]) == 25_557_032 - 2_049_000
+    assert count_parameters(encoders[RESNET152]) == 60_192_808 - 2_049_000
 
 
 def test_resnet_sizes_on_odd_images():
