@@ -26,11 +26,12 @@ from torch.nn import functional  # noqa: E402
 from evalkit.data.images import to_gray  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, load_strictly  # noqa: E402
 from evalkit.methods.complexity import complexity  # noqa: E402
+from evalkit.methods.layers.borders import padded  # noqa: E402
 from evalkit.methods.layers.deform import DeformableConv2d, deform_conv2d  # noqa: E402
 from evalkit.methods.layers.nat import DropPath, NeighbourhoodTransformer  # noqa: E402
 from evalkit.methods.layers.resnest import Bottleneck, SplitAttention  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks.tsjnet import METHODS, SMALL, DetailSalience, Sizes, TSJNet, padded  # noqa: E402
+from evalkit.methods.networks.tsjnet import METHODS, SMALL, DetailSalience, Sizes, TSJNet  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.training.papers import tsjnet as losses  # noqa: E402
 from evalkit.training.papers.tsjnet import ABLATIONS, Ablation  # noqa: E402

@@ -1,9 +1,13 @@
-"""YCrCb of [0, 1] tensors by the coefficients that SeAFusion's and PSFusion's scripts use."""
+"""YCrCb of [0, 1] tensors by the coefficients that SeAFusion's, PSFusion's, GeSeNet's and IGNet's scripts use."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from evalkit.methods.layers.pixels import stretched
+from evalkit.methods.network import Pixels, truncated, unit_gray
 
 
 def to_ycrcb(rgb: Tensor) -> Tensor:
@@ -18,3 +22,30 @@ def to_rgb(ycrcb: Tensor) -> Tensor:
     y, cr, cb = ycrcb.unbind(dim=-3)
     cr, cb = cr - 0.5, cb - 0.5
     return torch.stack((y + 1.403 * cr, y - 0.714 * cr - 0.344 * cb, y + 1.773 * cb), dim=-3).clamp(0, 1)
+
+
+def gray_and_luminance(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """Gray infrared, and the visible image's luminance that is not rounded to bytes: (1, H, W) in [0, 1] each.
+
+    Args:
+        infrared, visible: as stored, uint8 (H, W) or (H, W, 3) RGB.
+    """
+    if visible.ndim == 2:
+        return unit_gray(infrared), unit_gray(visible)
+    return unit_gray(infrared), to_ycrcb(torch.from_numpy(visible.transpose(2, 0, 1).astype(np.float32) / 255))[:1]
+
+
+def recoloured_and_stretched(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
+    """A fused luminance with the visible image's chroma, then stretched from the minimum to the maximum of all.
+
+    Args:
+        output: (1, H, W), nominally in [0, 1].
+        infrared, visible: as stored, uint8 (H, W) or (H, W, 3) RGB.
+
+    Returns:
+        uint8, (H, W) where the visible image is gray, else (H, W, 3) RGB; the fraction is cut off.
+    """
+    if visible.ndim == 2:
+        return truncated(stretched(output[0].clamp(0, 1).numpy()) * 255)
+    chroma = to_ycrcb(torch.from_numpy(visible.transpose(2, 0, 1).astype(np.float32) / 255))[1:]
+    return truncated(stretched(to_rgb(torch.cat((output, chroma))).permute(1, 2, 0).numpy()) * 255)

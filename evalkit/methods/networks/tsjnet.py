@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from evalkit.data.images import to_gray
 from evalkit.methods.checkpoints import State, as_state
+from evalkit.methods.layers.borders import padded
 from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.nat import NeighbourhoodTransformer
 from evalkit.methods.layers.pixels import stretched
@@ -247,12 +248,6 @@ class TSJNet(nn.Module):
         """Eqs. 5 and 6."""
         base, detail = (a + b for a, b in zip(infrared, visible, strict=True))
         return self.decoder(self.fuse_base(base), self.fuse_detail(detail))
-
-
-def padded(image: Tensor, multiple: int) -> Tensor:
-    """(N, C, H, W) with the last row and column repeated until both sides are multiples."""
-    height, width = image.shape[2:]
-    return functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 _BASE = r"^(encoder\.base|fuse_base)\."

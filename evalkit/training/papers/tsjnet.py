@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.methods.layers.borders import padded
 from evalkit.methods.layers.luminance import luminance
 from evalkit.methods.network import NetworkMethod
-from evalkit.methods.networks.tsjnet import METHODS, PUBLISHED, Outputs, Sizes, TSJNet, padded
+from evalkit.methods.networks.tsjnet import METHODS, PUBLISHED, Outputs, Sizes, TSJNet
 from evalkit.training.critics import DetectionCritic, SegmentationCritic, load_detector, load_segmenter
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
