@@ -11,6 +11,7 @@ from evalkit.data.images import merge_colour, to_gray
 from evalkit.data.samples.samples import make_scene
 from evalkit.downstream.detection.recipe import DETECTORS
 from evalkit.downstream.segmentation.networks import SEGMENTERS
+from evalkit.downstream.segmentation.recipe import tables_of
 from evalkit.errors import UnknownNameError
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.fuse import missing_for
@@ -106,8 +107,20 @@ def recipe_entries() -> list[Entry]:
 
 def segmenter_entries() -> list[Entry]:
     return [
-        {"name": name, "images": network.streams, "weights": network.weights, "configuration": network.config}
-        for name, network in SEGMENTERS.items()
+        {
+            "name": name,
+            "title": card.title,
+            "year": card.year or "",
+            "streams": card.streams,
+            "parameters": f"{card.parameters:,}" if card.parameters else "",
+            "compared": str(card.compared or ""),
+            "tables": ", ".join(tables_of(name)),
+            "encoder": card.encoder,
+            "weights": card.weights,
+            "licence": card.licence,
+            "code": card.config or (f"evalkit, {card.module}" if card.module else "yours"),
+        }
+        for name, card in ((name, network.card) for name, network in SEGMENTERS.items())
     ]
 
 

@@ -26,8 +26,8 @@ from evalkit.downstream.segmentation.history import read_counts, write_counts  #
 from evalkit.downstream.segmentation.networks import SEGMENTERS, segmenter  # noqa: E402
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules  # noqa: E402
 from evalkit.downstream.segmentation.run import SegmentationResult, Variant, mean_iou_of  # noqa: E402
+from evalkit.downstream.segmentation.systems.mfnet import SYSTEMS as MFNET  # noqa: E402
 from evalkit.downstream.segmentation.train import LabelledImage, Training, channel_statistics, train_segmenter  # noqa: E402
-from evalkit.downstream.segmentation.two_streams import NETWORKS, MFNet, TwoStreamResNet  # noqa: E402
 from evalkit.methods.checkpoints import read_checkpoint  # noqa: E402
 from evalkit.methods.states import read_state, to_state  # noqa: E402
 from evalkit.metrics.segmentation import segmentation_scores  # noqa: E402
@@ -107,19 +107,17 @@ def brute_force_iou(predictions: list[np.ndarray], truths: list[np.ndarray]) -> 
 @needs_mmseg
 @pytest.mark.slow
 def test_scores_are_those_of_the_networks_own_predictions(scenes: Path, tmp_path: Path) -> None:
-    """Weights, statistics and images as written, predicted here without the Runner: the same IoU to 1e-6."""
+    """Weights and images as written, predicted here without the Runner: the same IoU to 1e-6."""
     training = tiny_training(scenes, tmp_path / "out", "MFNet", iterations=3)
     trained = train_segmenter(training)
-    facts = json.loads((tmp_path / "out" / "done.json").read_text())
-    network = MFNet(9).eval()
+    network = MFNET["MFNet"].build(9).eval()
     state = read_checkpoint(tmp_path / "out" / "best.safetensors")
     network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
     predictions, truths = [], []
     for one in training.scenes["test"]:
         pixels = np.dstack([read_image(one.image), read_image(one.infrared)]).astype(np.float32)
-        pixels = (pixels - np.float32(facts["mean"])) / np.float32(facts["std"])
         with torch.inference_mode():
-            logits = network(torch.from_numpy(pixels.transpose(2, 0, 1))[None])
+            logits = network(torch.from_numpy(pixels.transpose(2, 0, 1))[None] / 255)
         predictions.append(logits[0].argmax(0).numpy())
         truths.append(read_mask(one.label))
     expected = brute_force_iou(predictions, truths)
@@ -166,35 +164,6 @@ def test_channel_statistics_are_over_all_pixels(scenes: Path) -> None:
 
 
 # --- networks ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_feature_level_networks_use_both_streams(name: str) -> None:
-    torch.manual_seed(0)
-    network = NETWORKS[name](9).eval()
-    for height, width in ((120, 160), (33, 50)):  # no multiples of 16
-        assert network(torch.rand(1, 4, height, width)).shape == (1, 9, height, width)
-    images = torch.rand(1, 4, 64, 96)
-    logits = network(images)
-    assert logits.shape == (1, 9, 64, 96)
-    for channel in (0, 3):  # red, infrared
-        changed = images.clone()
-        changed[:, channel] = 0
-        assert (network(changed) - logits).abs().max() > 0
-
-
-def test_mfnet_has_the_parameters_that_its_authors_network_has() -> None:
-    assert sum(p.numel() for p in MFNet(9).parameters()) == pytest.approx(0.73e6, rel=0.01)  # RTFNet's paper: 0.73 M
-
-
-def test_the_two_stream_network_adds_features() -> None:
-    """Without infrared features it is the visible ResNet alone, whatever the infrared image."""
-    network = TwoStreamResNet(9).eval()
-    for parameter in network.infrared.parameters():
-        torch.nn.init.zeros_(parameter)
-    images = torch.rand(1, 4, 64, 64)
-    other = torch.cat([images[:, :3], torch.rand(1, 1, 64, 64)], dim=1)
-    assert torch.equal(network(images), network(other))
 
 
 # millions: SegNeXt and SegFormer as their papers print them (with 150 classes), MFNet as RTFNet's paper does;
@@ -269,9 +238,8 @@ def test_every_published_variant_has_a_schedule() -> None:
     for name, variants in schedules()["paper"].items():
         chosen = protocol(name)
         printed = {row.variant for row in rows_of(chosen) if row.metric != "AP50"}
-        without = {"ResNet-50", "ResNet-152"}  # feature-level networks of others
-        variants_of_rows = {v for v in printed if v not in without and not (name == "psfusion-table2" and "CMX" in v)}
-        assert variants_of_rows <= set(variants), name
+        known = {schedule.block or variant for variant, schedule in variants.items()}
+        assert printed - {"ResNet-50"} <= known, name
         for schedule in variants.values():
             assert schedule.network in SEGMENTERS
 

@@ -1,4 +1,4 @@
-"""What mmengine's Runner needs from evalkit: samples read by evalkit, counts per image, and evalkit's own networks."""
+"""What mmengine's Runner needs from evalkit: samples read by evalkit, and counts per image."""
 
 from __future__ import annotations
 
@@ -11,20 +11,15 @@ from typing import Any
 import mmengine.device.utils
 import mmseg.datasets.transforms  # noqa: F401 - fills the registry
 import numpy as np
-import torch
 from mmcv.transforms import BaseTransform
 from mmengine.config import Config as RunnerConfig
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
-from mmseg.models.data_preprocessor import SegDataPreProcessor
-from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import DATASETS, HOOKS, METRICS, MODELS, TRANSFORMS
+from mmseg.registry import DATASETS, HOOKS, METRICS, TRANSFORMS
 from numpy.typing import NDArray
 from safetensors.torch import save
-from torch import Tensor
-from torch.nn import functional
 
 from evalkit.data.labels import read_mask
 from evalkit.downstream.random_state import random_state, set_random_state
@@ -36,9 +31,7 @@ from evalkit.downstream.segmentation.history import (
     write_history,
 )
 from evalkit.downstream.segmentation.models import Config, build, load_encoder
-from evalkit.downstream.segmentation.networks import IGNORE
 from evalkit.downstream.segmentation.pixels import read_sample
-from evalkit.downstream.segmentation.two_streams import NETWORKS
 from evalkit.errors import DataError
 from evalkit.files.read import read_text
 from evalkit.files.write import write_bytes, write_text
@@ -215,42 +208,3 @@ class KeepCounts(Hook):
             "random": random_state(),
         }
         save_state(self.folder / STATE, state)
-
-
-@MODELS.register_module()
-class FourChannels(SegDataPreProcessor):
-    """mmsegmentation's preprocessing for four channels; its own refuses other numbers than one and three."""
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float], **options: Any) -> None:
-        super().__init__(**options)
-        self._enable_normalize = True
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
-
-
-@MODELS.register_module()
-class FeatureLevel(BaseSegmentor):
-    """A network of `feature_level` as mmsegmentation's Runner trains it: cross-entropy."""
-
-    align_corners = False
-
-    def __init__(self, network: str, classes: int, class_weights: Sequence[float], data_preprocessor: dict) -> None:
-        super().__init__(data_preprocessor=data_preprocessor)
-        self.network = NETWORKS[network](classes)
-        self.register_buffer("weight", torch.tensor(class_weights or [1.0] * classes), persistent=False)
-
-    def extract_feat(self, inputs: Tensor) -> Tensor:
-        return self.network(inputs)
-
-    def encode_decode(self, inputs: Tensor, batch_data_samples: Any = None) -> Tensor:
-        return self.network(inputs)
-
-    def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
-        truth = torch.stack([sample.gt_sem_seg.data.squeeze(0) for sample in data_samples])
-        return {"loss": functional.cross_entropy(self.network(inputs), truth, self.weight, ignore_index=IGNORE)}
-
-    def predict(self, inputs: Tensor, data_samples: Any = None) -> Any:
-        return self.postprocess_result(self.network(inputs), data_samples)
-
-    def _forward(self, inputs: Tensor, data_samples: Any = None) -> Tensor:
-        return self.network(inputs)

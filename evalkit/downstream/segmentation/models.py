@@ -2,7 +2,7 @@
 
 A configuration is read from the installed package; what is changed: the number of classes, the statistics of the
 images, BatchNorm of one device in place of SyncBN, no address of pretrained weights, and the width of SegFormer's head,
-which is the paper's and not the package's. The two networks that fuse features themselves are in `two_streams`.
+which is the paper's and not the package's. Networks that evalkit has code for are in `systems`.
 Needs the extra `segmentation`.
 """
 
@@ -21,8 +21,11 @@ from mmengine.registry import DefaultScope
 from mmseg.registry import MODELS
 from torch import nn
 
-from evalkit.downstream.segmentation.networks import IGNORE, segmenter
-from evalkit.methods.checkpoints import CheckpointError, as_state, read_checkpoint
+from evalkit.downstream.segmentation.networks import segmenter
+from evalkit.downstream.segmentation.pixels import IGNORE
+from evalkit.downstream.segmentation.segmentor import OwnSegmentor
+from evalkit.downstream.segmentation.system import fill
+from evalkit.methods.checkpoints import as_state, read_checkpoint
 
 Config = dict[str, Any]
 
@@ -51,11 +54,13 @@ def model_config(
     """
     network = segmenter(name)
     statistics = {"mean": list(mean), "std": list(std), "size": list(crop)}
-    if network.streams == 2:
-        preprocessor = {"type": "FourChannels", "pad_val": 0, "seg_pad_val": IGNORE, **statistics}
-        preprocessor["test_cfg"] = {"size_divisor": 32}
+    if network.network is not None:
+        if network.network().prepare is not None:  # the network's program normalises in its own way
+            statistics |= {"mean": [0.0] * len(mean), "std": [1.0] * len(std)}
+        preprocessor = {"type": "AnyChannels", "pad_val": 0, "seg_pad_val": IGNORE, "bgr_to_rgb": True, **statistics}
+        preprocessor["test_cfg"] = {"size_divisor": 1}
         own = {"network": name, "classes": classes, "class_weights": list(class_weights)}
-        return {"type": "FeatureLevel", "data_preprocessor": preprocessor, **own}
+        return {"type": "OwnSegmentor", "data_preprocessor": preprocessor, **own}
 
     file = Path(mmseg.__file__).parent / ".mim" / "configs" / network.config
     model = ConfigFile.fromfile(str(file)).model.to_dict()
@@ -70,8 +75,8 @@ def model_config(
         head |= (losses or {}).get(role, {})
         if class_weights:
             head["loss_decode"] = head["loss_decode"] | {"class_weight": list(class_weights)}
-    if network.channels:
-        model["decode_head"]["channels"] = network.channels
+    if network.card.channels:
+        model["decode_head"]["channels"] = network.card.channels
     return model
 
 
@@ -103,24 +108,19 @@ def load_encoder(model: nn.Module, path: Path) -> None:
     """Copy pretrained weights into the encoder: of ImageNet, or of a whole network of this kind.
 
     Every tensor of the encoder must be in the file, in its shape; a classifier beside it is passed over. BiSeNet's
-    file is of its context path's ResNet.
+    file is of its context path's ResNet; evalkit's own networks read the file by the names of its authors.
 
     Raises:
         CheckpointError: damaged, hostile, or not of this encoder.
     """
     content = read_checkpoint(path)
+    if isinstance(model, OwnSegmentor):
+        model.system.load_pretrained(model.network, content, path)
+        return
     state = as_state(content, path, *(["state_dict"] if isinstance(content, dict) and "state_dict" in content else []))
     encoder: Any = model.backbone
     if hasattr(encoder, "context_path"):
         encoder = encoder.context_path.backbone
     if any(key.startswith("backbone.") for key in state):
         state = {key.removeprefix("backbone."): v for key, v in state.items() if key.startswith("backbone.")}
-    own = encoder.state_dict()
-    needed = [key for key in own if not key.endswith("num_batches_tracked")]
-    wrong = [key for key in needed if key not in state or state[key].shape != own[key].shape]
-    if wrong:
-        raise CheckpointError(
-            f"the checkpoint {path} is not of this encoder: {len(wrong)} of {len(needed)} tensors are missing or of "
-            f"another shape ({', '.join(wrong[:3])})."
-        )
-    encoder.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+    fill(encoder, state, ("",), path)

@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.files.read import model_from_yaml
+from evalkit.methods.card import SystemCard
 from evalkit.registry import Registry
 
-IGNORE = 255  # of labels: pixels that are not learned and not counted
+if TYPE_CHECKING:
+    from evalkit.downstream.segmentation.system import SegmentationSystem
+
+
+class SegmenterCard(SystemCard):
+    """What a segmentation network is; `module` is evalkit.downstream.segmentation.systems.<module>.
+
+    Attributes:
+        streams: 1: takes one image, fused or not; 2: the visible and the infrared image, four channels.
+        backbone: its encoder in words.
+        encoder: pattern of the file name of the encoder's pretrained weights below --checkpoints; empty: none.
+        config: of mmsegmentation, below mmseg/.mim/configs, or an absolute path; empty for a network with a module.
+        channels: of the head, where the paper's differ from the configuration's.
+        multiply_adds: at 480x640, in 10^9.
+    """
+
+    streams: int = 1
+    backbone: str = ""
+    encoder: str = ""
+    config: str = ""
+    channels: int | None = None
+    multiply_adds: float | None = None
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A network: where its configuration is, and the file that its authors' pretrained encoder comes as."""
+    """A registered network: its card, and its code where mmsegmentation does not build it."""
 
-    config: str  # below mmseg/.mim/configs, or an absolute path; empty for a network of evalkit
-    weights: str  # pattern of the file name below --checkpoints
-    channels: int | None = None  # of the head, where the paper's differ from the package's
-    streams: int = 1  # 2: takes the visible and the infrared image, four channels
+    card: SegmenterCard
+    network: Callable[[], SegmentationSystem] | None = None
+
+    @property
+    def streams(self) -> int:
+        return self.card.streams
+
+    @property
+    def config(self) -> str:
+        return self.card.config
 
 
-SHIPPED = {
-    "DeepLabV3+-R50": Segmenter("deeplabv3plus/deeplabv3plus_r50-d8_4xb4-160k_ade20k-512x512.py", "resnet50_v1c*.pth"),
-    "DeepLabV3+-R101": Segmenter(
-        "deeplabv3plus/deeplabv3plus_r101-d8_4xb4-160k_ade20k-512x512.py", "resnet101_v1c*.pth"
-    ),
-    "SegNeXt-T": Segmenter("segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py", "mscan_t*.pth"),
-    "SegNeXt-B": Segmenter("segnext/segnext_mscan-b_1xb16-adamw-160k_ade20k-512x512.py", "mscan_b*.pth"),
-    "SegNeXt-L": Segmenter("segnext/segnext_mscan-l_1xb16-adamw-160k_ade20k-512x512.py", "mscan_l*.pth"),
-    "SegFormer-B0": Segmenter("segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py", "mit_b0*.pth"),
-    "SegFormer-B2": Segmenter("segformer/segformer_mit-b2_8xb2-160k_ade20k-512x512.py", "mit_b2*.pth", channels=768),
-    "SegFormer-B4": Segmenter("segformer/segformer_mit-b4_8xb2-160k_ade20k-512x512.py", "mit_b4*.pth", channels=768),
-    "BiSeNetV1-R18": Segmenter("bisenetv1/bisenetv1_r18-d32_4xb4-160k_cityscapes-1024x1024.py", "resnet18*.pth"),
-    "MFNet": Segmenter("", "", streams=2),
-    "TwoStreamResNet-18": Segmenter("", "", streams=2),
-}
 SEGMENTERS: Registry[Segmenter] = Registry("segmentation network", "evalkit.downstream.segmentation.networks")
 
 
 def register_shipped() -> None:
-    """Register the networks of the papers."""
-    for name, network in SHIPPED.items():
-        SEGMENTERS.add(name, network)
+    """Register the networks of the papers: those that read one image first, then by name."""
+    folder = resources.files("evalkit.downstream.segmentation").joinpath("cards")
+    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
+    cards = [model_from_yaml(SegmenterCard, file.read_text(encoding="utf-8"), file.name) for file in files]
+    for card in sorted(cards, key=lambda card: (card.streams, card.name.casefold())):
+        SEGMENTERS.add(card.name, Segmenter(card, partial(_shipped, card) if card.module else None), card.aliases)
+
+
+def _shipped(card: SegmenterCard) -> SegmentationSystem:
+    return importlib.import_module(f"evalkit.downstream.segmentation.systems.{card.module}").SYSTEMS[card.name]
 
 
 def register_segmenter(
-    name: str, config: str | os.PathLike[str], weights: str = "", channels: int | None = None
+    name: str,
+    config: str | os.PathLike[str] = "",
+    weights: str = "",
+    channels: int | None = None,
+    network: Callable[[], SegmentationSystem] | None = None,
+    streams: int = 1,
 ) -> None:
-    """Register a segmentation network that mmsegmentation can build.
+    """Register a segmentation network: one that mmsegmentation can build, or one of your own.
 
     Args:
         name: as recipes and tables call it.
@@ -56,19 +88,38 @@ def register_segmenter(
             ("segnext/segnext_mscan-t_1xb16-adamw-160k_ade20k-512x512.py") or, as an absolute path, a file of yours.
         weights: pattern of the file name of its pretrained encoder below --checkpoints; none: trained from scratch.
         channels: of the head, where they are to differ from the configuration's.
+        network: instead of `config`: a function that gives its `SegmentationSystem`.
+        streams: 2 for a `network` that reads the visible and the infrared image.
 
     Raises:
-        EvalkitError: the name is taken.
+        EvalkitError: the name is taken, or it is not one of `config` and `network`.
     """
-    SEGMENTERS.add(name, Segmenter(os.fspath(config), weights, channels))
+    if bool(config) == bool(network):
+        raise EvalkitError(f"the segmenter {name} needs a configuration of mmsegmentation or a network, one of both.")
+    if streams not in (1, 2) or (streams == 2 and config):
+        raise EvalkitError(f"the segmenter {name} has {streams} streams: 1, or 2 for a network of your own.")
+    card = SegmenterCard(
+        name=name, kind="network", title=name, config=os.fspath(config), encoder=weights, channels=channels,
+        streams=streams,
+    )  # fmt: skip
+    SEGMENTERS.add(name, Segmenter(card, network))
 
 
 def segmenter(name: str) -> Segmenter:
-    """A network by name, whatever the case. Raises UnknownNameError."""
+    """A network by name or alias, whatever the case. Raises UnknownNameError."""
     return SEGMENTERS.find(name)
+
+
+def network_of_row(method: str) -> str:
+    """The network of two streams that fills a row of that name; empty where it is a row of images."""
+    try:
+        name = SEGMENTERS.name_of(method)
+    except UnknownNameError:
+        return ""
+    return name if SEGMENTERS[name].streams == 2 else ""
 
 
 def find_weights(name: str, checkpoints: Path | None) -> Path | None:
     """The file with the encoder's pretrained weights below `checkpoints`; none where there is none."""
-    pattern = segmenter(name).weights
+    pattern = segmenter(name).card.encoder
     return next(iter(sorted(checkpoints.glob(pattern))), None) if checkpoints and pattern else None

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from evalkit.data.images import read_image, to_gray
 from evalkit.errors import DataError
 
+IGNORE = 255  # of labels: pixels that are not learned and not counted
+
 
 def read_sample(image: Path, infrared: Path | None) -> NDArray[np.uint8]:
     """uint8 (H, W, 3) RGB, a gray image three times, or (H, W, 4) with the infrared image as the fourth channel."""

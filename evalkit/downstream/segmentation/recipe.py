@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from evalkit.downstream.detection.recipe import SampleScenes
-from evalkit.downstream.segmentation.networks import segmenter
+from evalkit.downstream.segmentation.networks import SEGMENTERS, segmenter
 from evalkit.files.read import model_from_yaml, read_text
 
 
@@ -21,6 +21,7 @@ class SegmentationSchedule(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     network: str
+    block: str = Field(default="", description="variant of the paper whose block a network of two streams is in")
     stands_for: str = Field(default="", description="where another network takes the place of the published one")
     size: tuple[int, int] = Field(default=(640, 480), description="of the images, before the ratio and in the test")
     crop: tuple[int, int] | None = Field(default=None, description="of a training sample; `size` when not given")
@@ -67,16 +68,37 @@ class SegmentationSchedule(BaseModel):
 
 @cache
 def schedules() -> dict[str, Any]:
-    """`recipes/segmentation.yaml`: "small", and "paper" by protocol and published variant."""
+    """`recipes/segmentation.yaml`: "small"; "networks", how `small` differs for a network; and "paper" by protocol and
+    published variant, of networks of two streams by row.
+    """
     text = resources.files("evalkit.downstream").joinpath("recipes", "segmentation.yaml").read_text(encoding="utf-8")
     content = yaml.safe_load(text)
     return {
         "small": SegmentationSchedule.model_validate(content["small"]),
+        "networks": content["networks"],
         "paper": {
             name: {variant: SegmentationSchedule.model_validate(fields) for variant, fields in variants.items()}
             for name, variants in content["paper"].items()
         },
     }
+
+
+def small_schedule(network: str) -> SegmentationSchedule:
+    """The recipe `small` of a network: in its size and length, where it has its own."""
+    known = schedules()
+    fields = known["small"].model_dump(exclude_defaults=True) | known["networks"].get(network, {})
+    return SegmentationSchedule.model_validate(fields | {"network": network})
+
+
+def tables_of(network: str) -> list[str]:
+    """The rows and blocks of tables that a network fills: "psfusion-table2 RTFNet", "psfusion-table1 BANet"."""
+    name = SEGMENTERS.name_of(network)
+    return [
+        f"{protocol} {variant}"
+        for protocol, variants in schedules()["paper"].items()
+        for variant, schedule in variants.items()
+        if SEGMENTERS.name_of(schedule.network) == name
+    ]
 
 
 def read_schedule(path: Path) -> SegmentationSchedule:

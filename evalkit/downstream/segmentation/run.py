@@ -31,8 +31,6 @@ BASELINE = "Visible"  # the row that differences are taken to
 MEASURES = ("IoU", "Acc")
 OF = "mean IoU over the seeds and the classes that the drawn images show"
 SHOWN = "mean (classes shown)"  # over those that the test images show, where these are not all
-FEATURE_LEVEL = {"MFNet": "MFNet", "RTFNet": "TwoStreamResNet-18"}  # row of the paper -> what fills or represents it
-TWO_STREAMS = {"MFNet": "MFNet", "TwoStreamResNet-18": "two-stream ResNet-18 (RTFNet-like)"}  # network -> row
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ class SegmentationRun:
         self.job, self.scenes, self.variant, self.schedule = job, scenes, variant, variant.schedule
         self.two_streams = segmenter(self.schedule.network).streams == 2
         self.rows = [row for row in scenes.images.rows if row.method in methods]
-        if self.two_streams:  # one row, on the sources
+        if self.two_streams:  # on the sources
             visible = {pair.stem: pair.visible for pair in scenes.images.pairs.pairs}
-            self.rows = [Row(TWO_STREAMS[self.schedule.network], "data set", fused=visible)]
+            self.rows = [Row(method, "data set", fused=visible) for method in methods]
         self.weights = find_weights(self.schedule.network, job.settings.checkpoints)
         self.weights_hash = file_hash(self.weights) if self.weights else ""
         self.out = folder(job.settings.out, "segmentation", scenes.images.pairs.dataset, variant.name)

@@ -11,7 +11,7 @@ from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import read_mask
 from evalkit.data.pairs import PairSet
 from evalkit.downstream.images import Images, conditions, fused_images, pairs_by_stem, sample_root
-from evalkit.downstream.segmentation.networks import IGNORE
+from evalkit.downstream.segmentation.pixels import IGNORE
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
 from evalkit.downstream.segmentation.train import PARTS, LabelledImage
 from evalkit.downstream.splits import Division, Kind, divide

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from evalkit.downstream.detection.run import AP50
 from evalkit.downstream.environment import missing
-from evalkit.downstream.segmentation.networks import find_weights, segmenter
-from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules
+from evalkit.downstream.segmentation.networks import find_weights, network_of_row, segmenter
+from evalkit.downstream.segmentation.recipe import SegmentationSchedule, read_schedule, schedules, small_schedule
 from evalkit.downstream.segmentation.run import (
-    FEATURE_LEVEL,
     MEASURES,
     SHOWN,
     SegmentationResult,
@@ -82,7 +81,7 @@ class Segmentation(Trained):
                 why = f"recipe {job.settings.recipe} trains {networks} on {dataset}"
                 cure = "; --recipe paper trains the paper's networks" if small else ""
                 rows = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
-                add_missing(table, rows, lambda row, why=why, cure=cure: reason_of(row.method, why + cure))  # type: ignore[misc]
+                add_missing(table, rows, lambda row, why=why + cure: why)  # type: ignore[misc]
         table.note = " ".join(filter(None, [table.note, note(variants, small)]))
 
 
@@ -94,19 +93,13 @@ def methods_of(job: Job, block: str, variant: Variant) -> list[str]:
         block: of the table.
         variant: the block's network.
     """
-    network = variant.schedule.network
-    if segmenter(network).streams == 2:
-        return [method for method in job.methods if FEATURE_LEVEL.get(method) == network]
+    network = segmenter(variant.schedule.network)
+    if network.streams == 2:
+        rows = [method for method in job.methods if network_of_row(method) == network.card.name]
+        return rows if rows or variant.published else [network.card.name]
     printed = {row.method for row in rows_of(job.protocol) if row.block == block}
-    others = [method for method in job.methods if method not in FEATURE_LEVEL]
+    others = [method for method in job.methods if not network_of_row(method)]
     return [m for m in others if not variant.published or m in printed or m not in job.protocol.methods]
-
-
-def reason_of(method: str, why: str) -> str:
-    """Why a published row is not filled."""
-    if method in FEATURE_LEVEL and method != "MFNet":
-        return "its place is taken by a two-stream ResNet-18 that is like RTFNet, in a row of its own"
-    return why
 
 
 def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
@@ -116,21 +109,25 @@ def chosen_variants(job: Job) -> tuple[list[Variant], bool]:
         networks_of_paper = schedules()["paper"].get(job.protocol.name)
         if networks_of_paper is None:
             raise UnknownNameError("segmentation recipe", f"paper of {job.protocol.name}", list(schedules()["paper"]))
-        return [Variant(variant, schedule, True) for variant, schedule in networks_of_paper.items()], False
+        return [Variant(one.block or variant, one, True) for variant, one in networks_of_paper.items()], False
     if name.endswith((".yaml", ".yml")):
         schedule, label = read_schedule(Path(name)), f"recipe {Path(name).stem}"
     elif name == "small":
         schedule, label = schedules()["small"], "recipe small"
     else:
         raise UnknownNameError("segmentation recipe", name, ["small", "paper"], "A file of your own ends in .yaml.")
-    if job.protocol.seeds is not None:
-        schedule = schedule.model_copy(update={"seeds": job.protocol.seeds})
+    own = {method: network_of_row(method) for method in job.methods}
     to_train: list[SegmentationSchedule] = []
-    if any(method not in FEATURE_LEVEL for method in job.methods):
+    if segmenter(schedule.network).streams == 2 or not all(own.values()):
         to_train.append(schedule)
     if segmenter(schedule.network).streams == 1:
-        networks = [FEATURE_LEVEL[method] for method in job.methods if method in FEATURE_LEVEL]
-        to_train += [schedule.model_copy(update={"network": network}) for network in networks]
+        networks = dict.fromkeys(network for network in own.values() if network)
+        to_train += [
+            small_schedule(network) if name == "small" else schedule.model_copy(update={"network": network})
+            for network in networks
+        ]
+    if job.protocol.seeds is not None:
+        to_train = [one.model_copy(update={"seeds": job.protocol.seeds}) for one in to_train]
     return [Variant(f"{one.network}, {label}", one, False) for one in to_train], True
 
 
@@ -266,7 +263,7 @@ def why_not_comparable(variant: Variant, job: Job, block: str, images: int) -> s
         return f"{variant.name}: not the set-up of the paper"
     if schedule.stands_for:
         return schedule.stands_for
-    pattern = segmenter(schedule.network).weights
+    pattern = segmenter(schedule.network).card.encoder
     if pattern and find_weights(schedule.network, job.settings.checkpoints) is None:
         return f"trained from scratch: no pretrained encoder {pattern} in --checkpoints"
     dataset = block.removesuffix(f" · {variant.name}")
@@ -276,6 +273,6 @@ def why_not_comparable(variant: Variant, job: Job, block: str, images: int) -> s
 
 def note(variants: list[Variant], small: bool) -> str:
     """What stands under the table."""
-    seeds = variants[0].schedule.seeds
+    seeds = " or ".join(map(str, sorted({variant.schedule.seeds for variant in variants})))
     text = f"IoU from one confusion matrix over the test images, mean over {seeds} seeds, chosen on held-out images."
     return f"{text} Recipe small or a custom recipe: not the set-up of the paper." if small else text

@@ -1,0 +1,1 @@
+"""The networks that evalkit has code for, one module a system with `SYSTEMS`: name -> SegmentationSystem."""
