@@ -6,6 +6,7 @@ dilation of a convolution. The paper's Pool(.) of Eq. 13 is not defined there an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -14,16 +15,19 @@ from torch import Tensor, nn
 EdgeLayout = Literal["block", "interleaved"]
 
 
-def conv_norm_relu(channels_in: int, channels_out: int, dilation: int = 1) -> nn.Sequential:
-    """3x3 convolution without bias, batch normalisation, ReLU: (N, C, H, W) -> (N, C', H, W).
+def conv_norm_relu(
+    channels_in: int, channels_out: int, dilation: int = 1, norm: Callable[[int], nn.Module] = nn.BatchNorm2d
+) -> nn.Sequential:
+    """3x3 convolution without bias, normalisation, ReLU: (N, C, H, W) -> (N, C', H, W).
 
     Args:
         channels_in, channels_out: C and C' of the features.
         dilation: of the kernel, in pixels.
+        norm: channels -> the normalisation.
     """
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=dilation, dilation=dilation, bias=False),
-        nn.BatchNorm2d(channels_out),
+        norm(channels_out),
         nn.ReLU(),
     )
 
