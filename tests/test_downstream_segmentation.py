@@ -252,7 +252,7 @@ def test_schedules_say_what_the_papers_say() -> None:
     assert (bisenet.epochs, bisenet.batch, bisenet.length(1083)) == (200, 8, 200 * 135)
     banet = paper["psfusion-table1"]["BANet"]
     assert (banet.iterations, banet.batch, banet.optimiser["lr"], banet.warm_up) == (160_000, 16, 1e-3, 1000)
-    assert "BANet" in banet.stands_for
+    assert (banet.network, banet.stands_for) == ("BANet", "")
     segnext = paper["psfusion-table2"]["SegNeXt-Large"]
     assert (segnext.batch, segnext.optimiser["lr"], segnext.warm_up_from) == (6, 6e-5, 1e-6)
 

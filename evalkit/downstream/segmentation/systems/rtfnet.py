@@ -70,10 +70,11 @@ class RTFNet(nn.Module):
         classes: int,
         blocks: Sequence[int] = RESNET152,
         block: type[BasicBlock] | type[BottleneckBlock] = BottleneckBlock,
+        width: int = 64,
     ) -> None:
         super().__init__()
-        self.rgb = ResNetEncoder(blocks, block=block)
-        self.infrared = ResNetEncoder(blocks, block=block, channels_in=1)
+        self.rgb = ResNetEncoder(blocks, width, block)
+        self.infrared = ResNetEncoder(blocks, width, block, channels_in=1)
         deepest = self.rgb.channels[-1]
         widths = [deepest, *(deepest // 2**i for i in range(1, 5)), classes]
         self.decoder = nn.Sequential(
