@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from mmseg.models.data_preprocessor import SegDataPreProcessor
 from mmseg.models.segmentors.base import BaseSegmentor
-from mmseg.registry import MODELS
+from mmseg.registry import MODELS, OPTIMIZERS
 from torch import Tensor
 
 from evalkit.downstream.segmentation.networks import segmenter
+from evalkit.downstream.segmentation.ranger import Ranger
+
+OPTIMIZERS.register_module(module=Ranger)
 
 
 @MODELS.register_module()

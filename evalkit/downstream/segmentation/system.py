@@ -17,6 +17,7 @@ from evalkit.methods.checkpoints import CheckpointError, State
 Tensors = tuple[Tensor, ...]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue on 0..1
 IMAGENET_STD = (0.229, 0.224, 0.225)
+THERMAL_MEAN, THERMAL_STD = 0.449, 0.226  # the means of both
 
 
 def cross_entropy(outputs: Tensors, truth: Tensor, weight: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class SegmentationSystem:
             a tuple, also where there is one.
     """
 
-    build: Callable[[int], nn.Module]
+    build: Callable[..., nn.Module]
     prepare: Callable[[Tensor], Tensors] | None = None
     multiple: int = 32
     convert: Callable[[Any, Path], State] | None = None
@@ -128,3 +129,8 @@ def imagenet(images: Tensor) -> Tensor:
     """Three channels (N, 3, H, W) in 0..255, normalised with ImageNet's means and deviations."""
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (images / 255 - mean) / std
+
+
+def imagenet_pair(images: Tensor) -> Tensors:
+    """Four channels (N, 4, H, W) in 0..255 -> visible (N, 3, H, W) and infrared (N, 1, H, W), normalised so."""
+    return imagenet(images[:, :3]), (images[:, 3:] / 255 - THERMAL_MEAN) / THERMAL_STD
