@@ -1,4 +1,4 @@
-"""YCrCb of [0, 1] tensors by the coefficients that SeAFusion's, PSFusion's, GeSeNet's and IGNet's scripts use."""
+"""YCrCb of [0, 1] tensors by coefficients that the scripts of SeAFusion, PSFusion, GeSeNet, IGNet and others share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from evalkit.methods.layers.pixels import stretched
-from evalkit.methods.network import Pixels, truncated, unit_gray
+from evalkit.methods.network import Pixels, rounded, truncated, unit_gray
 
 
 def to_ycrcb(rgb: Tensor) -> Tensor:
@@ -24,6 +24,12 @@ def to_rgb(ycrcb: Tensor) -> Tensor:
     return torch.stack((y + 1.403 * cr, y - 0.714 * cr - 0.344 * cb, y + 1.773 * cb), dim=-3).clamp(0, 1)
 
 
+def unit_rgb(image: Pixels) -> Tensor:
+    """(H, W) gray, which gets three equal channels, or (H, W, 3) RGB, uint8 -> (3, H, W) float32 in [0, 1]."""
+    colour = image if image.ndim == 3 else np.stack([image] * 3, axis=2)
+    return torch.from_numpy(colour.transpose(2, 0, 1).astype(np.float32) / 255)
+
+
 def gray_and_luminance(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     """Gray infrared, and the visible image's luminance that is not rounded to bytes: (1, H, W) in [0, 1] each.
 
@@ -32,7 +38,7 @@ def gray_and_luminance(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tenso
     """
     if visible.ndim == 2:
         return unit_gray(infrared), unit_gray(visible)
-    return unit_gray(infrared), to_ycrcb(torch.from_numpy(visible.transpose(2, 0, 1).astype(np.float32) / 255))[:1]
+    return unit_gray(infrared), to_ycrcb(unit_rgb(visible))[:1]
 
 
 def recoloured_and_stretched(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
@@ -47,5 +53,21 @@ def recoloured_and_stretched(output: Tensor, infrared: Pixels, visible: Pixels) 
     """
     if visible.ndim == 2:
         return truncated(stretched(output[0].clamp(0, 1).numpy()) * 255)
-    chroma = to_ycrcb(torch.from_numpy(visible.transpose(2, 0, 1).astype(np.float32) / 255))[1:]
+    chroma = to_ycrcb(unit_rgb(visible))[1:]
     return truncated(stretched(to_rgb(torch.cat((output, chroma))).permute(1, 2, 0).numpy()) * 255)
+
+
+def recoloured(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
+    """A fused luminance with the visible image's chroma, clipped and rounded, halves to the even neighbour.
+
+    Args:
+        output: (1, H, W), nominally in [0, 1].
+        infrared, visible: as stored, uint8 (H, W) or (H, W, 3) RGB.
+
+    Returns:
+        uint8, (H, W) where the visible image is gray, else (H, W, 3) RGB.
+    """
+    if visible.ndim == 2:
+        return rounded(output[0].numpy() * 255)
+    chroma = to_ycrcb(unit_rgb(visible))[1:]
+    return rounded(to_rgb(torch.cat((output, chroma))).permute(1, 2, 0).numpy() * 255)

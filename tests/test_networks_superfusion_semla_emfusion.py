@@ -1,0 +1,292 @@
+"""SuperFusion, SemLA and EMFusion: structure, outputs of the published networks with filled tensors, byte rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import textured
+from vectors import BOUND, arrays, difference, filled
+
+torch = pytest.importorskip("torch")
+
+from evalkit.methods.checkpoints import CheckpointError, load_strictly, read_checkpoint  # noqa: E402
+from evalkit.methods.complexity import complexity  # noqa: E402
+from evalkit.methods.layers.colour import to_rgb, to_ycrcb, unit_rgb  # noqa: E402
+from evalkit.methods.network import count_parameters  # noqa: E402
+from evalkit.methods.networks import emfusion, superfusion  # noqa: E402
+from evalkit.methods.networks import superfusion_registration as registration  # noqa: E402
+from evalkit.methods.registry import method_card  # noqa: E402
+
+METHODS = superfusion.METHODS | emfusion.METHODS
+# parameters, multiply-adds at 480x640 in G
+FACTS = {
+    "SuperFusion": (138_741, 42.4 - 3.72),  # without the branch that the published code computes in vain
+    "SuperFusion-registered": (138_741 + 1_823_688, 72.87),
+    "EMFusion": (148_545, 9.72 * 480 * 640 / 256**2),
+    "EMFusion-CT": (148_545, 9.72 * 480 * 640 / 256**2),
+}
+DEAD = {"SuperFusion": "attention.unused_directions.", "SuperFusion-registered": "fusion.attention.unused_directions."}
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def inputs(name: str, height: int, width: int, batch: int = 1):
+    """A gray image and a colour one as `prepare` gives them, batched."""
+    gray, colour = textured(1, height, width), np.dstack([textured(seed, height, width) for seed in (2, 3, 4)])
+    return tuple(tensor.expand(batch, -1, -1, -1) for tensor in METHODS[name].prepare(gray, colour))
+
+
+def tensors(state):
+    return {key: torch.from_numpy(value) for key, value in state.items()}
+
+
+def built(name: str, *contents):
+    """The network with published contents of files, through the loader of these files."""
+    network = METHODS[name].build().eval()
+    arguments = [argument for content in contents for argument in (content, Path(name))]
+    load_strictly(network, METHODS[name].convert(*arguments), name)
+    return network
+
+
+def close(outputs, published) -> None:
+    """Each output within the bound of `out_0`, `out_1`, ...; prints the largest difference."""
+    differences = [difference(ours.numpy(), published[f"out_{i}"]) for i, ours in enumerate(outputs)]
+    print([f"{value:.2g}" for value in differences])
+    assert max(differences) <= BOUND
+
+
+def mean(features):
+    return features.mean(1, keepdim=True)
+
+
+@every_method
+def test_parameters_card_and_cost(name):
+    card, method = method_card(name), METHODS[name]
+    assert count_parameters(method.build()) == FACTS[name][0] == card.parameters
+    assert method.files == card.checkpoint
+    assert all((card.doi, card.colour, card.values, card.output, card.weights, card.licence, card.note, card.compared))
+
+
+@every_method
+def test_multiply_adds(name):
+    scale = 8  # convolutions alone: in proportion to the pixels
+    counted = complexity(METHODS[name], 480 // scale, 640 // scale).multiply_adds * scale**2
+    assert counted / 1e9 == pytest.approx(FACTS[name][1], rel=0.01)
+
+
+@every_method
+@pytest.mark.parametrize("size", [(21, 27), (16, 33)])
+def test_any_size(name, size):
+    torch.manual_seed(0)
+    network, method = METHODS[name].build().eval(), METHODS[name]
+    gray, colour = textured(1, *size), np.dstack([textured(seed, *size) for seed in (2, 3, 4)])
+    for infrared, visible in ((gray, gray), (gray, colour), (np.repeat(gray[..., None], 3, axis=2), colour)):
+        with torch.inference_mode():
+            output = network(*(tensor[None] for tensor in method.prepare(infrared, visible)))[0]
+        assert output.shape == (1, *size)
+        assert output.min() >= 0
+        assert output.max() <= 1
+        fused = method.finish(output, infrared, visible)
+        assert fused.dtype == np.uint8
+        assert fused.shape == visible.shape
+
+
+@every_method
+def test_a_batch_gives_what_each_image_gives(name):
+    torch.manual_seed(0)
+    network = METHODS[name].build().eval()
+    pairs = [inputs(name, 24, 32), tuple(tensor.flip(3) for tensor in inputs(name, 24, 32))]
+    with torch.inference_mode():
+        together = network(*(torch.cat(both) for both in zip(*pairs, strict=True)))
+        for i, pair in enumerate(pairs):
+            torch.testing.assert_close(together[i : i + 1], network(*pair), rtol=1e-4, atol=1e-5)
+
+
+@every_method
+def test_every_parameter_learns_but_dead_ones(name):
+    still = None
+    for seed in range(4):  # a unit may be dead in one of them
+        torch.manual_seed(seed)
+        network = METHODS[name].build().train()
+        network(*inputs(name, 32, 40, batch=2)).square().mean().backward()
+        zero = {key for key, value in network.named_parameters() if value.grad is None or not value.grad.any()}
+        still = zero if still is None else still & zero
+    prefix = DEAD.get(name)
+    assert still == {key for key, _ in network.named_parameters() if prefix and key.startswith(prefix)}
+
+
+# --- SuperFusion
+
+
+def published_superfusion() -> dict:
+    state = filled("superfusion")
+    # values of the plain rule would make the recurrences explode
+    state |= {key: value * np.float32(0.2) for key, value in state.items() if key.endswith("_weight.weight")}
+    return {"FN": tensors(state), "DM": tensors(filled("superfusion-registration")), "ep": 1}
+
+
+def test_superfusion_is_the_published_network():
+    data = arrays("superfusion")
+    infrared, visible = (torch.from_numpy(data[f"in_{i}"]) for i in range(2))
+    network = built("SuperFusion", published_superfusion())
+    with torch.inference_mode():
+        first, second = network.infrared(infrared), network.visible(visible)
+        joined = torch.cat((first, second), dim=1)
+        recurrences = network.attention.recurrence1(network.attention.first(joined)).chunk(4, dim=1)
+        mask = network.attention(joined)
+        outputs = [network(infrared, visible), mean(first), mean(second), mask[:, :4], *map(mean, recurrences)]
+    assert len(outputs) == sum(key.startswith("out") for key in data)
+    close(outputs, data)
+    assert mask.min() < 0  # no sigmoid
+
+
+def test_superfusions_registration_is_the_published_network():
+    data = arrays("superfusion-registration")
+    infrared, visible = (torch.from_numpy(data[f"in_{i}"]) for i in range(2))
+    network = built("SuperFusion-registered", published_superfusion())
+    with torch.inference_mode():
+        found = network.registration(infrared, visible)
+        moved = registration.warped(infrared, torch.from_numpy(data["out_0"]))
+        both = registration.warped(infrared, found.flow)
+        fused = network.fusion(both[:, :1], to_ycrcb(visible)[:, :1])
+        assert torch.equal(network(infrared, visible), fused)
+    close([found.flow, moved, *map(mean, found.pyramid)], data)
+    # one last digit of the float32 place, -1..1, at the faded border makes 2.8e-5 of the warped image's deviation
+    assert difference(both.numpy(), data["out_1"]) <= 3 * BOUND
+
+
+@pytest.mark.parametrize("name", superfusion.METHODS)
+@pytest.mark.parametrize("change", ["missing", "left over"])
+def test_superfusion_refuses_other_keys(name, change):
+    arrays("superfusion")  # skips where the names are not at hand
+    content = published_superfusion()
+    if change == "missing":
+        content["FN"].pop("SAM.conv2.model.0.bias")
+    else:
+        content["FN"]["decoder.4.model.0.bias"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=change):
+        built(name, content)
+    with pytest.raises(CheckpointError, match="no entry 'FN'"):
+        built(name, {"DM": content["DM"]})
+
+
+def test_recurrences_run_in_their_directions():
+    x = torch.zeros(1, 1, 3, 4)
+    x[0, 0, 1, 1] = 1.0
+    weight, bias = torch.tensor([0.5]), torch.tensor([-0.125])
+    right = superfusion.recurrence(x, weight, bias, 3)
+    torch.testing.assert_close(right[0, 0, 1], torch.tensor([0.0, 0.875, 0.3125, 0.03125]))
+    down = superfusion.recurrence(x, weight, bias, 2)
+    torch.testing.assert_close(down[0, 0, :, 1], torch.tensor([0.0, 0.875, 0.3125]))
+    for dim in (2, 3):
+        flipped = superfusion.recurrence(x.flip(dim), weight, bias, dim).flip(dim)
+        torch.testing.assert_close(superfusion.recurrence(x, weight, bias, dim, reverse=True), flipped)
+
+
+def test_a_flow_moves_the_image_and_zeros_come_from_outside():
+    image = torch.rand(1, 1, 8, 10, generator=torch.Generator().manual_seed(0)) + 1
+    two_right = torch.zeros(1, 2, 8, 10)
+    two_right[:, 0] = 2 * 2 / 10
+    still, moved = (registration.warped(image, flow) for flow in (torch.zeros(1, 2, 8, 10), two_right))
+    torch.testing.assert_close(moved[..., :-2], _shifted_place(image, 2)[..., :-2])
+    assert (moved[..., -1] == 0).all()
+    assert still[..., 0, 0] < image[..., 0, 0] / 2 + 0.5  # the border fades
+
+
+def _shifted_place(image, columns: int):
+    """Bilinear values at places `columns` further right, of places from -1/2 to the last pixel plus 1/2."""
+    height, width = image.shape[2:]
+    wide = torch.nn.functional.pad(image, [1, 1, 1, 1])[0, 0]
+    rows, places = np.linspace(0.5, height + 0.5, height), np.linspace(0.5, width + 0.5, width) + columns
+    values = np.zeros((height, width))
+    for i, row in enumerate(rows):
+        for j, column in enumerate(places):
+            top, left = min(int(row), height), min(int(column), width)
+            a, b = row - top, column - left
+            corner = wide[top : top + 2, left : left + 2].numpy()
+            values[i, j] = (np.array([1 - a, a]) @ corner @ np.array([1 - b, b])).item()
+    return torch.from_numpy(values.astype(np.float32))[None, None]
+
+
+def test_a_blur_keeps_flat_parts_and_its_border():
+    flat = torch.full((1, 2, 20, 9), 3.0)
+    torch.testing.assert_close(registration.blurred(flat, 13, 3, "replicate"), flat)
+    zeros = registration.blurred(flat, 13, 3, "constant")
+    assert zeros[0, 0, 10, 4] < 3
+    assert zeros[0, 0, 0, 0] < 1
+
+
+# --- EMFusion
+
+
+def from_torch_names(state) -> dict:
+    """The vectors' names (conv1.weight, ...) as TensorFlow has them, kernels (height, width, in, out)."""
+    content = {}
+    for key, value in tensors(state).items():
+        layer, kind = key.split(".")
+        kernel = kind == "weight"
+        content[f"fnet/fuse/{layer}/{'kernel' if kernel else kind}"] = value.permute(2, 3, 1, 0) if kernel else value
+    return content
+
+
+def test_emfusion_is_the_published_network():
+    data = arrays("emfusion")
+    ct, mri = (torch.from_numpy(data[f"in_{i}"]) for i in range(2))
+    network = built("EMFusion-CT", from_torch_names(filled("emfusion")))
+    with torch.inference_mode():
+        features = network.features(ct, mri)
+        first = network.first(torch.cat((ct, mri), dim=1))
+        outputs = [network(ct, mri), mean(first), mean(features), mean(network.decoder[:2](features))]
+    assert len(outputs) == sum(key.startswith("out") for key in data)
+    close(outputs, data)
+
+
+def test_emfusion_with_its_weights(shared):
+    index = shared / "checkpoints" / emfusion.FILES[0]
+    if not index.is_file():
+        pytest.skip("needs the weights of EMFusion, models/3200 of CT-MRI.zip")
+    data, network = arrays("emfusion.real"), built("EMFusion-CT", read_checkpoint(index))
+    pairs = [[torch.from_numpy(data[f"in_{i}"]) for i in pair] for pair in ((0, 1), (2, 3))]
+    with torch.inference_mode():
+        close([network(*pair) for pair in pairs], data)
+
+
+@pytest.mark.parametrize("change", ["missing", "left over"])
+def test_emfusion_refuses_other_keys_and_leaves_training_out(change):
+    network = METHODS["EMFusion-CT"].build()
+    names = {key: f"conv{i}" for i, key in zip((1, 2, 3, 4, 6, 7, 8), _layers(network), strict=True)}
+    content = from_torch_names(
+        {
+            f"{names[key[: -len(kind) - 1]]}.{kind}": value.numpy()
+            for key, value in network.state_dict().items()
+            for kind in ("weight", "bias")
+            if key.endswith(kind)
+        }
+    )
+    others = ("fnet/fuse/conv1/bias/Adam_1", "spatial_ED_1/decoder/conv2_3/bias", "beta1_power", "Variable")
+    content |= {key: torch.zeros(1) for key in others}
+    loaded = built("EMFusion-CT", content)
+    assert all(torch.equal(loaded.state_dict()[key], value) for key, value in network.state_dict().items())
+    if change == "missing":
+        content.pop("fnet/fuse/conv3/bias")
+    else:
+        content["fnet/fuse/conv5/bias"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=change):
+        built("EMFusion-CT", content)
+
+
+def _layers(network) -> list[str]:
+    return [key for key, module in network.named_modules() if isinstance(module, torch.nn.Conv2d)]
+
+
+def test_emfusion_stretches_and_keeps_the_chroma():
+    gray, colour = textured(1, 20, 24), np.dstack([textured(seed, 20, 24) for seed in (2, 3, 4)])
+    output = 0.4 + 0.1 * torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
+    fused = METHODS["EMFusion-CT"].finish(output, gray, gray)
+    assert (fused.min(), fused.max()) == (0, 255)
+    recoloured = METHODS["EMFusion"].finish(output, gray, colour)
+    luminance = (output - output.min()) / (output.max() - output.min())
+    chroma = to_ycrcb(unit_rgb(colour))[1:]
+    expected = to_rgb(torch.cat((luminance, chroma))).permute(1, 2, 0).numpy() * 255
+    assert np.abs(recoloured - expected).max() <= 0.5 + 1e-4
