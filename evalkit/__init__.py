@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evalkit.leaderboards.report.write import report
     from evalkit.leaderboards.run_values import rank
     from evalkit.methods.registry import register_method
+    from evalkit.methods.saliency.registry import register_saliency
     from evalkit.metrics.evaluate import evaluate
     from evalkit.metrics.folders import evaluate_folder
     from evalkit.metrics.image import UndefinedError
@@ -51,6 +52,7 @@ _HOME = {
     "register_method": "evalkit.methods.registry",
     "register_protocol": "evalkit.protocols.schema",
     "register_recipe": "evalkit.training.find_recipe",
+    "register_saliency": "evalkit.methods.saliency.registry",
     "register_segmenter": "evalkit.downstream.segmentation.networks",
     "register_system": "evalkit.training.system",
     "register_task": "evalkit.protocols.tasks",
@@ -82,6 +84,7 @@ __all__ = [
     "register_method",
     "register_protocol",
     "register_recipe",
+    "register_saliency",
     "register_segmenter",
     "register_system",
     "register_task",

@@ -16,6 +16,7 @@ from evalkit.errors import UnknownNameError
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.fuse import missing_for
 from evalkit.methods.registry import method_card, method_cards
+from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.metrics.evaluate import evaluate
 from evalkit.metrics.registry import card as metric_card
@@ -124,6 +125,24 @@ def segmenter_entries() -> list[Entry]:
     ]
 
 
+def saliency_entries(checkpoints: Path | None = None) -> list[Entry]:
+    return [
+        {
+            "name": name,
+            "kind": system.card.kind,
+            "year": system.card.year or "",
+            "parameters": f"{system.card.parameters:,}" if system.card.parameters else "",
+            "title": system.card.title,
+            "here": system.missing(checkpoints) or "runs",
+            "weights": system.card.weights,
+            "licence": system.card.licence,
+            "compared": str(system.card.compared or ""),
+            "rows": " ".join(p.name for p in protocols().values() if p.task == "saliency" and name in p.methods),
+        }
+        for name, system in SALIENCY_SYSTEMS.items()
+    ]
+
+
 def detector_entries() -> list[Entry]:
     return [{"name": name, "architecture": model} for name, model in DETECTORS.items()]
 
@@ -147,6 +166,7 @@ ENTRIES = {
     "conventions": convention_entries,
     "recipes": recipe_entries,
     "segmenters": segmenter_entries,
+    "saliency": saliency_entries,
     "detectors": detector_entries,
     "tasks": task_entries,
     "plugins": plugin_entries,
@@ -159,6 +179,7 @@ KINDS = {  # list -> what its registry calls its things
     "conventions": "convention",
     "recipes": "recipe",
     "segmenters": "segmentation network",
+    "saliency": "salient-object system",
     "detectors": "detector",
     "tasks": "task",
 }
@@ -169,9 +190,10 @@ def entries_of(kind: str, checkpoints: Path | None = None) -> list[Entry]:
 
     Args:
         kind: of ENTRIES.
-        checkpoints: folder of weights, which decides what methods can run.
+        checkpoints: folder of weights, which decides what methods and salient-object systems can run.
     """
-    entries = method_entries(checkpoints) if kind == "methods" else ENTRIES[kind]()
+    of_weights = {"methods": method_entries, "saliency": saliency_entries}
+    entries = of_weights[kind](checkpoints) if kind in of_weights else ENTRIES[kind]()
     if kind in KINDS:
         entries = [entry | {"from": str(origin_of(KINDS[kind], entry["name"]))} for entry in entries]
     return entries
@@ -204,7 +226,8 @@ def list_datasets() -> pd.DataFrame:
 
 
 def describe(name: str) -> Entry:
-    """Everything about a protocol, method, metric (also `SSIM[smfnet]`), convention or data set, as a JSON-able dict.
+    """Everything about a protocol, method, salient-object system, metric (also `SSIM[smfnet]`), convention or data set,
+    as a JSON-able dict.
 
     Raises:
         UnknownNameError: nothing has that name.
@@ -215,6 +238,7 @@ def describe(name: str) -> Entry:
         (CONVENTIONS, lambda: _describe_convention(name)),
         ([card.name for card in load_cards()], lambda: {"kind": "data set", **load_card(name).model_dump(mode="json")}),
         (method_cards(), lambda: method_card(name).model_dump(mode="json") | {"kind": "method"}),
+        (SALIENCY_SYSTEMS, lambda: _describe_saliency(name)),
     ]
     # SMFNet is a method and smfnet a convention: the exact spelling goes before the others
     for _, describe_one in sorted(kinds, key=lambda kind: name not in kind[0]):
@@ -233,6 +257,11 @@ def _describe_protocol(name: str) -> Entry:
     last = {key: fields.pop(key) for key in ("published", "left_open", "decisions", "notes", "citation")}
     numbers = {"printed numbers": sum(bool(row.printed) for row in rows_of(protocol))}
     return {"kind": "protocol", **fields, **numbers, **last, "see": f"evalkit reproduce {protocol.name} --plan"}
+
+
+def _describe_saliency(name: str) -> Entry:
+    card = SALIENCY_SYSTEMS.find(name).card
+    return card.model_dump(mode="json") | {"kind": "salient-object system", "code": card.kind}
 
 
 def _describe_convention(name: str) -> Entry:

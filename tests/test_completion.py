@@ -20,6 +20,7 @@ from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.protocols.schema import PROTOCOLS
 from evalkit.protocols.table.cells import Cell, Column
 from evalkit.protocols.table.table import Table
+from evalkit.training.find_recipe import trainable
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = '''"""Noise: a plug-in that prints and warns."""
@@ -107,7 +108,7 @@ STARTED = {
     "rank --published smfnet-table1 --methods SH": ["SHIP"],
     "plot bar --published smfnet-table5 --metrics ": list(PROTOCOLS["smfnet-table5"].metrics),
     "plot scatter --cost s": [name for name, p in PROTOCOLS.items() if p.task == "cost" and name[0] == "s"],
-    "train ": ["PSFusion", "S4Fusion", "SMFNet", "SMR-Net", "TSJNet"],
+    "train ": trainable(),
     "train PSFusion --recipe ": ["small", "paper"],
     "train SMFNet --recipe sam": ["sample"],
     "show vif": ["vifb", "VIFB", "VIF", "VIFF", "VIF-wavelet"],

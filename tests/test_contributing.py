@@ -53,8 +53,8 @@ def test_files_and_lines_are_counted(recipe):
 
 
 def test_every_recipe_is_there():
-    kinds = "metric", "convention", "method with weights", "trainable network", "protocol", "data set", "segmenter"
-    assert [name.removeprefix("A ") for name in RECIPES] == list(kinds)
+    kinds = ["metric", "convention", "method with weights", "trainable network", "protocol", "data set", "segmenter"]
+    assert [name.removeprefix("A ") for name in RECIPES] == [*kinds, "salient-object system"]
 
 
 def test_a_metric_takes_at_most_twelve_lines(tmp_path):
@@ -126,6 +126,14 @@ def test_a_data_set(tmp_path):
     plugin = save("A data set", tmp_path)
     assert listed("datasets", plugin)["Pier"]["pairs"] == 3
     assert "Pier" in run("data", "check", "Pier", "--data-root", tmp_path / "data", "--plugin", plugin)
+
+
+def test_a_salient_object_system(tmp_path):
+    plugin = save("A salient-object system", tmp_path)
+    assert listed("saliency", plugin)["warm"]["here"] == "runs"
+    out = tmp_path / "out"
+    made = run("reproduce", "smrnet-table2", "--sample", "--methods", "warm", "--plugin", plugin, "--out", out)
+    assert "warm" in made
 
 
 def test_a_segmenter(tmp_path):

@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 COMMANDS = [
     *(f"list {kind}" for kind in ("protocols", "methods", "metrics", "datasets", "conventions", "recipes", "tasks")),
-    "list segmenters", "list detectors", "list plugins",
+    "list segmenters", "list saliency", "list detectors", "list plugins",
     "show smfnet-table1", "show CDDFuse", "show SSIM", "show tang", "show MSRS", "show psfusion-table1",
     "audit smrnet-table3", "audit tsjnet-table1", "audit --all",
     "rank run", "rank tsjnet-table1 --published", "rank smfnet-table1 --published", "compare CDDFuse average --run run",

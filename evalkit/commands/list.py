@@ -19,8 +19,8 @@ from evalkit.commands.wrap import terminal_width, wrapped
 from evalkit.files.names import printable
 
 KINDS = (
-    "protocols", "methods", "metrics", "datasets", "conventions", "recipes", "segmenters", "detectors", "tasks",
-    "plugins",
+    "protocols", "methods", "metrics", "datasets", "conventions", "recipes", "segmenters", "saliency", "detectors",
+    "tasks", "plugins",
 )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def list_command(kind: str, checkpoints: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show a protocol, method, metric, convention or data set."""
+    """Show a protocol, method, salient-object system, metric, convention or data set."""
     from evalkit.catalogue import describe
 
     entry = describe(name)

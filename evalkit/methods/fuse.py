@@ -24,6 +24,7 @@ from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError
 from evalkit.files.bundles import DATA, with_data
 from evalkit.methods.classical import REVISION
 from evalkit.methods.registry import METHODS, Method, MethodCard, method_card
+from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.registry import PROGRAM, SHIPPED
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ class ClassicalFuser:
 
 def revision_of(method: str) -> object:
     """Of a method's code: evalkit's own number, or the hash of the plug-in; images of another one are made again."""
-    return (METHODS.origin(method).revision if method in METHODS else "") or REVISION
+    for registry in (METHODS, SALIENCY_SYSTEMS):
+        if method in registry:
+            return registry.origin(method).revision or REVISION
+    return REVISION
 
 
 def _checked(function: Callable[[Pixels, Pixels], Pixels], name: str, infrared: Pixels, visible: Pixels) -> Pixels:

@@ -20,6 +20,7 @@ from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.layouts import pattern_hint
 from evalkit.methods.outputs import find_outputs, methods_of
 from evalkit.methods.registry import check_name, method_card, method_cards
+from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.evaluate import AS_STORED, Reading
 from evalkit.protocols.schema import Protocol
 from evalkit.protocols.selection import Selection
@@ -201,6 +202,8 @@ def plan_methods(
         EvalkitError: none is named.
     """
     own = [*protocol.methods, *(SOURCES if sources else ())]
+    if protocol.task == "saliency":
+        own += [system for system in SALIENCY_SYSTEMS if system not in own]
     folders = methods_of(outputs, datasets, name) if outputs is not None else []
     if names is None:
         rows = list(protocol.methods if sample_methods is None else sample_methods)

@@ -325,6 +325,11 @@ def parse(text: str, where: str, numbers: Path | None = None) -> Protocol:
 Published = dict[tuple[str, str, str], PublishedRow]
 
 
+def of_paper(method: str, protocol: Protocol) -> bool:
+    """Whether a row is the network of the protocol's paper, or an ablation of it."""
+    return method == protocol.paper or method in protocol.ablations
+
+
 def rows_of(protocol: Protocol) -> list[PublishedRow]:
     """The protocol's printed numbers and empty cells, in file order; none where it prints none. Raises DataError."""
     if not protocol.published:

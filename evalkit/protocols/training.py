@@ -145,9 +145,13 @@ def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings
         weights: the file, a safetensors file that evalkit wrote.
         settings: the run's device and recolouring; with remote workers the device is theirs.
     """
-    device = "cpu" if settings.engine.remote else choose_device(settings.device)
     hashes = {weights.name: file_hash(weights)}
-    return NetworkFuser(name, method, hashes, [weights], device, settings.recolour, settings.device)
+    return NetworkFuser(name, method, hashes, [weights], device_here(settings), settings.recolour, settings.device)
+
+
+def device_here(settings: Settings) -> str:
+    """Where this process computes a network: with remote workers the device is theirs. Raises EvalkitError."""
+    return "cpu" if settings.engine.remote else choose_device(settings.device)
 
 
 def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, Path, Path]) -> TrainingResult:

@@ -20,21 +20,25 @@ from evalkit.engine.base import chunks
 from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.maps import CURVES, MapScores
+from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
+from evalkit.methods.saliency.run import make_runner
 from evalkit.metrics.evaluate import Scores
 from evalkit.metrics.saliency import MEASURES, SaliencyCurves, saliency, saliency_curves
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import SOURCES, Row, Settings, row_at_hand
-from evalkit.protocols.schema import Protocol
-from evalkit.protocols.training import can_train, train_network
+from evalkit.protocols.schema import Protocol, of_paper
+from evalkit.protocols.training import can_train, device_here, train_network
 from evalkit.records.per_image import score_key
 from evalkit.records.store import ScoreFile
+from evalkit.training.find_recipe import trainable
 
 MAPS = 8  # maps that are measured as one unit of work
 
 
 def find_maps(method: str, protocol: Protocol, card: Card, pairs: PairSet, settings: Settings) -> Row:
     """Where a row's saliency maps come from, or why there are none: the user's maps, a source image read as a map,
-    or weights that `evalkit train` wrote. Nothing is read but the names of files.
+    weights that `evalkit train` wrote, or a registered system's own code, with its published weights where it is a
+    network. Nothing is read but the names of files.
 
     Args:
         method: the row's name.
@@ -53,17 +57,23 @@ def find_maps(method: str, protocol: Protocol, card: Card, pairs: PairSet, setti
     if weights_of(method, settings.checkpoints):
         missing = "" if importlib.util.find_spec("torch") else "needs PyTorch: pip install 'evalkit[networks]'"
         return Row(method, reason=missing) if missing else Row(method, "checkpoint")
+    system = SALIENCY_SYSTEMS.get(method)
+    lacking = system.missing(settings.checkpoints) if system else ""
+    if system and not lacking:
+        return Row(method, "checkpoint" if system.function is None else "classical")
     outputs = settings.outputs
     place = f"{outputs or 'OUTPUTS'}/{file_name(method)}/{card.name}/<stem>.png"
     reason = f"no saliency maps: put them in {place}{'' if outputs else ' and give --outputs OUTPUTS'}"
     if learns(method, protocol):
         reason += f", give --train, or --checkpoints DIR with a {method}.safetensors that `evalkit train` wrote"
+    if lacking:
+        reason += f"; its published network {lacking}"
     return Row(method, reason=reason)
 
 
 def learns(method: str, protocol: Protocol) -> bool:
-    """Whether the row is the paper's own network or an ablation of it, which evalkit can train."""
-    return method == protocol.paper or method in protocol.ablations
+    """Whether evalkit can train the row: the paper's own network, an ablation of it, or a system with recipes."""
+    return of_paper(method, protocol) or (method in SALIENCY_SYSTEMS and method in trainable())
 
 
 def weights_of(method: str, checkpoints: Path | None) -> Path | None:
@@ -99,12 +109,21 @@ def plan_maps(
             return Row(method, reason=settings.named(trained))
         row = networks().predictor(method, trained[1].weights, protocol, settings)
         row.filled_from = "trained"
-    elif row.filled_from == "checkpoint":
-        weights = weights_of(method, settings.checkpoints)
-        assert weights is not None
+    elif row.filled_from == "checkpoint" and (weights := weights_of(method, settings.checkpoints)):
         row = networks().predictor(method, weights, protocol, settings)
+    elif row.filled_from in ("checkpoint", "classical"):
+        row = _published(row, settings)
     row.reason = settings.named(row.reason)
     row.place_in(settings.out, pairs, "maps")
+    return row
+
+
+def _published(row: Row, settings: Settings) -> Row:
+    """The row with its system's code, and its published weights where it is a network, or why they cannot be used."""
+    try:
+        row.fuser = make_runner(row.method, settings.checkpoints, device_here(settings), settings.device)
+    except EvalkitError as error:
+        return Row(row.method, reason=str(error))
     return row
 
 

@@ -9,15 +9,16 @@ from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.downstream.images import sample_root
-from evalkit.downstream.saliency.maps import find_maps, learns, measure_curves, measure_maps, networks, plan_maps
+from evalkit.downstream.saliency.maps import find_maps, measure_curves, measure_maps, networks, plan_maps
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.maps import MapScores
+from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.saliency import MEASURES
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, FoundSet, Row, use_of
-from evalkit.protocols.schema import Protocol
+from evalkit.protocols.schema import Protocol, of_paper
 from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.cells import Cell
 from evalkit.protocols.table.table import Table
@@ -38,8 +39,8 @@ class Saliency(Task):
     needs = Needs(labels="salient")
 
     def sample_methods(self, protocol: Protocol) -> list[str]:
-        """What can be trained, beside the source images read as maps."""
-        return [*(method for method in protocol.methods if learns(method, protocol)), *SOURCES]
+        """The paper's network and its ablations, which are trained, beside the source images read as maps."""
+        return [*(method for method in protocol.methods if of_paper(method, protocol)), *SOURCES]
 
     def pairs(self, pairs: PairSet) -> PairSet:
         return labelled(pairs, "salient")
@@ -157,9 +158,10 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
 
 
 def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
-    """Multiply-adds of the salient-object network for three images of 352x352.
+    """Multiply-adds of the salient-object network for three images of 352x352; of another system for its pair.
 
-    Of the network that made the maps; of the paper's where they are the user's.
+    Of the network that made the maps; of the paper's where they are the user's. Of another system always its published
+    network's, for the square that it sees.
 
     Args:
         job: the run.
@@ -170,7 +172,10 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
         In 10^9 multiply-adds, or a missing value with its reason.
     """
     reason = ""
-    if not learns(row.method, job.protocol):
+    system = SALIENCY_SYSTEMS.get(row.method)
+    if system is not None and system.function is not None:
+        reason = "no network: a classical method"
+    elif not of_paper(row.method, job.protocol) and (system is None or system.network is None):
         reason = "evalkit has no code for this network"
     elif importlib.util.find_spec("torch") is None:
         reason = "needs PyTorch: pip install 'evalkit[networks]'"
@@ -178,6 +183,9 @@ def flops_cell(job: Job, dataset: str, row: Row) -> Cell:
         reason = row.reason
     if reason:
         return Cell(dataset, row.method, "FLOPs", None, None, 0, "missing", reason)
+    if not of_paper(row.method, job.protocol):
+        value, side = networks().system_multiply_adds(row.method)
+        return Cell(dataset, row.method, "FLOPs", value, None, 1, "unpublished", f"a pair of {side}x{side}")
     recipe = load_recipe(job.protocol.paper, "paper", job.protocol.ablations.get(row.method, ""))
     value, recipe = networks().multiply_adds(recipe, row.fuser)
     note = f"{label(recipe)}: three images of 352x352" if row.fuser else "three images of 352x352"

@@ -1,0 +1,67 @@
+"""VGG-16 as an encoder of five scales; its names are those of the published ImageNet weights (torchvision's)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from evalkit.methods.checkpoints import State, as_state
+
+CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each stage
+CHANNELS = (1, 2, 4, 8, 8)  # of each stage, over those of the first
+
+
+class VGGEncoder(nn.Module):
+    """The thirteen convolutions with ReLU, without classifier and without the last pooling (Simonyan, Zisserman 2015).
+
+    Before every stage but the first comes a pooling of stride 2 over 3x3 (the published networks of salient objects
+    pool so; VGG itself over 2x2). Stage i = 0..4 gives (N, channels[i], H / 2^i, W / 2^i), sides rounded up.
+
+    Args:
+        width: channels of the first stage; 64 fits the ImageNet weights.
+        first: stage that the encoder begins with; with 1 its input is features of the first stage.
+    """
+
+    def __init__(self, width: int = 64, first: int = 0) -> None:
+        super().__init__()
+        self.channels = tuple(width * factor for factor in CHANNELS)
+        self.features = nn.ModuleDict()
+        self.places: list[list[str]] = []  # of each stage's convolutions among the published layers
+        place, before = 0, 3
+        for stage, count in enumerate(CONVOLUTIONS):
+            place += stage > 0  # the pooling
+            self.places.append([str(place + 2 * i) for i in range(count)])
+            for name in self.places[-1]:
+                if stage >= first:
+                    self.features[name] = nn.Conv2d(before, self.channels[stage], 3, padding=1)
+                before = self.channels[stage]
+            place += 2 * count
+
+    def stage(self, number: int, x: Tensor) -> Tensor:
+        """One stage, 0..4, with the pooling before it: features of the stage before, or the image -> its own."""
+        if number:
+            x = functional.max_pool2d(x, 3, stride=2, padding=1)
+        for name in self.places[number]:
+            x = functional.relu(self.features[name](x))
+        return x
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (N, 3, H, W) -> the outputs of the five stages."""
+        features = []
+        for number in range(len(self.places)):
+            image = self.stage(number, image)
+            features.append(image)
+        return features
+
+
+def imagenet_vgg_state(content: Any, path: Path) -> State:
+    """Published classification weights of VGG-16 as the state dict of `VGGEncoder`: all but the classifier."""
+    state = as_state(content, path)
+    return {
+        key if key.startswith("features.") else f"features.{key}": value
+        for key, value in state.items()
+        if not key.startswith("classifier.")
+    }

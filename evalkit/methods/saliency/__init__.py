@@ -1,0 +1,1 @@
+"""Published systems that mark the salient objects of an infrared-visible pair: their cards, and their code."""
