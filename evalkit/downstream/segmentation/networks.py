@@ -29,7 +29,7 @@ class SegmenterCard(SystemCard):
         encoder: pattern of the file name of the encoder's pretrained weights below --checkpoints; empty: none.
         config: of mmsegmentation, below mmseg/.mim/configs, or an absolute path; empty for a network with a module.
         channels: of the head, where the paper's differ from the configuration's.
-        multiply_adds: at 480x640, in 10^9.
+        multiply_adds: of convolutions and linear layers for a class map of 480x640, in 10^9.
     """
 
     streams: int = 1
