@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import textured
@@ -11,24 +12,30 @@ from vectors import BOUND, arrays, difference, filled
 
 torch = pytest.importorskip("torch")
 
+from evalkit.errors import ImageError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, load_strictly, read_checkpoint  # noqa: E402
 from evalkit.methods.complexity import complexity  # noqa: E402
 from evalkit.methods.layers.colour import to_rgb, to_ycrcb, unit_rgb  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
-from evalkit.methods.networks import emfusion, superfusion  # noqa: E402
+from evalkit.methods.networks import emfusion, semla, semla_registration, superfusion  # noqa: E402
 from evalkit.methods.networks import superfusion_registration as registration  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
 
-METHODS = superfusion.METHODS | emfusion.METHODS
+METHODS = superfusion.METHODS | emfusion.METHODS | semla.METHODS
 # parameters, multiply-adds at 480x640 in G
 FACTS = {
     "SuperFusion": (138_741, 42.4 - 3.72),  # without the branch that the published code computes in vain
     "SuperFusion-registered": (138_741 + 1_823_688, 72.87),
     "EMFusion": (148_545, 9.72 * 480 * 640 / 256**2),
     "EMFusion-CT": (148_545, 9.72 * 480 * 640 / 256**2),
+    "SemLA": (4_559, 2.66),
+    # matching of positions grows with the square of the image: .41 at 240x320
+    **dict.fromkeys(list(semla.METHODS)[1:], (4_559 + 7_277_807, 2.66 / 4 + 16.5 + 0.41)),
 }
+MATCHED = ("SemLA-registered", "SemLA-registered-semantic")  # which untrained find no matches
 DEAD = {"SuperFusion": "attention.unused_directions.", "SuperFusion-registered": "fusion.attention.unused_directions."}
 every_method = pytest.mark.parametrize("name", METHODS)
+every_unmatched = pytest.mark.parametrize("name", [name for name in METHODS if name not in MATCHED])
 
 
 def inputs(name: str, height: int, width: int, batch: int = 1):
@@ -70,12 +77,14 @@ def test_parameters_card_and_cost(name):
 
 @every_method
 def test_multiply_adds(name):
-    scale = 8  # convolutions alone: in proportion to the pixels
-    counted = complexity(METHODS[name], 480 // scale, 640 // scale).multiply_adds * scale**2
+    attending = name in semla.METHODS and name != "SemLA"
+    # of the others convolutions alone, in proportion to the pixels: a small image counts faster
+    height, width, scale = (240, 320, 1) if attending else (60, 80, 64)
+    counted = complexity(METHODS[name], height, width).multiply_adds * scale
     assert counted / 1e9 == pytest.approx(FACTS[name][1], rel=0.01)
 
 
-@every_method
+@every_unmatched
 @pytest.mark.parametrize("size", [(21, 27), (16, 33)])
 def test_any_size(name, size):
     torch.manual_seed(0)
@@ -92,7 +101,7 @@ def test_any_size(name, size):
         assert fused.shape == visible.shape
 
 
-@every_method
+@every_unmatched
 def test_a_batch_gives_what_each_image_gives(name):
     torch.manual_seed(0)
     network = METHODS[name].build().eval()
@@ -103,7 +112,7 @@ def test_a_batch_gives_what_each_image_gives(name):
             torch.testing.assert_close(together[i : i + 1], network(*pair), rtol=1e-4, atol=1e-5)
 
 
-@every_method
+@pytest.mark.parametrize("name", [*superfusion.METHODS, *emfusion.METHODS, "SemLA"])
 def test_every_parameter_learns_but_dead_ones(name):
     still = None
     for seed in range(4):  # a unit may be dead in one of them
@@ -290,3 +299,177 @@ def test_emfusion_stretches_and_keeps_the_chroma():
     chroma = to_ycrcb(unit_rgb(colour))[1:]
     expected = to_rgb(torch.cat((luminance, chroma))).permute(1, 2, 0).numpy() * 255
     assert np.abs(recoloured - expected).max() <= 0.5 + 1e-4
+
+
+# --- SemLA
+
+
+def published_semla() -> dict:
+    """One state of both networks, filled, with the filters of Haar's transform that the authors' file holds."""
+    filters = {
+        f"backbone.dwt.w_{name}": torch.tensor(signs).reshape(1, 1, 2, 2) / 2 for name, signs in semla.HAAR.items()
+    }
+    return tensors(filled("semla")) | filters
+
+
+def test_semla_is_the_published_network():
+    data, state = arrays("semla"), published_semla()
+    visible, infrared = (torch.from_numpy(data[f"in_{i}"]) for i in range(2))
+    scene, semantic = built("SemLA", state), built("SemLA-semantic", state, state)
+    with torch.inference_mode():
+        described = semantic.describe(infrared, visible)
+        outputs = [
+            scene(infrared, visible),
+            semantic(infrared, visible),
+            mean(described.visible),
+            mean(described.infrared),
+            described.visible_semantic,
+            described.infrared_semantic,
+            mean(semantic.registration.features(torch.cat((visible, infrared)), levels=2)),
+            semla_registration.enlarged_map(described.infrared_semantic),
+        ]
+    close(outputs, data)
+    for i in range(2):  # of a small deviation
+        assert np.abs(outputs[i].numpy() - data[f"out_{i}"]).max() <= 1e-6
+    places = semla_registration.matches(described, "scene")
+    assert [p.tolist() for p in places] == [data[f"out_{i}"].tolist() for i in (8, 9)]
+    assert {f"out_{i}" for i in range(10)} == {key for key in data if key.startswith("out")}
+
+
+@pytest.mark.parametrize("change", ["missing", "left over", "another filter", "which SemLA has not"])
+def test_semla_refuses_other_keys(change):
+    arrays("semla")  # skips where the names are not at hand
+    state = published_semla()
+    match change:
+        case "missing":
+            state.pop("backbone.csc1.qkv.weight")
+        case "left over":
+            state["backbone.reg4.norm.weight"] = torch.zeros(1)
+        case "another filter":
+            state["backbone.dwt.w_hl"] = -state["backbone.dwt.w_hl"]
+        case _:
+            state["teacher.weight"] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match=change):
+        built("SemLA-semantic", state, published_semla())
+
+
+def test_every_parameter_of_semlas_registration_learns():
+    still = None
+    for seed in range(4):  # a unit may be dead in one of them
+        torch.manual_seed(seed)
+        network = semla_registration.SemlaRegistration().train()
+        described = network(*torch.rand(2, 2, 1, 24, 32))
+        sum((tensor * torch.rand_like(tensor)).sum() for tensor in described).backward()
+        zero = {key for key, value in network.named_parameters() if value.grad is None or not value.grad.any()}
+        still = zero if still is None else still & zero
+    assert still == set()
+
+
+def test_haar_keeps_energy_and_sorts_details():
+    x = torch.rand(2, 3, 8, 6, generator=torch.Generator().manual_seed(0))
+    y = semla_registration.haar(x)
+    assert y.shape == (2, 12, 4, 3)
+    torch.testing.assert_close(y.square().sum(), x.square().sum())
+    steps = torch.zeros(1, 1, 2, 2)
+    steps[..., 1, :] = 1.0  # from row to row
+    assert semla_registration.haar(steps).flatten().tolist() == [1, -1, 0, 0]
+    assert semla_registration.haar(steps.transpose(2, 3)).flatten().tolist() == [1, 0, -1, 0]
+
+
+def test_objects_decide_where_infrared_counts():
+    torch.manual_seed(0)
+    network, (infrared, visible) = METHODS["SemLA"].build().eval(), torch.rand(2, 1, 1, 16, 24)
+    torch.nn.init.constant_(network.decoder.first[1].bias, 0.5)  # an untrained decoder of one channel may be dead
+    with torch.inference_mode():
+        nowhere, everywhere = (network(infrared, visible, torch.full_like(visible, value)) for value in (0.0, 1.0))
+        torch.testing.assert_close(nowhere, network.decode(network.features(visible)))
+        mixed = 0.7 * network.features(infrared) + 0.6 * network.features(visible)
+        torch.testing.assert_close(everywhere, network.decode(mixed))
+        summed = 0.6 * (network.features(infrared) + network.features(visible))
+        torch.testing.assert_close(network(infrared, visible), network.decode(summed))
+    assert not torch.allclose(nowhere, everywhere)
+
+
+def described(visible_features, infrared_features, height: int, objects=None) -> semla_registration.Described:
+    """Of features (H W, 256) and of where both images' objects are."""
+    images = [semla_registration.to_image(features[None], height) for features in (visible_features, infrared_features)]
+    maps = torch.ones_like(images[0][:, :1]) if objects is None else objects
+    return semla_registration.Described(*images, maps, maps)
+
+
+def test_matches_are_mutual_and_lie_on_objects():
+    features = torch.eye(256)[:12]  # 3 x 4 positions, none like another
+    moved = features.roll(1, dims=0)  # position i of the visible image is position i + 1 of the infrared one
+    visible, infrared = semla_registration.matches(described(features, moved, 3), "scene")
+    assert visible.tolist() == [[8 * (i % 4), 8 * (i // 4)] for i in range(12)]
+    assert infrared.tolist() == [[8 * ((i + 1) % 12 % 4), 8 * ((i + 1) % 12 // 4)] for i in range(12)]
+    objects = torch.zeros(1, 1, 3, 4)
+    objects[0, 0, 1, :3] = 0.9  # positions 4, 5 and 6
+    visible, infrared = semla_registration.matches(described(features, moved, 3, objects), "semantic")
+    assert visible.tolist() == [[0, 8], [8, 8]]
+    assert infrared.tolist() == [[8, 8], [16, 8]]
+    nothing = semla_registration.matches(described(features, moved, 3, 0 * objects), "semantic")
+    assert [places.shape for places in nothing] == [(0, 2), (0, 2)]
+    twice = moved.clone()
+    twice[3] *= 2  # position 2's partner; no other changes
+    twice[7] = moved[3]  # position 2 again, less alike: it has lost its own partner, 6
+    visible, infrared = semla_registration.matches(described(features, twice, 3), "scene")
+    assert [16, 0] in visible.tolist()
+    assert [16, 8] not in visible.tolist()
+
+
+def grid_of_places(step: int = 16):
+    return np.stack(np.meshgrid(np.arange(8, 96, step), np.arange(8, 80, step)), axis=-1).reshape(-1, 2)
+
+
+def test_a_thin_plate_takes_the_infrared_image_to_the_visible_one():
+    image, places = textured(3, 88, 104), grid_of_places()
+    moved = places + np.array((6, -3))
+    moved[7] = [80, 5]  # a wrong match
+    plate = semla_registration.ThinPlate(places, moved)
+    aligned = plate.warp(image)
+    assert aligned.dtype == np.uint8
+    assert np.abs(aligned[3:, :-6].astype(int) - image[:-3, 6:]).max() <= 1
+    assert (aligned[:2] == 0).all()  # above the infrared image
+    floats = plate.warp((image / 255).astype(np.float32))
+    assert np.abs(floats[4:, :-7] - image[1:-3, 6:-1] / 255).max() < 1e-3
+
+
+def test_a_thin_plate_bends_and_goes_through_its_matches_but_the_first():
+    places = grid_of_places()
+    bent = places + np.round(3 * np.sin(places[:, ::-1] / 20)).astype(int)
+    inliers = np.flatnonzero(cv2.findHomography(places, bent, cv2.RANSAC, 5)[1])
+    spline = semla_registration.ThinPlate(places, bent).spline
+    error = np.abs(spline(places[inliers].astype(float)) - bent[inliers]).max(axis=1)
+    assert error[1:].max() < 1e-6
+    assert error[0] > 1e-3
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 5])
+def test_too_few_matches_are_one_sentence(count):
+    line = np.stack([np.arange(count), np.arange(count)], axis=1) * 8
+    with pytest.raises(ImageError, match=f"{count} matches, .* used"):
+        semla_registration.ThinPlate(line, line)
+
+
+@pytest.mark.parametrize("mode", ["scene", "semantic"])
+def test_registered_semla_fuses_the_warped_image(mode, monkeypatch):
+    torch.manual_seed(0)
+    network = semla.RegisteredSemLA(mode).eval()
+    torch.nn.init.constant_(network.fusion.decoder.first[1].bias, 0.5)
+    places = grid_of_places()
+    monkeypatch.setattr(semla_registration, "matches", lambda one, mode: (places, places + np.array((8, 0))))
+    infrared, visible = (torch.from_numpy(textured(i, 75, 101) / np.float32(255))[None, None] for i in (1, 2))
+    with torch.inference_mode():
+        fused = network(infrared, visible)
+        objects = semla_registration.enlarged_map(network.describe(infrared, visible).infrared_semantic)
+        shifted = [torch.nn.functional.pad(x[..., 8:101], [0, 8]) for x in (infrared, objects[..., :75, :101])]
+        expected = network.fusion(shifted[0], visible, shifted[1] if mode == "semantic" else None)
+    assert fused.shape == (1, 1, 75, 101)
+    torch.testing.assert_close(fused[..., :80], expected[..., :80], rtol=0, atol=2e-3)
+    monkeypatch.undo()
+    network = METHODS["SemLA-registered"].build().eval()
+    for parameter in network.registration.parameters():
+        torch.nn.init.zeros_(parameter)
+    with pytest.raises(ImageError, match="Fuse it without registration"), torch.inference_mode():
+        network(infrared, visible)
