@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +19,7 @@ from evalkit.downstream.segmentation.cost import segmenter_cost  # noqa: E402
 from evalkit.downstream.segmentation.networks import SEGMENTERS, segmenter  # noqa: E402
 from evalkit.downstream.segmentation.pixels import IGNORE  # noqa: E402
 from evalkit.downstream.segmentation.ranger import Ranger  # noqa: E402
+from evalkit.downstream.segmentation.recipe import small_schedule  # noqa: E402
 from evalkit.downstream.segmentation.supervision import boundaries, entropy, lovasz, objects  # noqa: E402
 from evalkit.downstream.segmentation.system import SegmentationSystem, imagenet_pair  # noqa: E402
 from evalkit.downstream.segmentation.systems.egfnet import edge_map  # noqa: E402
@@ -25,6 +27,7 @@ from evalkit.downstream.segmentation.systems.mdrnet import MDRNet  # noqa: E402
 from evalkit.errors import CheckpointError, EvalkitError  # noqa: E402
 from evalkit.methods.checkpoints import load_strictly  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
+from evalkit.methods.states import read_state, to_state  # noqa: E402
 
 NAMES = ("GMNet", "EGFNet", "LASNet", "MDRNet")
 REDUCED = {"width": 16, "blocks": (1, 1, 1, 1)}  # of the same form, and quick
@@ -405,6 +408,40 @@ def test_ranger_goes_on_from_its_state() -> None:
     for network, optimiser in zip((first, second), optimisers, strict=True):
         steps(network, optimiser, 4)
     assert torch.equal(first.weight, second.weight)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("mmseg") is None, reason="needs evalkit[segmentation]")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_runner_trains_the_network_that_small_names(name: str, tmp_path: Path) -> None:
+    """In its reduced form, with Ranger, whose state survives the file that a cut training goes on from."""
+    from mmengine.optim import build_optim_wrapper
+    from mmengine.registry import DefaultScope
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    from evalkit.downstream.segmentation.models import build, model_config
+
+    schedule = small_schedule(name)
+    torch.manual_seed(0)
+    statistics = ([128.0] * 4, [64.0] * 4, (64, 96), None, schedule.class_weights, schedule.reduced)
+    model = build(model_config(name, 9, *statistics)).train()
+    assert count_parameters(model) < PARAMETERS[name] / 10
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        optimiser = build_optim_wrapper(model, {"type": "OptimWrapper", "optimizer": schedule.optimiser})
+    assert isinstance(optimiser.optimizer, Ranger)
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample()
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 9, (1, 64, 96)))
+        samples.append(sample)
+    data = {"inputs": [torch.randint(0, 256, (4, 64, 96)) for _ in range(2)], "data_samples": samples}
+    losses = [float(model.train_step(data, optimiser)["loss"]) for _ in range(8)]
+    assert losses[-1] < losses[0]
+    (tmp_path / "state").write_bytes(to_state(optimiser.state_dict()))
+    again = read_state(tmp_path / "state")
+    optimiser.load_state_dict(again)
+    assert float(model.train_step(data, optimiser)["loss"]) < losses[0]
 
 
 # --- what they cost ---------------------------------------------------------------------------------------------------

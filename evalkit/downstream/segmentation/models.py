@@ -38,6 +38,7 @@ def model_config(
     crop: tuple[int, int],
     losses: Config | None = None,
     class_weights: Sequence[float] = (),
+    reduced: Config | None = None,
 ) -> Config:
     """The network as mmsegmentation's registry builds it.
 
@@ -48,6 +49,7 @@ def model_config(
         crop: (height, width) of the training samples.
         losses: "decode" and "auxiliary": what replaces the loss and sampler of a head; the package's when not given.
         class_weights: of the cross-entropy, one per class; equal when not given.
+        reduced: of a network in evalkit's own code, how it is built where smaller than published; else passed over.
 
     Raises:
         UnknownNameError: no such network.
@@ -59,7 +61,12 @@ def model_config(
             statistics |= {"mean": [0.0] * len(mean), "std": [1.0] * len(std)}
         preprocessor = {"type": "AnyChannels", "pad_val": 0, "seg_pad_val": IGNORE, "bgr_to_rgb": True, **statistics}
         preprocessor["test_cfg"] = {"size_divisor": 1}
-        own = {"network": name, "classes": classes, "class_weights": list(class_weights)}
+        own = {
+            "network": name,
+            "classes": classes,
+            "class_weights": list(class_weights),
+            "reduced": dict(reduced or {}),
+        }
         return {"type": "OwnSegmentor", "data_preprocessor": preprocessor, **own}
 
     file = Path(mmseg.__file__).parent / ".mim" / "configs" / network.config

@@ -22,6 +22,9 @@ class SegmentationSchedule(BaseModel):
 
     network: str
     block: str = Field(default="", description="variant of the paper whose block a network of two streams is in")
+    reduced: dict[str, Any] = Field(
+        default={}, description="of a network in evalkit's own code, where smaller than published: {width: 16, ...}"
+    )
     stands_for: str = Field(default="", description="where another network takes the place of the published one")
     size: tuple[int, int] = Field(default=(640, 480), description="of the images, before the ratio and in the test")
     crop: tuple[int, int] | None = Field(default=None, description="of a training sample; `size` when not given")

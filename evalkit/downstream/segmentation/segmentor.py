@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,12 +34,19 @@ class OwnSegmentor(BaseSegmentor):
 
     align_corners = False
 
-    def __init__(self, network: str, classes: int, class_weights: Sequence[float], data_preprocessor: dict) -> None:
+    def __init__(
+        self,
+        network: str,
+        classes: int,
+        class_weights: Sequence[float],
+        data_preprocessor: dict,
+        reduced: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
         made = segmenter(network).network
         assert made is not None
         self.system = made()
-        self.network = self.system.build(classes)
+        self.network = self.system.build(classes, **(reduced or {}))
         self.register_buffer("weight", torch.tensor(class_weights or [1.0] * classes), persistent=False)
 
     def extract_feat(self, inputs: Tensor) -> Tensor:

@@ -39,8 +39,9 @@ class SegmentationSystem:
     """A network as a segmenter.
 
     Attributes:
-        build: number of classes -> the network with untrained weights; its forward takes what `prepare` gives and
-            returns logits (N, classes, H, W), or a tuple of which they are the first.
+        build: number of classes, and by name what makes it smaller than published -> the network with untrained
+            weights; its forward takes what `prepare` gives and returns logits (N, classes, H, W), or a tuple of which
+            they are the first.
         prepare: images (N, C, H, W) float32 in 0..255, red, green, blue and, of two streams, infrared -> the network's
             inputs, as the published program normalises them. None: one input, the C channels together, normalised with
             mean and standard deviation of the training images.

@@ -222,7 +222,14 @@ def _train(training: Training, mean: list[float], std: list[float], config: dict
     schedule = training.schedule
     classes = len(training.classes)
     model = models.model_config(
-        schedule.network, classes, mean, std, schedule.cut, schedule.losses, schedule.class_weights
+        schedule.network,
+        classes,
+        mean,
+        std,
+        schedule.cut,
+        schedule.losses,
+        schedule.class_weights,
+        schedule.reduced,
     )
     try:
         mmseg_parts.run(config, model, training.device, training.seed, training.weights)
