@@ -88,6 +88,13 @@ def test_parameters_files_and_card_agree(name):
     assert all((card.task, card.doi, card.colour, card.values, card.output, card.weights, card.licence, card.note))
 
 
+def test_licences_of_the_authors_repositories():
+    licences = {name: method_card(name).licence for name in METHODS}
+    mit = {name for name, licence in licences.items() if licence.startswith("MIT")}
+    assert mit == {"FusionGAN", "PMGI", "PMGI-Medical", "SDNet", "SDNet-Medical", "STDFusionNet", "UMF-CMGR"}
+    assert {licences[name] for name in METHODS if name.startswith("U2Fusion")} == {"not stated"}
+
+
 @every_method
 def test_multiply_adds(name):
     assert complexity(METHODS[name]).multiply_adds / 1e9 == pytest.approx(FACTS[name][1], rel=0.01)

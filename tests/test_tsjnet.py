@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -397,6 +396,19 @@ def test_initialisation_follows_the_seed():
     assert bias.std().item() == pytest.approx(0.02, rel=0.1)
 
 
+def test_linear_layers_of_the_transformer_start_as_published():
+    """Truncated normal of deviation .02, biases of 0; its convolutions as PyTorch starts them."""
+    torch.manual_seed(0)
+    network = NeighbourhoodTransformer(8, 32, (2, 1), 1)
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
+    assert len(layers) == 3 * 4  # qkv, proj, fc1 and fc2 of each block
+    for layer in layers:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert layer.weight.mean().item() == pytest.approx(0, abs=3e-3)
+        assert not layer.bias.any()
+    assert all(conv.bias.any() for conv in network.tokens)
+
+
 def test_a_batch_is_its_images():
     network, images = small(), pair(56, 64, batch=3)
     with torch.inference_mode():
@@ -503,11 +515,23 @@ def test_resized_method_resizes_there_and_back():
     infrared, visible = pixels(37, 45)
     method = METHODS["TSJNet-512"]
     inputs = method.prepare(infrared, visible)
-    assert [tuple(x.shape) for x in inputs] == [(1, 512, 512)] * 2
-    assert torch.equal((inputs[0][0] * 255).round(), torch.from_numpy(cv2.resize(infrared, (512, 512))).float())
+    assert [(x.dtype, tuple(x.shape)) for x in inputs] == [(torch.float32, (1, 512, 512))] * 2
     fused = method.finish(inputs[0], infrared, visible)
     assert (fused.dtype, fused.shape) == (np.uint8, (37, 45))
     assert np.abs(fused.astype(int) - infrared).mean() < 8
+
+
+def test_resized_method_keeps_fractions_and_cuts_them_off_at_the_end():
+    """By hand: a doubling takes 1/4 and 3/4 of neighbours, a halving their mean."""
+    method = METHODS["TSJNet-512"]
+    steps = np.tile(np.array([[10, 11]], np.uint8), (256, 128))
+    row = method.prepare(steps, steps)[0][0, 0, :8] * 255
+    torch.testing.assert_close(row, torch.tensor([10, 10.25, 10.75, 10.75, 10.25, 10.25, 10.75, 10.75]))
+    ends = np.zeros((512, 512), np.float32)
+    ends[:, 1::2] = np.float32(201 / 255)
+    ends[0, :2] = 1.0  # the stretching changes nothing
+    halved = method.finish(torch.from_numpy(ends)[None], np.zeros((256, 256), np.uint8), steps)
+    assert halved[1].tolist() == [100] * 256  # of 100.5
 
 
 def test_detail_module_by_its_parts():

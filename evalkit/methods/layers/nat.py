@@ -90,7 +90,8 @@ class Level(nn.Module):
 class NeighbourhoodTransformer(nn.Module):
     """Two 3x3 convolutions of stride 2, then levels of blocks: (N, C, H, W) -> (N, C', H/s, W/s).
 
-    The stride s is 4 * 2^(levels - 1).
+    The stride s is 4 * 2^(levels - 1). Linear layers start truncated normal with deviation .02 and biases of 0, as the
+    published transformer's do; convolutions as PyTorch starts them.
 
     Args:
         channels: in.
@@ -130,6 +131,10 @@ class NeighbourhoodTransformer(nn.Module):
                 for _ in range(depth)
             ]
             self.levels.append(Level(blocks, c, last=level == len(depths) - 1))
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.tokens(x).movedim(1, -1))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -30,7 +31,7 @@ from evalkit.methods.layers.nat import NeighbourhoodTransformer
 from evalkit.methods.layers.pixels import stretched
 from evalkit.methods.layers.resnest import ResNeStStage
 from evalkit.methods.layers.restormer import ChannelNorm
-from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray_pair
+from evalkit.methods.network import NetworkMethod, Pixels, rounded, truncated, unit_gray_pair
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,8 @@ class TSJNet(nn.Module):
         sizes: widths and depths.
         detail: with the DSM; without it (ablation) the features themselves are the detail.
         relative_bias: the bias by offset of the neighbourhood attention, which the published weights have.
-            Untrained it is a truncated normal of .02; all other weights start as PyTorch starts them.
+            Untrained it is a truncated normal of .02, as the transformer's linear weights are; all others start as
+            PyTorch starts them.
         pad_small: also take images below 7 * 32 pixels, as releases of the attention's package up to 0.14 do; for
             larger ones it changes nothing. Without it they raise ValueError.
     """
@@ -308,13 +310,15 @@ RESIZED = 512
 
 
 def _prepare_resized(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
-    gray = (cv2.resize(to_gray(image), (RESIZED, RESIZED)) for image in (infrared, visible))
-    return unit_gray_pair(*gray)
+    """Gray levels are resized as floats, bilinear: values between two levels stay."""
+    levels = (cv2.resize(to_gray(image).astype(np.float32), (RESIZED, RESIZED)) for image in (infrared, visible))
+    first, second = (torch.from_numpy(values / 255)[None] for values in levels)
+    return first, second
 
 
 def _finish_resized(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     height, width = infrared.shape[:2]
-    return rounded(cv2.resize(stretched(output[0].numpy()), (width, height)) * 255)
+    return truncated(cv2.resize(stretched(output[0].numpy()) * 255, (width, height)))
 
 
 # the published weights have a relative bias, so their attention is of a release that pads small maps
