@@ -12,7 +12,7 @@ kernels.py calls these functions with arguments that it made itself; each has a 
 
 #if defined(WIDE) /* as a test says */
 #elif defined(__GNUC__) && defined(__x86_64__) && defined(__linux__)
-#define WIDE __attribute__((target_clones("avx2", "default")))
+#define WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define WIDE
 #endif
@@ -490,30 +490,45 @@ INLINE double angle(double y, double x) { /* atan2(y, x) for y >= 0, not both 0,
     return x < 0 ? pi - a : a;
 }
 
-/* Sobel's gradient of row i of an image with a border of one pixel; y upwards, x never negative, (0, 1) where there is
-none in x: the orientation of atan(y / x) in (-pi/2, pi/2]. */
-INLINE void gradient_row(const uint8_t *image, size stride, size i, size width, double *restrict x, double *restrict y,
-                         double *restrict strength) {
+/* Sobel's strength of row i of an image with a border of one pixel, and e^(44 a / pi) of its orientation a = atan(y / x) in
+(-pi/2, pi/2], y upwards, pi/2 where x is 0. The factor is that of the sigmoid below: there, the angle between two
+orientations is a ratio. One step after the other over a part of a row: the processor works on several pixels of a short
+step at once, and on one of a long step. */
+INLINE void edge_row(const uint8_t *image, size stride, size i, size width, double *restrict strength,
+                     double *restrict turn) {
     const uint8_t *a = image + i * stride, *b = a + stride, *c = b + stride;
-    for (size j = 0; j < width; j++) {
-        int32_t sx = (a[j + 2] - a[j]) + 2 * (b[j + 2] - b[j]) + (c[j + 2] - c[j]);
-        int32_t sy = (c[j] + 2 * c[j + 1] + c[j + 2]) - (a[j] + 2 * a[j + 1] + a[j + 2]);
-        int32_t sign = sx < 0 ? -1 : 1;
-        x[j] = sign * sx;
-        y[j] = sx == 0 ? 1 : -sign * sy;
-        strength[j] = sx * sx + sy * sy;
+    double x[PART], y[PART];
+    for (size start = 0; start < width; start += PART, a += PART, b += PART, c += PART, strength += PART, turn += PART) {
+        size count = width - start < PART ? width - start : PART;
+        for (size j = 0; j < count; j++) {
+            int32_t sx = (a[j + 2] - a[j]) + 2 * (b[j + 2] - b[j]) + (c[j + 2] - c[j]);
+            int32_t sy = (c[j] + 2 * c[j + 1] + c[j + 2]) - (a[j] + 2 * a[j + 1] + a[j + 2]);
+            int32_t sign = sx < 0 ? -1 : 1;
+            x[j] = sign * sx;
+            y[j] = sx == 0 ? 1 : -sign * sy;
+            strength[j] = sx * sx + sy * sy;
+        }
+        for (size j = 0; j < count; j++) strength[j] = sqrt(strength[j]);
+        for (size j = 0; j < count; j++) {
+            double across = angle(y[j] < 0 ? -y[j] : y[j], x[j]) * (22 * 2 / 0x1.921fb54442d18p1);
+            x[j] = y[j] < 0 ? -across : across;
+        }
+        for (size j = 0; j < count; j++) turn[j] = exponential(x[j]);
     }
-    for (size j = 0; j < width; j++) strength[j] = sqrt(strength[j]);
 }
 
-/* What of a source's edges is kept, pixel by pixel, times their strength. One step after the other over a part of a row:
-the processor works on several pixels of a short step at once, and on one of a long step. */
-INLINE void preserved_row(const double *restrict fx, const double *restrict fy, const double *restrict fg,
-                          const double *restrict sx, const double *restrict sy, const double *restrict sg, size width,
-                          int equal_is_one, double *restrict out) {
-    double strength[PART], orientation[PART], dot[PART];
-    for (size start = 0; start < width; start += PART, fx += PART, fy += PART, fg += PART, sx += PART, sy += PART,
-              sg += PART, out += PART) {
+/* The same of a whole image. */
+WIDE API void evalkit_edges(const uint8_t *image, size height, size width, double *strength, double *turn) {
+    for (size i = 0; i < height; i++)
+        edge_row(image, width + 2, i, width, strength + i * width, turn + i * width);
+}
+
+/* What of a source's edges is kept, pixel by pixel, times their strength. */
+INLINE void preserved_row(const double *restrict fg, const double *restrict ft, const double *restrict sg,
+                          const double *restrict st, size width, int equal_is_one, double *restrict out) {
+    const double level = 0x1.924dcaaeca804p-7; /* e^(-22 (1 - 0.8)) */
+    double strength[PART];
+    for (size start = 0; start < width; start += PART, fg += PART, ft += PART, sg += PART, st += PART, out += PART) {
         size count = width - start < PART ? width - start : PART;
         /* constants of Xydeas and Petrovic: Gamma, kappa, sigma for strength and orientation */
         for (size j = 0; j < count; j++) {
@@ -522,38 +537,28 @@ INLINE void preserved_row(const double *restrict fx, const double *restrict fy, 
             double exponent = ratio * -15 + 15 * 0.5;
             strength[j] = exponent < -700 ? -700 : exponent;
         }
-        for (size j = 0; j < count; j++) {
-            double cross = sy[j] * fx[j] - sx[j] * fy[j];
-            orientation[j] = cross < 0 ? -cross : cross;
-            dot[j] = fx[j] * sx[j] + fy[j] * sy[j];
-        }
-        for (size j = 0; j < count; j++)
-            orientation[j] = angle(orientation[j], dot[j]) * (22 * 2 / 0x1.921fb54442d18p1) - 22 * (1 - 0.8);
         for (size j = 0; j < count; j++) strength[j] = exponential(strength[j]) + 1;
-        for (size j = 0; j < count; j++) orientation[j] = exponential(orientation[j]) + 1;
-        for (size j = 0; j < count; j++) out[j] = 0.9994 * 0.9879 / (strength[j] * orientation[j]) * sg[j];
+        for (size j = 0; j < count; j++) {
+            double low = ft[j] < st[j] ? ft[j] : st[j], high = ft[j] < st[j] ? st[j] : ft[j];
+            out[j] = 0.9994 * 0.9879 * (sg[j] * low) / (strength[j] * (level * high + low));
+        }
     }
 }
 
-/* For both sources: sums of the edge strength that is kept, and of all of it. Images have a border of one pixel. */
-WIDE API int evalkit_edges(const uint8_t *f, const uint8_t *first, const uint8_t *second, size height, size width,
-                           int equal_is_one, double *kept, double *total) {
-    double *rows = malloc(sizeof(double) * (size_t)(10 * width));
+/* Adds what the fused image keeps of both sources' edges to `kept`, all of them to `total`. It has a border of a pixel. */
+WIDE API int evalkit_edges_kept(const uint8_t *fused, size height, size width, const double *first_strength,
+                                const double *first_turn, const double *second_strength, const double *second_turn,
+                                int equal_is_one, double *kept, double *total) {
+    double *rows = malloc(sizeof(double) * (size_t)(3 * width));
     if (!rows) return 0;
-    const uint8_t *images[3] = {f, first, second};
-    double *restrict out = rows + 9 * width;
-    kept[0] = kept[1] = total[0] = total[1] = 0;
+    double *strength = rows, *turn = rows + width, *out = turn + width;
     for (size i = 0; i < height; i++) {
-        for (int k = 0; k < 3; k++) {
-            double *g = rows + 3 * k * width;
-            gradient_row(images[k], width + 2, i, width, g, g + width, g + 2 * width);
-        }
-        for (int k = 1; k < 3; k++) {
-            double *g = rows + 3 * k * width;
-            preserved_row(rows, rows + width, rows + 2 * width, g, g + width, g + 2 * width, width, equal_is_one, out);
-            kept[k - 1] += row_sum(out, width);
-            total[k - 1] += row_sum(g + 2 * width, width);
-        }
+        size at = i * width;
+        edge_row(fused, width + 2, i, width, strength, turn);
+        preserved_row(strength, turn, first_strength + at, first_turn + at, width, equal_is_one, out);
+        kept[0] += row_sum(out, width), total[0] += row_sum(first_strength + at, width);
+        preserved_row(strength, turn, second_strength + at, second_turn + at, width, equal_is_one, out);
+        kept[1] += row_sum(out, width), total[1] += row_sum(second_strength + at, width);
     }
     free(rows);
     return 1;

@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,12 @@ def _library() -> ctypes.CDLL | None:
             stacklevel=2,
         )
         return None
-    library.evalkit_information.restype = ctypes.c_double
-    library.evalkit_gradient_sum.restype = ctypes.c_double
+    return typed(library)
+
+
+def typed(library: ctypes.CDLL) -> ctypes.CDLL:
+    """The library with the types of what its functions return."""
+    library.evalkit_information.restype = library.evalkit_gradient_sum.restype = ctypes.c_double
     return library
 
 
@@ -230,17 +234,31 @@ def ssim_box(f: Bytes, s: Bytes, side: int, correction: float, c1: float, c2: fl
     return total.value / ((height - side + 1) * (width - side + 1))
 
 
-def edges(fused: Bytes, sources: tuple[Bytes, Bytes], equal_is_one: bool) -> tuple[Array, Array]:
-    """Edge strength of both sources that the fused image keeps, and all of it, each (2,).
+def edges(image: Bytes) -> tuple[Array, Array]:
+    """Sobel's strength, and exp(44 / pi * orientation), each (H, W).
 
     Args:
-        fused, sources: uint8 (H + 2, W + 2), with a border of one pixel.
-        equal_is_one: as in `evalkit.metrics.fusion.gradient.edge_transfer`.
+        image: uint8 (H + 2, W + 2), with a border of one pixel.
     """
-    strength, total = np.zeros(2), np.zeros(2)
+    height, width = image.shape[0] - 2, image.shape[1] - 2
+    strength, turn = np.empty((height, width)), np.empty((height, width))
+    _call("edges", image, height, width, strength, turn)
+    return strength, turn
+
+
+def edges_kept(
+    fused: Bytes, first: Sequence[Array], second: Sequence[Array], equal_is_one: bool, kept: Array, total: Array
+) -> None:
+    """Add the edge strength of both sources that the fused image keeps to `kept`, and all of it to `total`.
+
+    Args:
+        fused: uint8 (H + 2, W + 2), with a border of one pixel.
+        first, second: edges of the sources, of `edges`.
+        equal_is_one: as in `evalkit.metrics.fusion.gradient.edge_transfer`.
+        kept, total: (2,), of the rows before; changed.
+    """
     height, width = fused.shape[0] - 2, fused.shape[1] - 2
-    _done(_call("edges", fused, *sources, height, width, _int(equal_is_one), strength, total))
-    return strength, total
+    _done(_call("edges_kept", fused, height, width, *first, *second, _int(equal_is_one), kept, total))
 
 
 def gradient_sum(x: Bytes) -> float:

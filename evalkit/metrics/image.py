@@ -72,6 +72,15 @@ class Image:
     def shape(self) -> tuple[int, int]:
         return self.array.shape[0], self.array.shape[1]
 
+    def forget(self) -> None:
+        """Let go of what was computed from it."""
+        self.memo.clear()
+        self.__dict__.pop("x", None)
+
+    def rows(self, top: int, bottom: int) -> Image:
+        """An image of some of its rows."""
+        return Image(self.pixels[top:bottom], self.name)
+
 
 def once(function: Function) -> Function:
     """Compute `function(image, *args)` once per image and arguments, and remember the value with the first image.
@@ -91,12 +100,14 @@ def once(function: Function) -> Function:
     return remembered  # type: ignore[return-value]
 
 
+LARGE = 6_000_000  # pixels from which on arrays of intermediate values are not kept but computed anew, or in strips
 STRIP = 64  # rows computed at a time: their intermediate values stay in the processor's cache
+WIDE_STRIP = 256  # of a large image
 
 
-def strips(rows: int) -> Iterator[slice]:
-    """Consecutive slices that cover so many rows."""
-    return (slice(top, min(top + STRIP, rows)) for top in range(0, rows, STRIP))
+def strips(rows: int, height: int = STRIP) -> Iterator[slice]:
+    """Consecutive slices of `height` rows that cover so many rows."""
+    return (slice(top, min(top + height, rows)) for top in range(0, rows, height))
 
 
 @dataclass(frozen=True)
@@ -128,6 +139,17 @@ class Pair:
     @property
     def sources(self) -> tuple[Image, Image]:
         return self.infrared, self.visible
+
+    def parts(self) -> Iterator[tuple[Pair, slice]]:
+        """The pair itself, or where it is large its strips with a row of each neighbour; and which rows count."""
+        rows, columns = self.fused.shape
+        if rows * columns < LARGE:
+            yield self, slice(0, rows)
+            return
+        for strip in strips(rows, WIDE_STRIP):
+            top, bottom = max(strip.start - 1, 0), min(strip.stop + 1, rows)
+            images = (image.rows(top, bottom) for image in (self.fused, *self.sources))
+            yield Pair(*images), slice(strip.start - top, strip.stop - top)
 
     def in_gray(self, gray: str) -> Pair:
         """The pair with colours turned to gray in another way; itself where that makes no difference."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once
@@ -123,17 +125,26 @@ def _terms(pair: Pair, model: EdgeModel) -> Terms:
     return [(preservation(pair.fused, source, model), weights(source, model)) for source in pair.sources]
 
 
-def _share(terms: Terms, where: np.ndarray) -> float:
-    """Weighted mean of 1 - Q^{SF} over both sources, counted `where` only."""
-    missing = sum(float((((1 - kept) * weight)[where]).sum()) for kept, weight in terms)
-    total = sum(float(weight.sum()) for _, weight in terms)
+def _share(
+    pair: Pair,
+    model: EdgeModel,
+    counted: Callable[[Pair], NDArray[np.bool_]],
+    terms: Callable[[Pair, EdgeModel], Terms] = _terms,
+) -> float:
+    """Weighted mean of 1 - Q^{SF} over both sources, of the pixels that are `counted` only."""
+    missing = total = 0.0
+    for part, rows in pair.parts():
+        where = counted(part)[rows]
+        for kept, weight in terms(part, model):
+            missing += float(((1 - kept[rows]) * weight[rows])[where].sum())
+            total += float(weight[rows].sum())
     if total == 0:
         raise UndefinedError("the share of artifacts is 0/0: neither source has an edge that counts")
     return missing / total
 
 
-def _stronger(image: Image, others: tuple[Image, ...], model: EdgeModel) -> np.ndarray:
-    """Where the image's edge is stronger than the others' edges, (H, W) bool."""
+def _stronger(image: Image, others: tuple[Image, ...], model: EdgeModel) -> NDArray[np.bool_]:
+    """Where the image's edge is stronger than the others' edges, (H, W)."""
     g = edges(image, model)[0]
     return np.logical_and.reduce([g > edges(other, model)[0] for other in others])
 
@@ -163,7 +174,9 @@ def nabf(pair: Pair, model: EdgeModel = KUMAR, over_both: bool = True) -> float:
     Raises:
         UndefinedError: fewer than 2 x 2 pixels, or (where weak edges do not count) no strong edge.
     """
-    return _share(_terms(pair, model), _stronger(pair.fused, pair.sources if over_both else (pair.infrared,), model))
+    return _share(
+        pair, model, lambda part: _stronger(part.fused, part.sources if over_both else (part.infrared,), model)
+    )
 
 
 def nabf_of_infrared(pair: Pair) -> float:
@@ -174,12 +187,15 @@ def nabf_of_infrared(pair: Pair) -> float:
     Raises:
         UndefinedError: fewer than 2 x 2 pixels.
     """
+    return _share(pair, KUMAR, lambda part: _stronger(part.infrared, (part.fused, part.visible), KUMAR), _slipped_terms)
+
+
+def _slipped_terms(pair: Pair, model: EdgeModel) -> Terms:
     fused, (infrared, visible) = pair.fused, pair.sources
-    terms = [
-        (preservation(fused, infrared, KUMAR), weights(fused, KUMAR)),  # Q is symmetric in its two images
-        (preservation(infrared, visible, KUMAR), weights(visible, KUMAR)),
+    return [
+        (preservation(fused, infrared, model), weights(fused, model)),  # Q is symmetric in its two images
+        (preservation(infrared, visible, model), weights(visible, model)),
     ]
-    return _share(terms, _stronger(infrared, (fused, visible), KUMAR))
 
 
 @describes(
@@ -202,11 +218,11 @@ def labf(pair: Pair, model: EdgeModel = KUMAR) -> float:
     Raises:
         UndefinedError: fewer than 2 x 2 pixels, or neither source has an edge that could be lost.
     """
-    if not any(edges(source, model)[0].any() for source in pair.sources):
+    if not any(edges(source, model)[0][rows].any() for part, rows in pair.parts() for source in part.sources):
         raise UndefinedError("Labf is 0/0: neither source has an edge")
-    return _share(_terms(pair, model), ~_stronger(pair.fused, pair.sources, model))
+    return _share(pair, model, lambda part: ~_stronger(part.fused, part.sources, model))
 
 
 def qabf(pair: Pair, model: EdgeModel = KUMAR) -> float:
     """The Qabf that belongs to Labf and Nabf: 1 - Labf - Nabf, not the Qabf of Xydeas and Petrovic 2000."""
-    return 1 - _share(_terms(pair, model), np.full(pair.fused.shape, True))
+    return 1 - _share(pair, model, lambda part: np.full(part.fused.shape, True))

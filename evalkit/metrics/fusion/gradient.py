@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
@@ -144,6 +145,25 @@ def _preservation(g_f: Array, a_f: Array, g_s: Array, a_s: Array, equal_is_one: 
     return np.divide(0.9994 * 0.9879, kept, out=kept)
 
 
+def _compiled_transfer(pair: Pair, border: int, equal_is_one: bool) -> tuple[float, float]:
+    """The edge strength of both sources that the fused image keeps, and all of it."""
+    kept, total = np.zeros(2), np.zeros(2)
+    for part, rows in pair.parts():
+        fused = _bordered(part.fused, border)[rows.start : rows.stop + 2]
+        first, second = ([values[rows] for values in _edges(source, border)] for source in part.sources)
+        kernels.edges_kept(fused, first, second, equal_is_one, kept, total)
+    return float(kept.sum()), float(total.sum())
+
+
+def _bordered(image: Image, border: int) -> NDArray[np.uint8]:
+    return cv2.copyMakeBorder(image.pixels, 1, 1, 1, 1, border)
+
+
+@once
+def _edges(image: Image, border: int) -> tuple[Array, Array]:
+    return kernels.edges(_bordered(image, border))
+
+
 @describes(
     "Qabf",
     "Edge-based fusion quality",
@@ -170,11 +190,7 @@ def edge_transfer(pair: Pair, border: int = cv2.BORDER_REPLICATE, equal_is_one: 
     """
     kept = total = 0.0
     if kernels.compiled():
-        fused, *sources = (
-            cv2.copyMakeBorder(image.pixels, 1, 1, 1, 1, border) for image in (pair.fused, *pair.sources)
-        )
-        strengths = kernels.edges(fused, (sources[0], sources[1]), equal_is_one)
-        kept, total = (float(part[0] + part[1]) for part in strengths)
+        kept, total = _compiled_transfer(pair, border, equal_is_one)
     for source in pair.sources if not kernels.compiled() else ():
         weight = sobel(source, border)[0]
         (g_f, a_f), (g_s, a_s) = sobel(pair.fused, border), sobel(source, border)

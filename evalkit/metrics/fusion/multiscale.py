@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
 from evalkit.metrics.fusion.similarity import gaussian
-from evalkit.metrics.image import Array, Image, UndefinedError, once
+from evalkit.metrics.image import LARGE, Array, Image, UndefinedError, once
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, finest first; they sum to 1
 LAST = len(EXPONENTS) - 1
@@ -113,7 +114,12 @@ def ms_ssim(fused: Image, source: Image, L: float = 255, odd: OddSide = WANG) ->
     """
     _need(fused, SMALLEST)
     value = 1.0
+    large = kernels.compiled() and fused.pixels.size >= LARGE
     for scale, exponent in enumerate(EXPONENTS):
+        if large:
+            f, s = at_scale(fused, scale, odd), at_scale(source, scale, odd)
+            value *= max(0.0, _mean_similarity(f, s, scale, L)) ** exponent
+            continue
         mean_f, variance_f = moments(fused, scale, odd)
         mean_s, variance_s = moments(source, scale, odd)
         product = at_scale(fused, scale, odd) * at_scale(source, scale, odd)
@@ -123,6 +129,18 @@ def ms_ssim(fused: Image, source: Image, L: float = 255, odd: OddSide = WANG) ->
             similarity *= _luminance(mean_f, mean_s, L)
         value *= max(0.0, float(similarity.mean())) ** exponent
     return value
+
+
+def _mean_similarity(f: Array, s: Array, scale: int, L: float) -> float:
+    """Mean contrast times structure, at the last scale times luminance, without an array of intermediate values."""
+    assert gaussian.weights is not None
+    both, contrast = kernels.ssim_parts(f, s, gaussian.weights, (0.01 * L) ** 2, (0.03 * L) ** 2)
+    return both if scale == LAST else contrast
+
+
+def _mirrored(x: Array) -> Array:
+    """An image with the border that an 11 x 11 window at its edge reaches."""
+    return cv2.copyMakeBorder(x, 5, 5, 5, 5, cv2.BORDER_REFLECT_101)
 
 
 def _blurred(x: Array) -> Array:
@@ -179,7 +197,12 @@ def ms_ssim_smfnet(fused: Image, infrared: Image) -> float:
     """
     _need(fused, SMALLEST_RESIZED)
     means = []
+    large = kernels.compiled() and fused.pixels.size >= LARGE
     for scale in range(len(EXPONENTS)):
+        if large:
+            f, s = _mirrored(resized(fused, scale)), _mirrored(resized(infrared, scale))
+            means.append(_mean_similarity(f, s, scale, 255))
+            continue
         mean_f, variance_f = resized_moments(fused, scale)
         mean_s, variance_s = resized_moments(infrared, scale)
         covariance = _blurred(resized(fused, scale) * resized(infrared, scale)) - mean_f * mean_s

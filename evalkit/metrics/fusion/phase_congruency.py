@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from evalkit.compiled import kernels
 from evalkit.compiled.kernels import Complex
 from evalkit.metrics.card import describes
-from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once, strips
+from evalkit.metrics.image import LARGE, Array, Image, Pair, UndefinedError, once, strips
 
 SCALES, ORIENTATIONS = 4, 6
 SMALLEST_WAVELENGTH, SCALE_RATIO = 3.0, 2.1  # pixels; of one scale to the one before
@@ -28,7 +29,6 @@ EPSILON = 1e-4
 FEATURE = 0.1  # phase congruency above this is a feature
 STABILISER = 1e-4
 RADIUS = 5  # of the local correlations' windows
-LARGE = 6_000_000  # pixels from which on nothing is kept of an image: a gigabyte of filters and maps
 _GAUSSIAN = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * 1.5**2))
 Rows = slice | NDArray[np.int64]
 _GAUSSIAN /= _GAUSSIAN.sum()
@@ -47,8 +47,8 @@ def _frequency(n: int, rows: Rows, odd_stretched: bool) -> Array:
     return np.fft.ifftshift((np.arange(n) - n // 2) / (n - 1 if n % 2 and odd_stretched else n))[rows]
 
 
-def _radial(shape: tuple[int, int], rows: Rows) -> list[Array]:
-    """Some rows of the filters of the scales, frequency 0 first."""
+def _radial(shape: tuple[int, int], rows: Rows, scales: Iterable[int] = range(SCALES)) -> list[Array]:
+    """Some rows of the filters of scales, frequency 0 first."""
     v, u = _frequency(shape[0], rows, True)[:, None], _frequency(shape[1], slice(None), True)
     radius = np.hypot(v, u)
     mean = radius == 0
@@ -58,7 +58,7 @@ def _radial(shape: tuple[int, int], rows: Rows) -> list[Array]:
     low_pass[mean] = 0
     log_radius = np.log(radius)
     gains = []
-    for scale in range(SCALES):
+    for scale in scales:
         off_centre = log_radius + math.log(SMALLEST_WAVELENGTH * SCALE_RATIO**scale)
         off_centre *= off_centre
         off_centre /= -2 * math.log(BANDWIDTH) ** 2
@@ -82,12 +82,14 @@ def _whole(shape: tuple[int, int]) -> tuple[list[Array], list[Array]]:
     return _radial(shape, every), [_angular(shape, every, orientation) for orientation in range(ORIENTATIONS)]
 
 
-def filters(shape: tuple[int, int], orientation: int, rows: slice) -> tuple[list[Array], Array]:
-    """Some rows of the filters of the scales and of that of an orientation; those of large images are made anew."""
+def filters(
+    shape: tuple[int, int], orientation: int, rows: slice, scales: Sequence[int] = range(SCALES)
+) -> tuple[list[Array], Array]:
+    """Some rows of the filters of scales and of that of an orientation; those of large images are made anew."""
     if shape[0] * shape[1] >= LARGE:
-        return _radial(shape, rows), _angular(shape, rows, orientation)
+        return _radial(shape, rows, scales), _angular(shape, rows, orientation)
     radial, angular = _whole(shape)
-    return [gain[rows] for gain in radial], angular[orientation][rows]
+    return [radial[scale][rows] for scale in scales], angular[orientation][rows]
 
 
 @functools.lru_cache(maxsize=8)
@@ -128,24 +130,23 @@ def phase_maps(image: Image, stabilised: bool) -> PhaseMaps:
     if min(shape) < 2:
         raise UndefinedError(f"the image is {shape[1]}x{shape[0]}: phase congruency needs 2x2 pixels")
     added = EPSILON if stabilised else 0.0
-    spectrum = scipy.fft.fft2(image.x)
+    large = shape[0] * shape[1] >= LARGE
+    spectrum = scipy.fft.fft2(image.pixels.astype(np.float64))
     sums = [np.zeros(shape) for _ in range(5)]
-    responses = [np.empty_like(spectrum) for _ in range(SCALES)]
     for orientation in range(ORIENTATIONS):
-        for rows in strips(shape[0]):
-            radial, spread = filters(shape, orientation, rows)
-            for response, gain in zip(responses, radial, strict=True):
-                _filter(spectrum[rows], gain, spread, response[rows])
-        responses = [scipy.fft.ifft2(response, overwrite_x=True) for response in responses]
-        squared = np.square(responses[0].real) + np.square(responses[0].imag)
-        threshold = noise_gain(shape, orientation) * math.sqrt(_median(squared) / math.log(2))
+        if large and orientation:  # its memory was taken by a response
+            spectrum = scipy.fft.fft2(image.pixels.astype(np.float64))
+        responses, median = _responses(spectrum, orientation, large)
+        threshold = noise_gain(shape, orientation) * math.sqrt(median / math.log(2))
         angle = orientation * math.pi / ORIENTATIONS
         if kernels.compiled():
             kernels.phase(responses, threshold, angle, added, sums)
         else:
             for rows in strips(shape[0]):
                 _add_energy([x[rows] for x in responses], threshold, angle, added, [x[rows] for x in sums])
-    del spectrum, responses
+        del responses
+        if large:
+            del spectrum
     energies, amplitudes, xx, yy, xy = sums
     energies /= amplitudes + EPSILON
     trace, difference = (xx + yy) / (ORIENTATIONS / 2), (xx - yy) / (ORIENTATIONS / 2)
@@ -161,8 +162,29 @@ def _maps(image: Image, stabilised: bool) -> PhaseMaps:
     return phase_maps(image, stabilised) if large else _remembered(image, stabilised)
 
 
+def _responses(spectrum: Complex, orientation: int, spent: bool) -> tuple[list[Complex], float]:
+    """Responses of the scales in an orientation, and the median of the smallest one's squared amplitude.
+
+    Args:
+        spectrum: (H, W).
+        orientation: 0 .. 5.
+        spent: whether the last response takes the spectrum's place.
+    """
+    responses, median = [], 0.0
+    for scale in range(SCALES):
+        out = spectrum if spent and scale == SCALES - 1 else np.empty_like(spectrum)
+        for rows in strips(len(spectrum)):
+            (gain,), spread = filters(spectrum.shape, orientation, rows, [scale])
+            _filter(spectrum[rows], gain, spread, out[rows])
+        response = scipy.fft.ifft2(out, overwrite_x=True)
+        responses.append(response)
+        if scale == 0:
+            median = _median(np.square(response.real) + np.square(response.imag))
+    return responses, median
+
+
 def _filter(spectrum: Complex, gain: Array, spread: Array, out: Complex) -> None:
-    if kernels.compiled():
+    if kernels.compiled() and out.ctypes.data != spectrum.ctypes.data:
         kernels.gain(spectrum, gain, spread, out)
     else:
         np.multiply(spectrum, gain * spread, out=out)

@@ -8,13 +8,12 @@ import numpy as np
 
 from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
-from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
+from evalkit.metrics.image import LARGE, Array, Image, UndefinedError, once, strips
 
 SCALES = (1, 2, 3, 4)
 NOISE = 2.0  # sigma_n^2, the variance of the visual noise, in squared gray levels
 EPSILON = 1e-10
 MIDDLE = 128.0
-LARGE = 6_000_000  # pixels from which on nothing is kept of an image: half a gigabyte per scale, for twice the work
 SMALLEST = 41  # the last scale's 3 x 3 window still fits into an image of 41 x 41 pixels
 
 
@@ -41,7 +40,7 @@ def at_scale(image: Image, scale: int) -> Array:
     nothing, however they are summed.
     """
     if scale == 1:
-        return image.x - MIDDLE
+        return np.subtract(image.pixels, MIDDLE, dtype=np.float64)
     return kernels.filtered(at_scale(image, scale - 1), _KERNELS[scale], 2)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from evalkit.metrics.card import describes
 from evalkit.metrics.fusion.vif import log_sum
-from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
+from evalkit.metrics.image import LARGE, Array, Image, UndefinedError, once, strips
 
 LEVELS = 4
 BLOCK = 3  # side of the blocks of coefficients, which the model takes for vectors of nine
@@ -24,7 +24,6 @@ CELLS = BLOCK * BLOCK
 NOISE = 0.4  # sigma_n^2, the variance of the visual noise, in squared gray levels
 EPSILON = 1e-15
 SINGULAR = 1e-12  # smallest over largest eigenvalue of a covariance that cannot be inverted
-LARGE = 6_000_000  # pixels from which on subbands are not kept but computed anew
 SMALLEST = 72  # halved three times, it still holds the 9 x 9 low-pass filter
 
 
