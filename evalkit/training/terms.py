@@ -174,6 +174,18 @@ def weighted_iou(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return (1 - (both + 1) / (either + 1)).mean()
 
 
+def overlap_loss(probability: Tensor, target: Tensor) -> Tensor:
+    """1 - intersection over union of each image, mean over the batch: two (N, 1, H, W) in [0, 1] -> scalar in [0, 1].
+
+    Args:
+        probability: map.
+        target: label; where it and the map are 0 everywhere, the loss is 0.
+    """
+    both = (probability * target).sum(dim=(1, 2, 3))
+    either = (probability + target).sum(dim=(1, 2, 3)) - both
+    return ((either - both) / either.clamp(min=torch.finfo(either.dtype).tiny)).mean()
+
+
 def check_labels(labels: Tensor, classes: int) -> None:
     """Refuse segmentation labels that were read as an image.
 
