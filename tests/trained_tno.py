@@ -1,4 +1,4 @@
-"""How weights that evalkit trained fuse the 25 pairs of TNO, beside the plain average of both images."""
+"""How weights that evalkit trained fuse pairs that no training saw, beside the plain average of both images."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ METRICS = ["SF", "Qabf", "VIF"]
 
 
 def tno_means(method: str, weights: Path, data_root: Path) -> dict[str, dict[str, float]]:
-    """Means over TNO in the convention smfnet: {"trained": {metric: mean}, "average": {...}}."""
-    pairs = find_pairs(load_card("TNO"), data_root).pairs
+    """Means over the 25 pairs of TNO, as `trained_means`."""
+    return trained_means(method, weights, data_root, "TNO")
+
+
+def trained_means(method: str, weights: Path, data_root: Path, dataset: str) -> dict[str, dict[str, float]]:
+    """Means over a data set in the convention smfnet: {"trained": {metric: mean}, "average": {...}}."""
+    pairs = find_pairs(load_card(dataset), data_root).pairs
     network = trained_method(weights, method)
     fuser = make_fuser(method_card(method), files=[weights], device="cpu", trained=network)
     means = {row: dict.fromkeys(METRICS, 0.0) for row in ("trained", "average")}

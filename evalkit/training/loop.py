@@ -284,6 +284,10 @@ class TrainingRun:
         for name, part in self.parts.items():
             part.train(name in active).requires_grad_(name in active)
 
+    def moment(self, leg: Leg) -> Moment:
+        made = max((self.progress.part_steps.get(name, 0) for name in self.active(leg.stage)), default=0)
+        return Moment(leg.stage.name, leg.round, leg.epoch, made)
+
     def totals(self) -> dict[str, int]:
         """Steps that each part will have made in the end."""
         totals = dict.fromkeys(self.parts, 0)
@@ -316,7 +320,7 @@ class TrainingRun:
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate(settings, steps, totals[name], epochs, drops)
             self.optimisers[name].zero_grad(set_to_none=True)
-        terms = self.model(batch, Moment(leg.stage.name, leg.round, leg.epoch))
+        terms = self.model(batch, self.moment(leg))
         total = torch.stack([term.float() for term in terms.values()]).sum()
         self.refuse_nan(terms, total, batch, leg)
         self.fabric.backward(total)
@@ -368,7 +372,7 @@ class TrainingRun:
         groups = [order[i : i + self.recipe.batch] for i in range(0, len(order), self.recipe.batch)]
         for group in groups:
             batch = self.fabric.to_device(collate([data[place] for place in group]))
-            terms = self.model(batch, Moment(leg.stage.name, leg.round, leg.epoch))
+            terms = self.model(batch, self.moment(leg))
             total = torch.stack([term.float() for term in terms.values()]).sum()
             for name, value in (("total", total), *terms.items()):
                 sums[name] = sums.get(name, 0.0) + float(value) * len(group)

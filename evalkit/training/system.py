@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Moment:
-    """How far the training is: rounds and epochs are counted from 0, epochs within their stage."""
+    """How far the training is: rounds, epochs and steps are counted from 0, epochs within their stage.
+
+    Attributes:
+        step: the steps that what learns here has made before, in all stages and rounds.
+    """
 
     stage: str
     round: int = 0
     epoch: int = 0
+    step: int = 0
 
 
 class System(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
 
-def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
+def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5, mirrored: bool = True) -> Tensor:
     """Mean SSIM of two batches (N, C, H, W) in [0, 1] -> scalar in [-1, 1], 1 where they are equal.
 
     Gaussian window of `size`, mirrored at the border (sides of more than size // 2), constants .01² and .03².
@@ -20,6 +20,7 @@ def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1
         x, y: (N, C, H, W) in [0, 1].
         size: of the window, odd, in pixels.
         sigma: of the Gaussian, in pixels.
+        mirrored: at the border; else only windows that lie inside count, which needs sides of at least `size`.
     """
     offsets = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
     window = (-(offsets**2) / (2 * sigma**2)).exp()
@@ -28,7 +29,7 @@ def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1
     kernel = window.outer(window).expand(channels, 1, size, size)
 
     def smooth(values: Tensor) -> Tensor:
-        padded = functional.pad(values, [size // 2] * 4, mode="reflect")
+        padded = functional.pad(values, [size // 2] * 4, mode="reflect") if mirrored else values
         return functional.conv2d(padded, kernel, groups=channels)
 
     mean_x, mean_y = smooth(x), smooth(y)
@@ -79,6 +80,23 @@ def joint_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Ten
     """
     strongest = torch.maximum(sobel_gradient(infrared), sobel_gradient(visible))
     return functional.l1_loss(sobel_gradient(fused), strongest)
+
+
+def common_terms(fused: Tensor, infrared: Tensor, visible: Tensor, gradient: float, ssim: float) -> dict[str, Tensor]:
+    """What fusion networks commonly learn from, for those whose own losses are not at hand: terms by name.
+
+    `intensity_loss`, `joint_gradient_loss`, and 1 - the mean of the SSIM with each source.
+
+    Args:
+        fused, infrared, visible: luminances (N, 1, H, W) in [0, 1], sides of at least 6.
+        gradient, ssim: weights of their terms.
+    """
+    similarity = (structural_similarity(infrared, fused) + structural_similarity(visible, fused)) / 2
+    return {
+        "intensity": intensity_loss(fused, infrared, visible),
+        "gradient": gradient * joint_gradient_loss(fused, infrared, visible),
+        "ssim": ssim * (1 - similarity),
+    }
 
 
 def correlation(x: Tensor, y: Tensor, whole: bool = False) -> Tensor:
