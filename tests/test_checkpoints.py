@@ -18,10 +18,10 @@ torch = pytest.importorskip("torch")
 
 from evalkit.data.images import write_png  # noqa: E402
 from evalkit.data.pairs import ImagePair  # noqa: E402
-from evalkit.errors import EvalkitError  # noqa: E402
+from evalkit.errors import EvalkitError, ImageError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, as_state, load_strictly, read_checkpoint  # noqa: E402
-from evalkit.methods.fuse import make_fuser  # noqa: E402
-from evalkit.methods.network import count_parameters  # noqa: E402
+from evalkit.methods.fuse import NetworkFuser, make_fuser  # noqa: E402
+from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
 from evalkit.methods.registry import method_card, method_cards  # noqa: E402
 
 
@@ -159,6 +159,37 @@ def test_batches_of_one_size_equal_single_pairs(shared, tmp_path, monkeypatch):
         assert np.abs(one.astype(int) - other).max() <= 1
 
 
+class Fussy(torch.nn.Module):
+    """Takes two pairs at most, and no bright image."""
+
+    def forward(self, infrared, visible):
+        if len(infrared) > 2:
+            raise RuntimeError("out of memory\nwith a long trace")
+        if infrared.mean() > 0.45:
+            raise ImageError("too bright")
+        return infrared
+
+
+def test_what_is_wrong_with_a_pair_is_not_its_batchs():
+    method = NetworkMethod(Fussy, unit_gray_pair, lambda output, infrared, visible: infrared, (), dict)
+    fuser = NetworkFuser("DenseFuse", method, {}, [], device="cpu")
+    dark, bright = (np.full((8, 8), level, np.uint8) for level in (100, 200))
+
+    def fused(*images):
+        return list(fuser._fuse_group([(image, image) for image in images]))
+
+    for count in (1, 2, 5):
+        images = fused(*[dark] * count)
+        assert len(images) == count
+        assert all(np.array_equal(image, dark) for image in images)
+    first, second, third = fused(dark, bright, dark)
+    assert np.array_equal(first, dark)
+    assert str(second) == "too bright"
+    assert np.array_equal(third, dark)
+    fuser.network.forward = lambda *_: (_ for _ in ()).throw(RuntimeError("out of memory\nwith a long trace"))
+    assert {str(error) for error in fused(dark, dark)} == {"DenseFuse cannot fuse this pair: out of memory"}
+
+
 def test_a_device_that_is_not_there(shared):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -195,7 +226,6 @@ def test_cost_table_counts_as_the_paper_does(tmp_path, monkeypatch):
 
 def test_complexity_of_a_known_network():
     from evalkit.methods.complexity import complexity
-    from evalkit.methods.network import NetworkMethod, unit_gray_pair
 
     class Twice(torch.nn.Module):
         def __init__(self) -> None:

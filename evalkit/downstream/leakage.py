@@ -23,6 +23,8 @@ LEARNED_FROM: Mapping[str, Mapping[str, str]] = {
     "PSFusion": {"MSRS": "training set, with its class labels"},
     "SMR-Net": {"VT5000": "training set"},
     "SeAFusion": {"MSRS": "training set, with its class labels"},
+    "SuperFusion": {"MSRS": "training set"},
+    "SuperFusion-registered": {"MSRS": "training set"},
 }
 
 

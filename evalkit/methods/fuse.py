@@ -28,6 +28,8 @@ from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.registry import PROGRAM, SHIPPED
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from evalkit.methods.network import NetworkMethod
 
 Pixels = NDArray[np.uint8]
@@ -217,19 +219,30 @@ class NetworkFuser:
         if isinstance(group[0], EvalkitError):
             yield from group  # type: ignore[misc]
             return
+        failure: EvalkitError | None = None
         try:
-            outputs = self.network_method.run(self.network, group, self.device)  # type: ignore[arg-type]
-            for (output, finite), images in zip(outputs, group, strict=True):
-                if not finite:
-                    yield ImageError(f"{self.method} gave NaN or infinity for this pair")
-                else:
-                    fused = self.network_method.finish(output, *images)  # type: ignore[misc]
-                    yield merge_colour(fused, images[1]) if self.recolour and fused.ndim == 2 else fused  # type: ignore[index]
+            outputs = list(self.network_method.run(self.network, group, self.device))  # type: ignore[arg-type]
         except EvalkitError as error:
-            yield from [error] * len(group)
+            failure = error
         except RuntimeError as error:  # out of memory, an image smaller than a layer's padding
-            first = str(error).splitlines()[0]
-            yield from [ImageError(f"{self.method} cannot fuse this pair: {first}")] * len(group)
+            failure = ImageError(f"{self.method} cannot fuse this pair: {str(error).splitlines()[0]}")
+        if failure is None:
+            for output, images in zip(outputs, group, strict=True):
+                yield self._finished(*output, *images)  # type: ignore[misc]
+        elif len(group) == 1:
+            yield failure
+        else:  # one pair may fit where several do not, and is not to blame for another
+            for images in group:
+                yield from self._fuse_group([images])
+
+    def _finished(self, output: Tensor, finite: bool, infrared: Pixels, visible: Pixels) -> Pixels | EvalkitError:
+        if not finite:
+            return ImageError(f"{self.method} gave NaN or infinity for this pair")
+        try:
+            fused = self.network_method.finish(output, infrared, visible)
+            return merge_colour(fused, visible) if self.recolour and fused.ndim == 2 else fused
+        except EvalkitError as error:
+            return error
 
 
 _loaded: dict[tuple, Any] = {}  # of a worker: the fuser of its last unit
