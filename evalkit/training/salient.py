@@ -66,11 +66,17 @@ class SalientSystem(System):
         if file is not None:
             for name in self.encoders:
                 part = self.network.get_submodule(name)
-                load_strictly(part, self.encoder_state(*file), str(file[1]))
+                load_strictly(part, self.encoder_state(*file, name), str(file[1]))
 
     @classmethod
-    def encoder_state(cls, content: Any, path: Path) -> State:
-        """The state dict of an encoder in the file of its ImageNet weights. Raises CheckpointError."""
+    def encoder_state(cls, content: Any, path: Path, part: str = "") -> State:
+        """The state dict of one of `encoders` in the file of the ImageNet weights. Raises CheckpointError.
+
+        Args:
+            content: of the file.
+            path: of the file, for messages.
+            part: the encoder's name in the network.
+        """
         return READERS[cls.backbone](content, path)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:

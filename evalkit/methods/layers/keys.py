@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from torch import Tensor
 
 from evalkit.methods.checkpoints import CheckpointError, State, as_state
 
+Changes = Mapping[str, str | Callable[[re.Match[str]], str]]  # regular expression -> replacement, as `re.sub` takes it
 
-def renamed(content: Any, path: Path, changes: Mapping[str, str]) -> State:
+
+def renamed(content: Any, path: Path, changes: Changes) -> State:
     """The state dict in a checkpoint with its keys renamed; keys that no change fits keep their name.
 
     Args:

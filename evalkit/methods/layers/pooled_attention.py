@@ -25,3 +25,19 @@ class PooledChannelAttention(nn.Module):
         pooled = (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
         weights = [self.expand(torch.relu(self.squeeze(values))) for values in pooled]
         return x * torch.sigmoid(weights[0] + weights[1])
+
+
+class PooledSpatialAttention(nn.Module):
+    """Each pixel times a weight from its largest and its mean channel: two 3x3 convolutions, ReLU, sigmoid.
+
+    (N, C, H, W) -> the same shape.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(2, 1, 3, padding=1)
+        self.weigh = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
+        return x * torch.sigmoid(self.weigh(torch.relu(self.squeeze(pooled))))

@@ -96,8 +96,17 @@ def logits_to_map(output: Tensor, infrared: Pixels, visible: Pixels, corners: bo
 aligned_logits_to_map = partial(logits_to_map, corners=True)
 
 
-def stretched_logits_to_map(output: Tensor, infrared: Pixels, visible: Pixels, corners: bool = False) -> Pixels:
+def stretched_logits_to_map(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     """The same, but the map is stretched so that its smallest value becomes 0 and its largest 255 (nearly)."""
-    full = functional.interpolate(output[None], visible.shape[:2], mode="bilinear", align_corners=corners)
-    values = torch.sigmoid(full)[0, 0].numpy()
+    full = functional.interpolate(output[None], visible.shape[:2], mode="bilinear", align_corners=False)
+    return _stretched_bytes(torch.sigmoid(full))
+
+
+def stretched_to_map(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
+    """The same of a map (1, h, w) in [0, 1] in place of logits."""
+    return _stretched_bytes(functional.interpolate(output[None], visible.shape[:2], mode="bilinear"))
+
+
+def _stretched_bytes(full: Tensor) -> Pixels:
+    values = full[0, 0].numpy()
     return rounded((values - values.min()) / (values.max() - values.min() + 1e-8) * 255)

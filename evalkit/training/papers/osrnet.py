@@ -32,7 +32,7 @@ class OSRNetSystem(SalientSystem):
         }
 
     @classmethod
-    def encoder_state(cls, content: Any, path: Path) -> State:
+    def encoder_state(cls, content: Any, path: Path, part: str = "") -> State:
         """VGG-16's convolutions but the first, which sees other channels; with untrained normalisation between them.
 
         Raises:

@@ -17,16 +17,12 @@ from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.blocks import conv_norm
 from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.pooled_attention import PooledChannelAttention
+from evalkit.methods.layers.resize import resized
 from evalkit.methods.layers.vgg import VGGEncoder
 from evalkit.methods.network import NetworkMethod
 from evalkit.methods.saliency.feed import Feed, aligned_logits_to_map
 
 GRIDS = (13, 9, 5, 1)  # of the global context
-
-
-def resized(x: Tensor, like: Tensor) -> Tensor:
-    """Bilinearly, corners aligned, to the sides of another map."""
-    return functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=True)
 
 
 class PooledContext(nn.Module):
