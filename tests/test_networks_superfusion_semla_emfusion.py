@@ -125,6 +125,22 @@ def test_every_parameter_learns_but_dead_ones(name):
     assert still == {key for key, _ in network.named_parameters() if prefix and key.startswith(prefix)}
 
 
+OF_ANOTHER = {
+    "SuperFusion": ({"FN": {"encoder_ir.0.model.0.bias": torch.zeros(8), "decoder.4.model.0.bias": torch.zeros(1)}},),
+    "SuperFusion-registered": ({"FN": {"decoder.4.model.0.bias": torch.zeros(1)}, "DM": {}},),
+    "EMFusion-CT": ({"fnet/fuse/conv5/bias": torch.zeros(32), "fnet/fuse/conv1/bias": torch.zeros(32)},),
+    "SemLA": ({"fusion.fuse6.conv.weight": torch.zeros(1), "fusion.fuse1.conv.weight": torch.zeros(8, 1, 3, 3)},),
+    "SemLA-semantic": ({"backbone.reg4.norm.weight": torch.zeros(1)}, {}),
+    "SemLA-registered": ({"backbone.sa4.norm.weight": torch.zeros(1)}, {}),
+}
+
+
+@pytest.mark.parametrize("name", OF_ANOTHER)
+def test_weights_of_another_network_are_refused(name):
+    with pytest.raises(CheckpointError, match=r"keys \d+ missing: .*; 1 left over: "):
+        built(name, *OF_ANOTHER[name])
+
+
 # --- SuperFusion
 
 
