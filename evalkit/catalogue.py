@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,10 @@ from evalkit.downstream.detection.recipe import DETECTORS
 from evalkit.downstream.segmentation.networks import SEGMENTERS
 from evalkit.downstream.segmentation.recipe import tables_of
 from evalkit.errors import UnknownNameError
+from evalkit.methods.card import SystemCard
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.fuse import missing_for
-from evalkit.methods.registry import method_card, method_cards
+from evalkit.methods.registry import METHODS, method_card, method_cards
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.metrics.evaluate import evaluate
@@ -49,16 +52,32 @@ def protocol_entries() -> list[Entry]:
     ]
 
 
+def _published(card: SystemCard, tables: Iterable[str]) -> Entry:
+    """What the lists of methods, segmenters and salient-object systems say alike."""
+    return {
+        "parameters": f"{card.parameters:,}" if card.parameters else "",
+        "title": card.title,
+        "compared": str(card.compared or ""),
+        "tables": ", ".join(tables),
+        "weights": card.weights,
+        "licence": card.licence,
+    }
+
+
 def method_entries(checkpoints: Path | None = None) -> list[Entry]:
+    tables = defaultdict(list)
+    for protocol in protocols().values():
+        for name in protocol.methods:
+            with suppress(UnknownNameError):  # a row without a card
+                tables[METHODS.name_of(name)].append(protocol.name)
     return [
         {
             "name": card.name,
             "kind": card.kind,
             "year": card.year or "",
-            "parameters": f"{card.parameters:,}" if card.parameters else "",
-            "title": card.title,
             "here": missing_for(card, checkpoints) or "runs",
         }
+        | _published(card, tables[card.name])
         for card in method_cards().values()
     ]
 
@@ -107,40 +126,22 @@ def recipe_entries() -> list[Entry]:
 
 
 def segmenter_entries() -> list[Entry]:
-    return [
-        {
-            "name": name,
-            "title": card.title,
-            "year": card.year or "",
-            "streams": card.streams,
-            "parameters": f"{card.parameters:,}" if card.parameters else "",
-            "compared": str(card.compared or ""),
-            "tables": ", ".join(tables_of(name)),
-            "encoder": card.encoder,
-            "weights": card.weights,
-            "licence": card.licence,
-            "code": card.config or (f"evalkit, {card.module}" if card.module else "yours"),
-        }
-        for name, card in ((name, network.card) for name, network in SEGMENTERS.items())
-    ]
+    entries = []
+    for name, card in ((name, network.card) for name, network in SEGMENTERS.items()):
+        code = card.config or (f"evalkit, {card.module}" if card.module else "yours")
+        entry = {"name": name, "year": card.year or "", "streams": card.streams, "code": code, "encoder": card.encoder}
+        entries.append(entry | _published(card, tables_of(name)))
+    return entries
 
 
 def saliency_entries(checkpoints: Path | None = None) -> list[Entry]:
-    return [
-        {
-            "name": name,
-            "kind": system.card.kind,
-            "year": system.card.year or "",
-            "parameters": f"{system.card.parameters:,}" if system.card.parameters else "",
-            "title": system.card.title,
-            "here": system.missing(checkpoints) or "runs",
-            "weights": system.card.weights,
-            "licence": system.card.licence,
-            "compared": str(system.card.compared or ""),
-            "rows": " ".join(p.name for p in protocols().values() if p.task == "saliency" and name in p.methods),
-        }
-        for name, system in SALIENCY_SYSTEMS.items()
-    ]
+    entries = []
+    for name, system in SALIENCY_SYSTEMS.items():
+        tables = (p.name for p in protocols().values() if p.task == "saliency" and name in p.methods)
+        here = system.missing(checkpoints) or "runs"
+        entry = {"name": name, "kind": system.card.kind, "year": system.card.year or "", "here": here}
+        entries.append(entry | _published(system.card, tables))
+    return entries
 
 
 def detector_entries() -> list[Entry]:
@@ -211,7 +212,8 @@ def list_protocols() -> pd.DataFrame:
 
 
 def list_methods() -> pd.DataFrame:
-    """The methods: name (index), kind, year, parameters, title, here (runs, or what is missing)."""
+    """The methods: name (index), kind, year, parameters, title, here (runs, or what is missing), compared (with the
+    published code), tables (that have a row of it), weights (where they are), licence."""
     return _frame("methods")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,7 @@ def print_json(value: Any) -> None:
 
 def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
     """A table on standard output, as wide as it needs to be. Where a terminal is narrower, texts are put in lines, of
-    whole words; where that is not enough, columns that do not fit follow below, with the first column once more.
+    whole words where they fit; where that is not enough, columns follow below, with the first column once more.
 
     Args:
         heads: of the columns.
@@ -135,6 +136,9 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
         footer: the last row is one.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
+    if room := terminal_width():
+        room -= max(display_width(cell) for cell in (heads[0], *(row[0] for row in rows))) + 2
+        rows = [[row[0], *(_cut(cell, max(room, 8)) for cell in row[1:])] for row in rows]
     numeric = [i > 0 and bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(heads))]
     lines = [
         [part for cell in (head, *(r[i] for r in rows)) for part in cell.split("\n")] for i, head in enumerate(heads)
@@ -150,6 +154,13 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
             click.echo()
         widths = _widths([full[i] for i in block], [least[i] for i in block], width)
         _print_block([heads, *rows], block, widths, numeric, footer)
+
+
+def _cut(cell: str, room: int) -> str:
+    """The cell with words that no line has room for, addresses of files, in pieces."""
+    if all(display_width(word) <= room for word in cell.split()):
+        return cell
+    return re.sub(rf"\S{{{room}}}(?=\S)", r"\g<0> ", cell)
 
 
 def _blocks(least: list[int], width: int) -> list[list[int]]:
