@@ -1,4 +1,4 @@
-"""How evalkit's code of each system was held against the published code: the tables of docs/fidelity.md, from the cards.
+"""How our code of each system was held against the published code: the tables of docs/fidelity.md, from the cards.
 
 python scripts/fidelity.py            print them
 python scripts/fidelity.py --write    put them into docs/fidelity.md

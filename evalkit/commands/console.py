@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -127,7 +126,7 @@ def print_json(value: Any) -> None:
 
 def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None, footer: bool = False) -> None:
     """A table on standard output, as wide as it needs to be. Where a terminal is narrower, texts are put in lines, of
-    whole words where they fit; where that is not enough, columns follow below, with the first column once more.
+    whole words; where that is not enough, columns that do not fit follow below, with the first column once more.
 
     Args:
         heads: of the columns.
@@ -136,17 +135,15 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
         footer: the last row is one.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
-    if room := terminal_width():
-        room -= max(display_width(cell) for cell in (heads[0], *(row[0] for row in rows))) + 2
-        rows = [[row[0], *(_cut(cell, max(room, 8)) for cell in row[1:])] for row in rows]
     numeric = [i > 0 and bool(rows) and all(row[i][:1] in "0123456789+-–" for row in rows) for i in range(len(heads))]
     lines = [
         [part for cell in (head, *(r[i] for r in rows)) for part in cell.split("\n")] for i, head in enumerate(heads)
     ]
     full = [max(map(display_width, column)) for column in lines]
     words = [max(display_width(word) for part in column for word in part.split(" ")) for column in lines]
-    least = [full[i] if numeric[i] or i == 0 else words[i] for i in range(len(heads))]
     width = terminal_width() or sum(full) + 2 * len(full)
+    room = min(max(width - full[0] - 2, 8), 32)  # a longer word, the address of a file, makes its own line longer and no other
+    least = [full[i] if numeric[i] or i == 0 else min(words[i], room) for i in range(len(heads))]
     if title:
         click.echo(click.style(wrapped(printable(title), terminal_width()), bold=True))
     for number, block in enumerate(_blocks(least, width)):
@@ -154,13 +151,6 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
             click.echo()
         widths = _widths([full[i] for i in block], [least[i] for i in block], width)
         _print_block([heads, *rows], block, widths, numeric, footer)
-
-
-def _cut(cell: str, room: int) -> str:
-    """The cell with words that no line has room for, addresses of files, in pieces."""
-    if all(display_width(word) <= room for word in cell.split()):
-        return cell
-    return re.sub(rf"\S{{{room}}}(?=\S)", r"\g<0> ", cell)
 
 
 def _blocks(least: list[int], width: int) -> list[list[int]]:
