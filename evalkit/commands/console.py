@@ -142,7 +142,7 @@ def print_rows(heads: list[str], rows: list[list[str]], title: str | None = None
     full = [max(map(display_width, column)) for column in lines]
     words = [max(display_width(word) for part in column for word in part.split(" ")) for column in lines]
     width = terminal_width() or sum(full) + 2 * len(full)
-    room = min(max(width - full[0] - 2, 8), 32)  # a longer word, the address of a file, makes its own line longer and no other
+    room = max(width - full[0] - 2, 8)  # a longer word, as addresses are, makes its own line longer and no other
     least = [full[i] if numeric[i] or i == 0 else min(words[i], room) for i in range(len(heads))]
     if title:
         click.echo(click.style(wrapped(printable(title), terminal_width()), bold=True))
