@@ -13,18 +13,20 @@ from vectors import BOUND, arrays, difference, filled
 torch = pytest.importorskip("torch")
 from torch.nn import functional  # noqa: E402
 
-from evalkit.downstream.segmentation.networks import SEGMENTERS, segmenter  # noqa: E402
+from evalkit.downstream.segmentation.networks import SEGMENTERS, network_of_row, register_segmenter, segmenter  # noqa: E402
 from evalkit.downstream.segmentation.pixels import IGNORE  # noqa: E402
+from evalkit.downstream.segmentation.recipe import tables_of  # noqa: E402
 from evalkit.downstream.segmentation.system import SegmentationSystem, continued  # noqa: E402
 from evalkit.downstream.segmentation.systems.banet import BANet, hardest_pixels  # noqa: E402
 from evalkit.downstream.segmentation.systems.cmx import CMX  # noqa: E402
 from evalkit.downstream.segmentation.systems.feanet import ChannelAttention, FEANet, dice_and_cross_entropy  # noqa: E402
 from evalkit.downstream.segmentation.systems.mfnet import MFNet  # noqa: E402
 from evalkit.downstream.segmentation.systems.rtfnet import RTFNet  # noqa: E402
-from evalkit.errors import CheckpointError  # noqa: E402
+from evalkit.errors import CheckpointError, EvalkitError  # noqa: E402
 from evalkit.methods.checkpoints import load_strictly, read_checkpoint  # noqa: E402
 from evalkit.methods.layers.resnet import BasicBlock  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
+from evalkit.registry import PROGRAM  # noqa: E402
 
 NAMES = ("MFNet", "RTFNet-50", "RTFNet-152", "TwoStreamResNet-18", "FEANet", "BANet", "BANet-R18", "CMX-B2", "CMX-B4")
 ONE = (1, 1, 1, 1)  # block a stage
@@ -324,3 +326,31 @@ def test_every_network_with_code_has_a_card_that_says_how_it_was_compared() -> N
         if entry.network is not None and entry.card.module:
             assert entry.card.compared is not None, name
             assert system_of(name).convert is None or entry.card.compared.difference or entry.card.compared.reason
+
+
+def test_a_reader_registers_a_network() -> None:
+    def network() -> SegmentationSystem:
+        return SegmentationSystem(lambda classes: torch.nn.Conv2d(4, classes, 1), multiple=1)
+
+    try:
+        register_segmenter("One layer", network=network, streams=2, weights="one*.pth")
+        assert network_of_row("one LAYER") == "One layer"
+        system = system_of("One layer")
+        assert system.run(system.build(3), torch.rand(1, 4, 5, 7))[0].shape == (1, 3, 5, 7)
+        for wrong in ({}, {"config": "a.py", "network": network}, {"config": "a.py", "streams": 2}):
+            with pytest.raises(EvalkitError, match="the segmenter Wrong"):
+                register_segmenter("Wrong", **wrong)
+        with pytest.raises(CheckpointError, match="no pretrained encoder"):
+            system.load_pretrained(system.build(3), {}, Path("one.pth"))
+    finally:
+        SEGMENTERS._forget(PROGRAM)
+
+
+def test_rows_of_two_streams_are_those_of_their_networks() -> None:
+    assert network_of_row("RTFNet") == "RTFNet-152"
+    assert network_of_row("FEANet") == "FEANet"
+    assert network_of_row("BANet") == ""  # it reads fused images
+    assert network_of_row("laplacian") == ""
+    assert tables_of("RTFNet-152") == ["psfusion-table2 RTFNet"]
+    assert tables_of("BANet") == ["psfusion-table1 BANet", "psfusion-table4 BANet"]
+    assert tables_of("TwoStreamResNet-18") == []

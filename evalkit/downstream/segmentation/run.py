@@ -62,7 +62,9 @@ class SegmentationRun:
         if self.two_streams:  # on the sources
             visible = {pair.stem: pair.visible for pair in scenes.images.pairs.pairs}
             self.rows = [Row(method, "data set", fused=visible) for method in methods]
-        self.weights = find_weights(self.schedule.network, job.settings.checkpoints)
+        self.weights = None  # none fits a network smaller than published
+        if not self.schedule.reduced:
+            self.weights = find_weights(self.schedule.network, job.settings.checkpoints)
         self.weights_hash = file_hash(self.weights) if self.weights else ""
         self.out = folder(job.settings.out, "segmentation", scenes.images.pairs.dataset, variant.name)
         self.device = choose_device(job.settings.device)

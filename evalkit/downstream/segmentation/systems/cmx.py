@@ -126,6 +126,7 @@ class CMX(nn.Module):
         self.fusion = nn.ModuleList(FeatureFusion(*pair) for pair in zip(widths, MIT_HEADS, strict=True))
         self.head = MlpDecoder(widths, classes)
         start(self)
+        nn.init.normal_(self.head.classify.weight, std=0.01)  # logits start near zero
         self.visible, self.infrared = MixTransformer(depths, widths), MixTransformer(depths, widths)
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
