@@ -157,11 +157,8 @@ def train_small(name: str, folder: Path) -> dict[str, dict[str, float]]:
 
 
 def check_small(name: str, folder: Path) -> None:
-    """`small` beats constant maps, the average mask and the luminance in S, and the luminance in MAE.
-
-    Objects cover a twentieth of the scenes, so that an empty map has an MAE of as much.
-    """
+    """`small` beats constant maps, the average mask and the luminance, in S and MAE."""
     means = train_small(name, folder)
     for rival in ("all 0", "all 1", "mean map", "luminance"):
         assert means[name]["S"] > means[rival]["S"] + 0.05, rival
-    assert means[name]["MAE"] < 0.5 * means["luminance"]["MAE"]
+        assert means[name]["MAE"] < 0.85 * means[rival]["MAE"], rival
