@@ -211,14 +211,14 @@ def test_cards_agree_with_the_networks(name):
 def test_cost_table_counts_as_the_paper_does(tmp_path, monkeypatch):
     monkeypatch.setattr("evalkit.methods.complexity.seconds_per_image", lambda *_: 0.5)
     code, out, _ = run("reproduce", "smfnet-table5", "--methods", "DenseFuse,DIDFuse,TarDAL,MURF", "--out", tmp_path)
-    assert code == 3
+    assert code == 0
     from evalkit import read_table
 
     table = read_table(tmp_path)
     status = {(c.method, c.metric.split()[0]): c.status for c in table.cells}
     assert status["DenseFuse", "FLOPs"] == status["DenseFuse", "Params"] == status["DIDFuse", "Params"] == "equal"
     assert status["TarDAL", "FLOPs"] == "equal"
-    assert status["MURF", "FLOPs"] == "missing"
+    assert status["MURF", "FLOPs"] == "differs"  # the printed one is seven times as large
     assert status["DenseFuse", "Time"] == "other data"
     assert "measured on" in out
     assert run("reproduce", "smfnet-table5", "--sample", "--out", tmp_path / "x")[0] == 2

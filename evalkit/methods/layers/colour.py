@@ -24,6 +24,20 @@ def to_rgb(ycrcb: Tensor) -> Tensor:
     return torch.stack((y + 1.403 * cr, y - 0.714 * cr - 0.344 * cb, y + 1.773 * cb), dim=-3).clamp(0, 1)
 
 
+def centred_chroma(rgb: Tensor) -> Tensor:
+    """(..., 3, H, W) RGB in [0, 1] -> Cb and Cr around 0, (..., 2, H, W); those of MURF and DIVFusion."""
+    red, green, blue = rgb.unbind(dim=-3)
+    cb = -0.1687 * red - 0.3313 * green + 0.5 * blue
+    return torch.stack((cb, 0.5 * red - 0.4187 * green - 0.0813 * blue), dim=-3)
+
+
+def with_chroma(y: Tensor, chroma: Tensor) -> Tensor:
+    """Luminance (..., 1, H, W) and `centred_chroma` (..., 2, H, W) -> RGB (..., 3, H, W), not clipped."""
+    luminance, (cb, cr) = y.squeeze(-3), chroma.unbind(dim=-3)
+    red, blue = luminance + 1.402 * cr, luminance + 1.772 * cb
+    return torch.stack((red, luminance - 0.34414 * cb - 0.71414 * cr, blue), dim=-3)
+
+
 def unit_rgb(image: Pixels) -> Tensor:
     """(H, W) gray, which gets three equal channels, or (H, W, 3) RGB, uint8 -> (3, H, W) float32 in [0, 1]."""
     colour = image if image.ndim == 3 else np.stack([image] * 3, axis=2)
