@@ -171,7 +171,7 @@ def test_the_list_has_code_weights_licence_comparison_and_tables() -> None:
     by_name = {entry["name"]: entry for entry in entries}
     for name in NETWORKS:
         entry = by_name[name]
-        assert entry["rows"] == "smrnet-fig1 smrnet-table2"
+        assert entry["tables"] == "smrnet-fig1, smrnet-table2"
         assert all(entry[key] for key in ("year", "parameters", "weights", "licence", "compared", "here"))
         assert json.loads(CliRunner().invoke(main, ["show", name, "--json"]).output)["doi"]
 
