@@ -98,7 +98,7 @@ def test_any_size(name, size):
         assert output.max() <= 1
         fused = method.finish(output, infrared, visible)
         assert fused.dtype == np.uint8
-        assert fused.shape == visible.shape
+        assert fused.shape == (size if name == "EMFusion-CT" else visible.shape)
 
 
 @every_unmatched
@@ -310,6 +310,10 @@ def test_emfusion_stretches_and_keeps_the_chroma():
     output = 0.4 + 0.1 * torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
     fused = METHODS["EMFusion-CT"].finish(output, gray, gray)
     assert (fused.min(), fused.max()) == (0, 255)
+    in_three_channels = np.repeat(gray[..., None], 3, axis=2)
+    assert np.array_equal(METHODS["EMFusion-CT"].finish(output, gray, in_three_channels), fused)
+    prepared = (METHODS["EMFusion-CT"].prepare(gray[::-1], image) for image in (gray, in_three_channels))
+    assert all(torch.equal(one, other) for one, other in zip(*prepared, strict=True))
     recoloured = METHODS["EMFusion"].finish(output, gray, colour)
     luminance = (output - output.min()) / (output.max() - output.min())
     chroma = to_ycrcb(unit_rgb(colour))[1:]

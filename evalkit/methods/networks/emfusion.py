@@ -15,7 +15,7 @@ from evalkit.methods.layers.colour import gray_and_luminance, recoloured
 from evalkit.methods.layers.keys import from_tensorflow
 from evalkit.methods.layers.pixels import stretched
 from evalkit.methods.layers.scipy_misc import save_gray
-from evalkit.methods.network import NetworkMethod, Pixels
+from evalkit.methods.network import NetworkMethod, Pixels, unit_gray
 
 
 class EMFusion(nn.Module):
@@ -71,9 +71,14 @@ def _convert(content: Any, path: Path) -> State:
 
 
 def _prepare(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
-    """CT, PET or SPECT, in the visible role here, is the network's first image."""
+    """PET or SPECT, in the visible role here, is the network's first image."""
     mri, functional_image = gray_and_luminance(infrared, visible)
     return functional_image, mri
+
+
+def _prepare_gray(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """CT, in the visible role here, is the network's first image."""
+    return unit_gray(visible), unit_gray(infrared)
 
 
 def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
@@ -86,5 +91,5 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 FILES = ("EMFusion/3200.ckpt.index", "EMFusion/3200.ckpt.data-00000-of-00001")
 METHODS = {
     "EMFusion": NetworkMethod(EMFusion, _prepare, _finish),
-    "EMFusion-CT": NetworkMethod(EMFusion, _prepare, _finish, FILES, _convert),
+    "EMFusion-CT": NetworkMethod(EMFusion, _prepare_gray, save_gray, FILES, _convert),
 }
