@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evalkit.methods import classical, filters, pyramids, wavelets
-from evalkit.methods.classical import FUSERS
+from evalkit.methods.classical import FROM_FILES, FUSERS
 from evalkit.methods.registry import method_cards
 
 SIZES = [(1, 1), (1, 7), (2, 2), (17, 23), (64, 80)]
 METHODS = list(FUSERS)
-# laplacian keeps the infrared coefficient where two tie in magnitude; GTF takes intensities from one, gradients from
-# the other
-SYMMETRIC = [name for name in METHODS if name not in ("laplacian", "GTF")]
+# laplacian keeps the infrared coefficient where two tie in magnitude, and so does NSST-PAPCNN; GTF takes intensities
+# from one, gradients from the other
+SYMMETRIC = [name for name in METHODS if name not in ("laplacian", "NSST-PAPCNN", "GTF")]
 
 
 def pair(height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +34,7 @@ images = hnp.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40)))
 
 
 def test_every_classical_card_has_its_function():
-    assert {card.name for card in method_cards().values() if card.kind == "classical"} == set(FUSERS)
+    assert {card.name for card in method_cards().values() if card.kind == "classical"} == {*FUSERS, *FROM_FILES}
 
 
 def test_wavelets_are_imported_when_used():
@@ -79,7 +79,7 @@ def test_any_sources_are_exchangeable(name, pair):
 @pytest.mark.parametrize("levels", [(0, 0), (255, 255), (0, 255), (40, 90)])
 def test_constant_images(name, levels):
     a, b = (np.full((33, 40), level, np.uint8) for level in levels)
-    expected = {"maximum": max(levels), "GTF": levels[0]}.get(name, round(sum(levels) / 2))
+    expected = {"maximum": max(levels), "GTF": levels[0], "NSST-PAPCNN": levels[0]}.get(name, round(sum(levels) / 2))
     slack = 1 if name == "DTCWT" else 0  # its published filters let 1e-6 of a constant into the details
     np.testing.assert_allclose(FUSERS[name](a, b), np.full((33, 40), expected), atol=slack)
 
@@ -109,6 +109,7 @@ GOLDEN = {  # mean, and every 16th pixel of every 12th line
     "MSVD": (102.25, [100, 87, 82, 75, 113, 170, 126, 113, 117, 41, 55, 96, 115, 90, 153, 64]),
     "GFF": (100.27, [106, 89, 105, 94, 95, 176, 119, 118, 114, 48, 61, 101, 111, 98, 150, 71]),
     "GTF": (103.79, [129, 92, 65, 110, 144, 175, 114, 113, 101, 59, 67, 100, 96, 123, 143, 63]),
+    "NSST-PAPCNN": (113.17, [95, 84, 80, 67, 90, 190, 151, 126, 125, 38, 64, 111, 144, 112, 197, 74]),
 }
 
 

@@ -21,11 +21,13 @@ from conftest import forget_plugins, make_tno
 import evalkit
 from evalkit.catalogue import ENTRIES
 from evalkit.cli import main
-from evalkit.data.card import DATASETS
+from evalkit.data.card import DATASETS, load_card
+from evalkit.data.pairs import find_pairs
 from evalkit.downstream.detection.recipe import DETECTORS
 from evalkit.downstream.segmentation.networks import SEGMENTERS
 from evalkit.engine.open import open_engine
 from evalkit.errors import EvalkitError, PluginError, PluginWarning, UnknownNameError
+from evalkit.methods.fuse import make_fuser
 from evalkit.methods.registry import METHODS, method_card
 from evalkit.metrics.card import CONVENTIONS, DEFINITIONS, METRICS
 from evalkit.metrics.registry import definitions
@@ -451,10 +453,22 @@ def test_a_method_that_fails_is_a_missing_value_with_its_reason(bench):
     assert "cut gave uint8 (47, 64), expected uint8" in table.cells[0].reason
 
 
-def test_a_card_with_two_weights_files_and_one_build_is_refused():
-    card = {"name": "two", "kind": "network", "title": ".", "checkpoint": ["a.pt", "b.pt"]}
-    with pytest.raises(EvalkitError, match="names 2 weights files; build takes one"):
-        evalkit.register_method(card, lambda checkpoint: min)
+@pytest.mark.parametrize("kind", ["network", "classical"])
+def test_build_takes_every_weights_file_of_the_card_in_its_order(kind, tmp_path, bench):
+    for name, text in (("a.bin", "1"), ("b.bin", "2")):
+        (tmp_path / name).write_text(text)
+    card = evalkit.register_method(
+        {"name": "two", "kind": kind, "title": ".", "checkpoint": ["b.bin", "a.bin"]},
+        lambda first, second: lambda infrared, visible: infrared * 0 + int(first.read_text() + second.read_text()),
+    )
+    with pytest.raises(EvalkitError, match=r"needs its weights b.bin and a.bin: give --checkpoints DIR"):
+        make_fuser(card)
+    with pytest.raises(EvalkitError, match=r"takes 2 checkpoint files: b.bin, a.bin"):
+        make_fuser(card, files=[tmp_path / "a.bin"])
+    fuser = make_fuser(card, tmp_path)
+    pair = find_pairs(load_card("TNO"), bench / "data").pairs[0]
+    assert all((np.asarray(image) == 21).all() for image in fuser.fuse([pair]))
+    assert list(fuser.weights) == ["b.bin", "a.bin"]
 
 
 def test_a_direction_is_of_the_metric_not_of_a_convention():

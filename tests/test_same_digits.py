@@ -39,6 +39,7 @@ FUSED = {
     "MSVD": "4724e1af41c43130",
     "GFF": "4936ab43f10b2a63",
     "GTF": "bdc99ccb9bb3b8ca",
+    "NSST-PAPCNN": "5e100dad515ed4c9",
 }
 
 

@@ -1,6 +1,7 @@
 """Classical fusion rules: gray images in, gray image out, deterministic, any size.
 
-The rules on pixels and on blocks are here; `FUSERS` holds all classical methods by name.
+The rules on pixels and on blocks are here; `FUSERS` holds all classical methods by name, `FROM_FILES` those that need
+files of their authors.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from evalkit.data.images import Gray
 from evalkit.methods.filters import gff, gtf
 from evalkit.methods.pyramids import contrast, laplacian, ratio
 from evalkit.methods.rules import Array, choose_max, to_8bit
+from evalkit.methods.shearlets import nsst_papcnn
+from evalkit.methods.sparse import csmca
 from evalkit.methods.wavelets import dtcwt, dwt
 
 REVISION = 2  # raised whenever a method's fused images change: images of another revision are made again
@@ -97,4 +100,6 @@ FUSERS: dict[str, Callable[[Gray, Gray], Gray]] = {
     "MSVD": msvd,
     "GFF": gff,
     "GTF": gtf,
+    "NSST-PAPCNN": nsst_papcnn,
 }
+FROM_FILES: dict[str, Callable[..., Callable[[Gray, Gray], Gray]]] = {"CSMCA": csmca}  # called with the card's files

@@ -54,19 +54,31 @@ class Fuser(Protocol):
 
 @dataclass
 class ClassicalFuser:
-    """A classical method on the luminance; with the chroma of the visible image unless `gray`."""
+    """A classical method on the luminance; with the chroma of the visible image unless `gray`.
+
+    Pickled, it is its name and the files it needs, if any: another process builds it again.
+    """
 
     method: str
     gray: bool = True
     weights: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
     gpu: bool = field(default=False, init=False)
 
+    def __post_init__(self) -> None:
+        self.function = _built(self.method, self.files)
+
     def __reduce__(self) -> tuple:
-        return _elsewhere(ClassicalFuser, self.method, self.gray)
+        return _elsewhere(_classical_here, self.method, self.gray, self.weights, self.files)
+
+    @property
+    def recolour(self) -> bool:
+        return not self.gray
 
     @property
     def identity(self) -> str:
-        return f"{self.method}, rules {revision_of(self.method)}, {'gray' if self.gray else 'colour'}"
+        parts = [self.method, f"rules {revision_of(self.method)}", "gray" if self.gray else "colour"]
+        return ", ".join([*parts, *self.weights.values()])
 
     def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
         return (self._fuse_or_error(pair, expected) for pair in pairs)
@@ -74,12 +86,22 @@ class ClassicalFuser:
     def _fuse_or_error(self, pair: ImagePair, expected: Expected) -> Pixels | EvalkitError:
         try:
             infrared, visible = read_pair(pair, expected)
-            build = METHODS[self.method].build
-            assert build is not None
-            fused = _checked(build(None), self.method, to_gray(infrared), to_gray(visible))
+            fused = _checked(self.function, self.method, to_gray(infrared), to_gray(visible))
             return fused if self.gray else merge_colour(fused, visible)
         except DataError as error:
             return error
+
+
+def _built(name: str, files: Sequence[Path]) -> Callable[[Pixels, Pixels], Pixels]:
+    """The function of a method that has no network, with its files. Raises DataError where it cannot be built."""
+    build = METHODS[name].build
+    assert build is not None
+    try:
+        return build(*files) if files else build(None)
+    except EvalkitError:
+        raise
+    except Exception as error:  # a stranger's code
+        raise DataError(f"{name} cannot be built ({type(error).__name__}: {error}).") from error
 
 
 def revision_of(method: str) -> object:
@@ -130,12 +152,7 @@ class CodeFuser:
     gpu: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
-        build = METHODS[self.method].build
-        assert build is not None
-        try:
-            self.function = build(self.files[0] if self.files else None)
-        except Exception as error:  # a stranger's code
-            raise DataError(f"{self.method} cannot be built ({type(error).__name__}: {error}).") from error
+        self.function = _built(self.method, self.files)
 
     def __reduce__(self) -> tuple:
         return _elsewhere(_code_here, self.method, self.weights, self.files, self.recolour)
@@ -259,6 +276,11 @@ def _kept(key: tuple, weights: Mapping[str, str], files: Sequence[Path], build: 
     return _loaded[key]
 
 
+def _classical_here(method: str, gray: bool, weights: dict[str, str], files: list[Path]) -> ClassicalFuser:
+    key = method, revision_of(method), gray, tuple(weights.items()), tuple(files)
+    return _kept(key, weights, files, lambda: ClassicalFuser(method, gray, weights, files))
+
+
 def _code_here(method: str, weights: dict[str, str], files: list[Path], recolour: bool) -> CodeFuser:
     key = method, revision_of(method), tuple(weights.items()), tuple(files), recolour
     return _kept(key, weights, files, lambda: CodeFuser(method, weights, files, recolour))
@@ -369,13 +391,15 @@ def make_fuser(
     paths = list(dict.fromkeys(part for path in files or () for part in with_data(path)))
     if (not paths or not method.runs) and (reason := missing_for(card, checkpoints)):
         raise EvalkitError(f"{card.name} cannot run: {reason}.")
-    if card.kind == "classical":
+    if card.kind == "classical" and not card.checkpoint:
         return ClassicalFuser(card.name, gray)
     if paths and trained is None and len(paths) != len(card.checkpoint):
         raise EvalkitError(f"{card.name} takes {len(card.checkpoint)} checkpoint files: {', '.join(card.checkpoint)}.")
     if not paths:
         paths = [path for name in card.checkpoint if (path := _weights_file(method, name, checkpoints))]
     hashes = {path.name: file_hash(path) for path in paths}
+    if card.kind == "classical":
+        return ClassicalFuser(card.name, gray, hashes, paths)
     if trained is None and method.network is None:
         return CodeFuser(card.name, hashes, paths, recolour)
     network = trained or method.network()  # type: ignore[misc]

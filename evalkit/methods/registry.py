@@ -19,14 +19,14 @@ from evalkit.errors import EvalkitError
 from evalkit.files.names import LONGEST, odd_name
 from evalkit.files.read import model_from_yaml, read_text
 from evalkit.methods.card import SystemCard
-from evalkit.methods.classical import FUSERS
+from evalkit.methods.classical import FROM_FILES, FUSERS
 from evalkit.registry import Registry
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
 
 Function = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.uint8]]
-Build = Callable[[Path | None], Function]
+Build = Callable[..., Function]
 
 
 class MethodCard(SystemCard):
@@ -40,7 +40,7 @@ class Method:
     """A registered method: its card and its code.
 
     Attributes:
-        build: (weights file, or None where the card names none) -> a function of (infrared, visible), see
+        build: (weights files, or None where the card names none) -> a function of (infrared, visible), see
             `register_method`.
         network: gives the `NetworkMethod` of a network on the shared layers: strict keys, batches, GPUs.
         folder: beside whose files its weights may lie: that of its card.
@@ -73,9 +73,10 @@ def register_method(
 
     Args:
         card: a card, its fields, or the path of its YAML file; weights beside that file are found by themselves.
-        build: called with the path of the weights (None where the card names none), gives a function (infrared,
-            visible) -> fused, uint8. Of a card of the kind `classical` all three are (H, W) gray, and the caller adds
-            the colour of the visible image; of a `network` the sources are as stored, (H, W) or (H, W, 3) RGB.
+        build: called with the paths of the weights, one argument each in the card's order (None where the card names
+            none), gives a function (infrared, visible) -> fused, uint8. Of a card of the kind `classical` all three are
+            (H, W) gray, and the caller adds the colour of the visible image; of a `network` the sources are as stored,
+            (H, W) or (H, W, 3) RGB.
         network: instead, for a network on evalkit's layers: a function that gives its `NetworkMethod`.
 
     Returns:
@@ -83,7 +84,7 @@ def register_method(
 
     Raises:
         DataError: the file cannot be read, or a field is missing, unknown or wrong.
-        EvalkitError: the name or an alias is taken, or the card names several weights files for one `build`.
+        EvalkitError: the name or an alias is taken.
     """
     folder = None
     if isinstance(card, MethodCard):
@@ -95,8 +96,6 @@ def register_method(
         folder = Path(card).absolute().parent
         made = model_from_yaml(MethodCard, read_text(card), f"the card {card}")
     check_name(made.name)
-    if build is not None and len(made.checkpoint) > 1:
-        raise EvalkitError(f"the card of {made.name} names {len(made.checkpoint)} weights files; build takes one.")
     METHODS.add(made.name, Method(made, build, network, folder), made.aliases)
     return made
 
@@ -110,7 +109,7 @@ def register_shipped() -> None:
         classical = FUSERS.get(card.name)
         register_method(
             card,
-            build=None if classical is None else partial(_without_weights, classical),
+            build=FROM_FILES.get(card.name) if classical is None else partial(_without_weights, classical),
             network=partial(_shipped_network, card) if card.module else None,
         )
 

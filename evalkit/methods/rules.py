@@ -1,4 +1,4 @@
-"""What the classical methods share: rounding to bytes and the choice between two coefficients."""
+"""What the classical methods share: rounding to bytes, the choice between two coefficients, filters that go round."""
 
 from __future__ import annotations
 
@@ -34,3 +34,14 @@ def choose(a: Array, b: Array, lead: NDArray) -> Array:
         lead: by how much `a` is ahead of `b`, of the same shape.
     """
     return np.where(lead > 0, a, np.where(lead < 0, b, (a + b) / 2))
+
+
+def laid_out(filters: Array, shape: tuple[int, ...]) -> Array:
+    """Filters (K, h, w) on images (K, H, W), their first tap on the first pixel.
+
+    They go round where the image is smaller than they are, as circular convolutions have them.
+    """
+    images = np.zeros((len(filters), *shape))
+    for row, column in np.ndindex(filters.shape[1:]):
+        images[:, row % shape[0], column % shape[1]] += filters[:, row, column]
+    return images

@@ -251,7 +251,7 @@ class _Writer:
 
     def methods(self) -> list[str]:
         layouts = self.draft.layouts
-        own = [card.name for card in method_cards().values() if card.kind == "classical"]
+        own = [card.name for card in method_cards().values() if card.kind == "classical" and not card.checkpoint]
         if layouts is None:
             rows = [f"  {_scalar(name)}:  # evalkit's own code" for name in SAMPLE_METHODS]
             rest = [name for name in own if name not in SAMPLE_METHODS]
