@@ -279,22 +279,35 @@ def respell(files: dict[str, Path], stems: Collection[str]) -> dict[str, Path]:
 
 
 def splits_present(card: Card, data_root: str | os.PathLike[str]) -> list[str | None]:
-    """The splits that `find_pairs` can find below this data root; [None] where the data set lies there undivided."""
+    """The splits that `find_pairs` can find below this data root; [None] where the data set lies there undivided.
+
+    A split whose stems the card lists is there where all of its pairs are.
+    """
     named: list[str | None] = []
+    complete: list[str | None] = []
     for split in card.splits:
         try:
             place = locate(card, data_root, split)
             _stems_of_split(card, place, split, set())
+            if split.stems and not set(split.stems) <= _stems_of_both(place):
+                continue
         except DataError:
             continue
         named.append(split.name)
+        complete += [split.name] if split.stems else []
     try:
         layout = locate(card, data_root).layout
     except DataError:
         return named
     if layout.by_folder or len(layout.serves) == 1 or (layout.lists is not None and named):
         return named
-    return [None, *(s.name for s in card.splits if s.stems)]
+    return [None, *complete]
+
+
+def _stems_of_both(place: Place) -> set[str]:
+    """Stems of which both images are there. Raises DataError: a folder cannot be listed."""
+    infrared, visible = (list_folder(place.folders[r], getattr(place.layout, r)).files for r in ROLES)
+    return set(infrared) & set(visible)
 
 
 def _fit(root: Path, layout: Layout, splits: list[str]) -> Place | None:
