@@ -7,6 +7,7 @@ Wang, Tu, Li, Zhang, Luo, Learning adaptive fusion bank for multi-modal salient 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
 from evalkit.methods.layers.pooled_attention import PooledChannelAttention
 from evalkit.methods.layers.res2net import Res2NetEncoder
 from evalkit.methods.layers.resize import resized
+from evalkit.methods.layers.resnet import RESNET50
 from evalkit.methods.network import NetworkMethod
 from evalkit.methods.saliency.feed import Feed, pillow_square, stretched_logits_to_map
 
@@ -151,11 +153,14 @@ class LAFB(nn.Module):
         width: channels behind the encoders' stems; 64 in the paper.
         inner: channels of each fusion scheme; 256 in the paper.
         channels: of what the bank gives; 128 in the paper.
+        blocks: of each stage of the encoders.
     """
 
-    def __init__(self, width: int = 64, inner: int = 256, channels: int = 128) -> None:
+    def __init__(
+        self, width: int = 64, inner: int = 256, channels: int = 128, blocks: Sequence[int] = RESNET50
+    ) -> None:
         super().__init__()
-        self.visible, self.thermal = Res2NetEncoder(width), Res2NetEncoder(width)
+        self.visible, self.thermal = Res2NetEncoder(width, blocks), Res2NetEncoder(width, blocks)
         self.thermal_colours = nn.Conv2d(3, 3, 1)
         counts = zip(SCALES, self.visible.channels, strict=True)
         self.banks = nn.ModuleDict(
