@@ -160,5 +160,5 @@ def check_small(name: str, folder: Path) -> None:
     """`small` beats constant maps, the average mask and the luminance, in S and MAE."""
     means = train_small(name, folder)
     for rival in ("all 0", "all 1", "mean map", "luminance"):
-        assert means[name]["S"] > means[rival]["S"] + 0.05, rival
+        assert means[name]["S"] > means[rival]["S"] + 0.1, rival
         assert means[name]["MAE"] < 0.85 * means[rival]["MAE"], rival
