@@ -9,6 +9,7 @@ import click
 from evalkit.commands.audit import audit
 from evalkit.commands.check import check
 from evalkit.commands.compare import compare
+from evalkit.commands.coverage import coverage
 from evalkit.commands.data import data
 from evalkit.commands.evaluate import evaluate, evaluate_saliency, evaluate_segmentation
 from evalkit.commands.fuse import fuse
@@ -27,7 +28,7 @@ from evalkit.commands.train import train
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = (
-    audit, check, compare, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, init, leaderboard,
+    audit, check, compare, coverage, data, evaluate, evaluate_saliency, evaluate_segmentation, fuse, init, leaderboard,
     list_command, plot, rank, report, reproduce, show, table, train,
 )  # fmt: skip
 

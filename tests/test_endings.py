@@ -47,6 +47,7 @@ COMMANDS = {
     "audit": "--table mine.csv",
     "check": f"golden.csv --fused outputs/CDDFuse/TNO {SOURCES} --workers 1",
     "compare": "CDDFuse average --run run --resamples 100",
+    "coverage": "--records run",
     "data check": "TNO --data-root data",
     "data sample": "OUT --count 1 --size 64x64",
     "evaluate": "few --infrared few --visible few --metrics EN,VIF --workers 1",
