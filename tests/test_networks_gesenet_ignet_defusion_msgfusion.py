@@ -56,6 +56,7 @@ def untrained(name: str, seed: int = 0):
 def of_vectors(name: str):
     """The network with the published tensors, filled, through the loader of the published file."""
     system = SYSTEMS[name]
+    arrays(system)  # skips where they are not at hand
     state = {key: torch.from_numpy(value) for key, value in filled(system).items()}
     network = METHODS[name].build().eval()
     load_strictly(network, METHODS[name].convert(state, Path(system)), system)
