@@ -70,10 +70,10 @@ def test_given_maps_have_the_measures_of_the_folder(data, maps, tmp_path):
 
 def test_what_has_no_map_is_a_missing_value_with_a_cure(data, maps, tmp_path):
     (maps / "IRFS/VT821/3.png").unlink()
-    table = run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS", "MTMR", "SMR-Net"])
+    table = run("smrnet-table2", data, tmp_path / "run", outputs=maps, methods=["IRFS", "SGDL", "SMR-Net"])
     assert "no value for 1 of 5 images" in table.cell("VT821", "IRFS", "S").reason
-    assert "OUTPUTS/MTMR/VT821/<stem>.png" in table.cell("VT821", "MTMR", "S").reason
-    assert "--train" not in table.cell("VT821", "MTMR", "S").reason
+    assert "OUTPUTS/SGDL/VT821/<stem>.png" in table.cell("VT821", "SGDL", "S").reason
+    assert "--train" not in table.cell("VT821", "SGDL", "S").reason
     assert "--train" in table.cell("VT821", "SMR-Net", "S").reason
     assert not table.measured
     assert not table.complete
@@ -98,7 +98,7 @@ def test_a_bad_map_is_named(data, maps, tmp_path, spoil, reason):
 
 def test_no_path_of_this_machine_is_kept(data, maps, tmp_path):
     (maps / "IRFS/VT821/2.png").write_bytes(b"\x89PNG damaged")
-    options = {"datasets": ["VT821", "VT1000"], "methods": ["IRFS", "MTMR", "SMR-Net"], "workers": 1}
+    options = {"datasets": ["VT821", "VT1000"], "methods": ["IRFS", "SGDL", "SMR-Net"], "workers": 1}
     evalkit.reproduce("smrnet-table2", data, outputs=maps, out=tmp_path / "run", **options)
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file():
@@ -164,7 +164,7 @@ def test_results_do_not_depend_on_workers(data, maps, tmp_path):
 
 
 def test_the_figure_of_curves_is_drawn_with_its_values(data, maps, tmp_path):
-    table = run("smrnet-fig6", data, tmp_path / "run", outputs=maps, methods=["IRFS", "MTMR"])
+    table = run("smrnet-fig6", data, tmp_path / "run", outputs=maps, methods=["IRFS", "SGDL"])
     jobs = [(maps / f"IRFS/VT821/{i}.png", data / f"VT821/GT/{i}.png") for i in range(5)]
     expected = saliency_dataset(jobs).curves
     with (tmp_path / "run/curves/VT821/IRFS.csv").open() as file:
@@ -174,10 +174,10 @@ def test_the_figure_of_curves_is_drawn_with_its_values(data, maps, tmp_path):
     for name in ("pr-VT821.svg", "f-VT821.svg"):
         text = (tmp_path / "run" / name).read_text()
         assert "IRFS" in text
-        assert "MTMR" in text  # as missing
+        assert "SGDL" in text  # as missing
     assert "pr-*.svg" in table.note
     (maps / "IRFS/VT821/0.png").unlink()
-    assert not run("smrnet-fig6", data, tmp_path / "run", outputs=maps, methods=["IRFS", "MTMR"]).measured
+    assert not run("smrnet-fig6", data, tmp_path / "run", outputs=maps, methods=["IRFS", "SGDL"]).measured
     assert not [*(tmp_path / "run").glob("*.svg"), *(tmp_path / "run/curves/VT821").iterdir()]  # of the earlier run
 
 
