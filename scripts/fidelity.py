@@ -42,7 +42,7 @@ def _table(of_kind: Iterable[SystemCard]) -> str:
         if compared is None:
             cells = ["", "evalkit has no code of it yet" if not card.module else "not yet compared", ""]
         elif compared.reason:
-            cells = ["–", f"from the paper, not compared: {compared.reason}", ""]
+            cells = ["–", f"not compared: {compared.reason}", ""]
         else:
             cells = [f"{compared.difference:.1e}", compared.how, compared.size]
         parameters = f"{card.parameters:,}" if card.parameters else ""

@@ -32,7 +32,7 @@ class Compared(BaseModel):
 
     def __str__(self) -> str:
         if self.reason:
-            return f"from the paper, not compared: {self.reason}"
+            return f"not compared: {self.reason}"
         return f"{self.difference:.1e} ({', '.join(part for part in (self.how, self.size) if part)})"
 
 
