@@ -123,9 +123,7 @@ def test_a_record_opens_and_closes(page: Browser) -> None:
 
 def test_a_row_without_a_record_says_why(page: Browser) -> None:
     page.evaluate(f"{TABLE}.querySelector('tr[data-method=murf] .open').click()")
-    assert "not measured: needs its weights MURF-RGB-IR" in page.evaluate(
-        "document.querySelector('#panel').innerText"
-    )
+    assert "not measured: needs its weights MURF-RGB-IR" in page.evaluate("document.querySelector('#panel').innerText")
 
 
 def test_the_front_page_finds_tables(browser: Browser, site: Path) -> None:

@@ -18,7 +18,7 @@ from evalkit.data.images import merge_colour  # noqa: E402
 from evalkit.methods.checkpoints import load_strictly  # noqa: E402
 from evalkit.methods.complexity import complexity  # noqa: E402
 from evalkit.methods.layers.luminance import luminance, with_luminance  # noqa: E402
-from evalkit.methods.layers.msgd import MSGD  # noqa: E402
+from evalkit.methods.layers.msgd import MSGD, Aggregation, enlarged  # noqa: E402
 from evalkit.methods.layers.resnet import (  # noqa: E402
     RESNET18,
     RESNET50,
@@ -553,3 +553,14 @@ def test_a_copy_computes_the_same():
     network = bps()
     with torch.inference_mode():
         torch.testing.assert_close(copy.deepcopy(network)(*images()).total, network(*images()).total)
+
+
+def test_the_deepest_features_are_doubled_twice() -> None:
+    """As in the published decoder: one step by four, corner on corner, gives other values."""
+    torch.manual_seed(0)
+    decoder, seen = Aggregation(8, 4).eval(), []
+    decoder.deep_times_fine.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+    decoder(torch.rand(1, 8, 12, 16), torch.rand(1, 8, 6, 8), deep := torch.rand(1, 8, 3, 4))
+    narrow = decoder.narrow[2](deep)
+    torch.testing.assert_close(seen[0], enlarged(enlarged(narrow, 2), 2))
+    assert not torch.allclose(seen[0], enlarged(narrow, 4), atol=1e-4)

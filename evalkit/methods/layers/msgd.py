@@ -107,7 +107,8 @@ class Aggregation(nn.Module):
         """
         fine, middle, deep = (narrow(x) for narrow, x in zip(self.narrow, (fine, middle, deep), strict=True))
         deep_2 = enlarged(deep, 2)
-        product = self.deep_times_fine(enlarged(deep, 4)) * self.middle_times_fine(enlarged(middle, 2)) * fine
+        # doubled twice, as published: corner on corner that is not the same as four times at once
+        product = self.deep_times_fine(enlarged(deep_2, 2)) * self.middle_times_fine(enlarged(middle, 2)) * fine
         middle = torch.cat((self.deep_times_middle(deep_2) * middle, self.deep_beside_middle(deep_2)), dim=1)
         joined = self.join(torch.cat((product, self.middle_beside_fine(enlarged(middle, 2))), dim=1))
         features = self.out(joined)
