@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from evalkit.files.read import model_from_yaml, read_text
 
 
 class Compared(BaseModel):
@@ -64,3 +71,34 @@ class SystemCard(BaseModel):
     def source(self) -> str:
         parts = [self.authors, self.paper, str(self.year or ""), f"doi:{self.doi}" if self.doi else ""]
         return ", ".join(part for part in parts if part)
+
+
+CardKind = TypeVar("CardKind", bound=SystemCard)
+
+
+def read_card(
+    kind: type[CardKind], card: CardKind | Mapping[str, Any] | str | os.PathLike[str]
+) -> tuple[CardKind, Path | None]:
+    """A card, and the folder that it lies in where it is a file.
+
+    Args:
+        kind: its class.
+        card: a card, its fields, or the path of its YAML file.
+
+    Raises:
+        DataError: the file cannot be read, or a field is missing, unknown or wrong.
+    """
+    if isinstance(card, kind):
+        return card, None
+    if isinstance(card, Mapping):
+        text = yaml.safe_dump(dict(card), sort_keys=False)
+        return model_from_yaml(kind, text, f"the card {card.get('name', 'without a name')}"), None
+    path = Path(card)  # type: ignore[arg-type]
+    return model_from_yaml(kind, read_text(path), f"the card {path}"), path.absolute().parent
+
+
+def shipped_cards(kind: type[CardKind], package: str) -> list[CardKind]:
+    """The cards in the folder `cards` of a package, by name."""
+    files = [file for file in resources.files(package).joinpath("cards").iterdir() if file.name.endswith(".yaml")]
+    cards = [model_from_yaml(kind, file.read_text(encoding="utf-8"), file.name) for file in files]
+    return sorted(cards, key=lambda card: card.name.casefold())

@@ -7,18 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from evalkit.errors import EvalkitError
 from evalkit.files.names import LONGEST, odd_name
-from evalkit.files.read import model_from_yaml, read_text
-from evalkit.methods.card import SystemCard
+from evalkit.methods.card import SystemCard, read_card, shipped_cards
 from evalkit.methods.classical import FROM_FILES, FUSERS
 from evalkit.registry import Registry
 
@@ -86,15 +83,7 @@ def register_method(
         DataError: the file cannot be read, or a field is missing, unknown or wrong.
         EvalkitError: the name or an alias is taken.
     """
-    folder = None
-    if isinstance(card, MethodCard):
-        made = card
-    elif isinstance(card, Mapping):
-        text = yaml.safe_dump(dict(card), sort_keys=False)
-        made = model_from_yaml(MethodCard, text, f"the card {card.get('name', 'of a method')}")
-    else:
-        folder = Path(card).absolute().parent
-        made = model_from_yaml(MethodCard, read_text(card), f"the card {card}")
+    made, folder = read_card(MethodCard, card)
     check_name(made.name)
     METHODS.add(made.name, Method(made, build, network, folder), made.aliases)
     return made
@@ -102,10 +91,7 @@ def register_method(
 
 def register_shipped() -> None:
     """Register the methods that evalkit has: classical ones first, then by name."""
-    folder = resources.files("evalkit.methods").joinpath("cards")
-    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
-    cards = [model_from_yaml(MethodCard, file.read_text(encoding="utf-8"), file.name) for file in files]
-    for card in sorted(cards, key=lambda card: (card.kind, card.name.casefold())):
+    for card in sorted(shipped_cards(MethodCard, "evalkit.methods"), key=lambda card: card.kind):
         classical = FUSERS.get(card.name)
         register_method(
             card,

@@ -31,7 +31,7 @@ from evalkit.data.images import (
 )
 from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
-from evalkit.metrics.image import LARGE, Image, Pair, UndefinedError
+from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import definitions
 from evalkit.registry import PROGRAM
 
@@ -158,7 +158,7 @@ def measure(pair: Pair, columns: Mapping[str, Definition], gray: str = "") -> Sc
             scores[column], scores.missing[column] = math.nan, f"{column} failed with {type(error).__name__}: {error}"
         else:
             scores[column] = value
-        if pair.fused.pixels.size >= LARGE:  # what metrics have in common costs gigabytes there
+        if pair.fused.large:  # what metrics have in common costs gigabytes there
             for image in (pair.fused, *pair.sources):
                 image.forget()
     return scores

@@ -72,6 +72,11 @@ class Image:
     def shape(self) -> tuple[int, int]:
         return self.array.shape[0], self.array.shape[1]
 
+    @property
+    def large(self) -> bool:
+        """Whether arrays of intermediate values are not kept, but computed anew or in strips."""
+        return self.array.shape[0] * self.array.shape[1] >= LARGE
+
     def forget(self) -> None:
         """Let go of what was computed from it."""
         self.memo.clear()
@@ -100,7 +105,7 @@ def once(function: Function) -> Function:
     return remembered  # type: ignore[return-value]
 
 
-LARGE = 6_000_000  # pixels from which on arrays of intermediate values are not kept but computed anew, or in strips
+LARGE = 6_000_000  # pixels: one array of doubles takes 48 MB from there on
 STRIP = 64  # rows computed at a time: their intermediate values stay in the processor's cache
 WIDE_STRIP = 256  # of a large image
 
@@ -142,8 +147,8 @@ class Pair:
 
     def parts(self) -> Iterator[tuple[Pair, slice]]:
         """The pair itself, or where it is large its strips with a row of each neighbour; and which rows count."""
-        rows, columns = self.fused.shape
-        if rows * columns < LARGE:
+        rows = self.fused.shape[0]
+        if not self.fused.large:
             yield self, slice(0, rows)
             return
         for strip in strips(rows, WIDE_STRIP):

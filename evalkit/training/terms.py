@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -82,20 +83,28 @@ def joint_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Ten
     return functional.l1_loss(sobel_gradient(fused), strongest)
 
 
-def common_terms(fused: Tensor, infrared: Tensor, visible: Tensor, gradient: float, ssim: float) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class CommonWeights:
+    """Weights of the terms of `common_terms` beside the intensity's 1."""
+
+    gradient: float = 5
+    ssim: float = 1
+
+
+def common_terms(fused: Tensor, infrared: Tensor, visible: Tensor, weights: CommonWeights) -> dict[str, Tensor]:
     """What fusion networks commonly learn from, for those whose own losses are not at hand: terms by name.
 
     `intensity_loss`, `joint_gradient_loss`, and 1 - the mean of the SSIM with each source.
 
     Args:
         fused, infrared, visible: luminances (N, 1, H, W) in [0, 1], sides of at least 6.
-        gradient, ssim: weights of their terms.
+        weights: of the terms.
     """
     similarity = (structural_similarity(infrared, fused) + structural_similarity(visible, fused)) / 2
     return {
         "intensity": intensity_loss(fused, infrared, visible),
-        "gradient": gradient * joint_gradient_loss(fused, infrared, visible),
-        "ssim": ssim * (1 - similarity),
+        "gradient": weights.gradient * joint_gradient_loss(fused, infrared, visible),
+        "ssim": weights.ssim * (1 - similarity),
     }
 
 

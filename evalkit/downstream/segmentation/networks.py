@@ -7,13 +7,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evalkit.errors import EvalkitError, UnknownNameError
-from evalkit.files.read import model_from_yaml
-from evalkit.methods.card import SystemCard
+from evalkit.methods.card import SystemCard, shipped_cards
 from evalkit.registry import Registry
 
 if TYPE_CHECKING:
@@ -61,10 +59,7 @@ SEGMENTERS: Registry[Segmenter] = Registry("segmentation network", "evalkit.down
 
 def register_shipped() -> None:
     """Register the networks of the papers: those that read one image first, then by name."""
-    folder = resources.files("evalkit.downstream.segmentation").joinpath("cards")
-    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
-    cards = [model_from_yaml(SegmenterCard, file.read_text(encoding="utf-8"), file.name) for file in files]
-    for card in sorted(cards, key=lambda card: (card.streams, card.name.casefold())):
+    for card in sorted(shipped_cards(SegmenterCard, "evalkit.downstream.segmentation"), key=lambda card: card.streams):
         SEGMENTERS.add(card.name, Segmenter(card, partial(_shipped, card) if card.module else None), card.aliases)
 
 

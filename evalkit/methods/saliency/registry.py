@@ -8,16 +8,13 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from evalkit.files.read import model_from_yaml, read_text
-from evalkit.methods.card import SystemCard
+from evalkit.methods.card import SystemCard, read_card, shipped_cards
 from evalkit.methods.registry import check_name
 from evalkit.registry import Registry
 
@@ -101,15 +98,7 @@ def register_saliency(
         DataError: the file cannot be read, or a field is missing, unknown or wrong.
         EvalkitError: the name or an alias is taken.
     """
-    folder = None
-    if isinstance(card, SaliencyCard):
-        made = card
-    elif isinstance(card, Mapping):
-        text = yaml.safe_dump(dict(card), sort_keys=False)
-        made = model_from_yaml(SaliencyCard, text, f"the card {card.get('name', 'of a system')}")
-    else:
-        folder = Path(card).absolute().parent
-        made = model_from_yaml(SaliencyCard, read_text(card), f"the card {card}")
+    made, folder = read_card(SaliencyCard, card)
     check_name(made.name)
     SALIENCY_SYSTEMS.add(made.name, SaliencySystem(made, function, network, folder), made.aliases)
     return made
@@ -117,10 +106,7 @@ def register_saliency(
 
 def register_shipped() -> None:
     """Register the systems that evalkit has: classical ones first, then by year and name."""
-    folder = resources.files("evalkit.methods.saliency").joinpath("cards")
-    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
-    cards = [model_from_yaml(SaliencyCard, file.read_text(encoding="utf-8"), file.name) for file in files]
-    for card in sorted(cards, key=lambda card: (card.kind, card.year or 0, card.name.casefold())):
+    for card in sorted(shipped_cards(SaliencyCard, "evalkit.methods.saliency"), key=lambda c: (c.kind, c.year or 0)):
         if card.kind == "classical":
             register_saliency(card, function=partial(_shipped_function, card.module))
         else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
 from evalkit.metrics.fusion.similarity import gaussian
-from evalkit.metrics.image import LARGE, Array, Image, UndefinedError, once
+from evalkit.metrics.image import Array, Image, UndefinedError, once
 
 EXPONENTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the five scales, finest first; they sum to 1
 LAST = len(EXPONENTS) - 1
@@ -114,7 +114,7 @@ def ms_ssim(fused: Image, source: Image, L: float = 255, odd: OddSide = WANG) ->
     """
     _need(fused, SMALLEST)
     value = 1.0
-    large = kernels.compiled() and fused.pixels.size >= LARGE
+    large = kernels.compiled() and fused.large
     for scale, exponent in enumerate(EXPONENTS):
         if large:
             f, s = at_scale(fused, scale, odd), at_scale(source, scale, odd)
@@ -197,7 +197,7 @@ def ms_ssim_smfnet(fused: Image, infrared: Image) -> float:
     """
     _need(fused, SMALLEST_RESIZED)
     means = []
-    large = kernels.compiled() and fused.pixels.size >= LARGE
+    large = kernels.compiled() and fused.large
     for scale in range(len(EXPONENTS)):
         if large:
             f, s = _mirrored(resized(fused, scale)), _mirrored(resized(infrared, scale))

@@ -130,13 +130,12 @@ def phase_maps(image: Image, stabilised: bool) -> PhaseMaps:
     if min(shape) < 2:
         raise UndefinedError(f"the image is {shape[1]}x{shape[0]}: phase congruency needs 2x2 pixels")
     added = EPSILON if stabilised else 0.0
-    large = shape[0] * shape[1] >= LARGE
     spectrum = scipy.fft.fft2(image.pixels.astype(np.float64))
     sums = [np.zeros(shape) for _ in range(5)]
     for orientation in range(ORIENTATIONS):
-        if large and orientation:  # its memory was taken by a response
+        if image.large and orientation:  # its memory was taken by a response
             spectrum = scipy.fft.fft2(image.pixels.astype(np.float64))
-        responses, median = _responses(spectrum, orientation, large)
+        responses, median = _responses(spectrum, orientation, image.large)
         threshold = noise_gain(shape, orientation) * math.sqrt(median / math.log(2))
         angle = orientation * math.pi / ORIENTATIONS
         if kernels.compiled():
@@ -145,7 +144,7 @@ def phase_maps(image: Image, stabilised: bool) -> PhaseMaps:
             for rows in strips(shape[0]):
                 _add_energy([x[rows] for x in responses], threshold, angle, added, [x[rows] for x in sums])
         del responses
-        if large:
+        if image.large:
             del spectrum
     energies, amplitudes, xx, yy, xy = sums
     energies /= amplitudes + EPSILON
@@ -158,8 +157,7 @@ _remembered = once(phase_maps)
 
 
 def _maps(image: Image, stabilised: bool) -> PhaseMaps:
-    large = image.array.shape[0] * image.array.shape[1] >= LARGE
-    return phase_maps(image, stabilised) if large else _remembered(image, stabilised)
+    return phase_maps(image, stabilised) if image.large else _remembered(image, stabilised)
 
 
 def _responses(spectrum: Complex, orientation: int, spent: bool) -> tuple[list[Complex], float]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from evalkit.compiled import kernels
 from evalkit.metrics.card import describes
-from evalkit.metrics.image import LARGE, Array, Image, UndefinedError, once, strips
+from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 SCALES = (1, 2, 3, 4)
 NOISE = 2.0  # sigma_n^2, the variance of the visual noise, in squared gray levels
@@ -103,7 +103,7 @@ def vifp(fused: Image, source: Image) -> float:
     """
     if min(fused.shape) < SMALLEST:
         raise UndefinedError(f"the image is {fused.shape[1]}x{fused.shape[0]}: VIF needs {SMALLEST}x{SMALLEST} pixels")
-    if kernels.compiled() and fused.array.shape[0] * fused.array.shape[1] >= LARGE:
+    if kernels.compiled() and fused.large:
         parts = [kernels.kept_alone(at_scale(fused, s), at_scale(source, s), _KERNELS[s]) for s in SCALES]
         kept, information = (math.fsum(part) for part in zip(*parts, strict=True))
     else:

@@ -16,7 +16,7 @@ import numpy as np
 
 from evalkit.metrics.card import describes
 from evalkit.metrics.fusion.vif import log_sum
-from evalkit.metrics.image import LARGE, Array, Image, UndefinedError, once, strips
+from evalkit.metrics.image import Array, Image, UndefinedError, once, strips
 
 LEVELS = 4
 BLOCK = 3  # side of the blocks of coefficients, which the model takes for vectors of nine
@@ -97,7 +97,7 @@ def subband(image: Image, band: int) -> Array:
         image: gray 0..255.
         band: 0..7: twice the level, finest first, plus 1 for the horizontal derivative.
     """
-    return (_remembered if image.pixels.size < LARGE else _derivative)(image, band)
+    return (_derivative if image.large else _remembered)(image, band)
 
 
 def _side(band: int) -> int:

@@ -7,8 +7,6 @@ while it learns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from evalkit.methods.layers.luminance import luminance
@@ -18,15 +16,7 @@ from evalkit.training.data import Batch
 from evalkit.training.options import built, updated
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
-from evalkit.training.terms import common_terms
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Weights of the terms beside the intensity's 1."""
-
-    gradient: float = 5
-    ssim: float = 1
+from evalkit.training.terms import CommonWeights, common_terms
 
 
 class GeSeNetSystem(System):
@@ -37,13 +27,13 @@ class GeSeNetSystem(System):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.loss = updated(LossOptions(), recipe.loss, recipe)
+        self.loss = updated(CommonWeights(), recipe.loss, recipe)
         self.network = built(GeSeNet, recipe.network, recipe)()
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         infrared, visible = batch["infrared"], luminance(batch["visible"])
         fused = self.network(infrared, visible)
-        return common_terms(fused, infrared, visible, self.loss.gradient, self.loss.ssim)
+        return common_terms(fused, infrared, visible, self.loss)
 
     @classmethod
     def method(cls, recipe: Recipe) -> NetworkMethod:

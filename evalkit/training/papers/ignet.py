@@ -6,7 +6,7 @@ Li et al., ACM MM 2023, doi:10.1145/3581783.3612135. It learns from what fusion 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from torch import Tensor
@@ -18,15 +18,7 @@ from evalkit.training.data import Batch
 from evalkit.training.options import updated
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
-from evalkit.training.terms import common_terms
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """Weights of the terms beside the intensity's 1."""
-
-    gradient: float = 5
-    ssim: float = 1
+from evalkit.training.terms import CommonWeights, common_terms
 
 
 class IGNetSystem(System):
@@ -37,13 +29,13 @@ class IGNetSystem(System):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.loss = updated(LossOptions(), recipe.loss, recipe)
+        self.loss = updated(CommonWeights(), recipe.loss, recipe)
         self.network = IGNet(updated(Sizes(), recipe.network, recipe))
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         infrared, visible = batch["infrared"], luminance(batch["visible"])
         fused = self.network(infrared, visible)
-        return common_terms(fused, infrared, visible, self.loss.gradient, self.loss.ssim)
+        return common_terms(fused, infrared, visible, self.loss)
 
     @classmethod
     def method(cls, recipe: Recipe) -> NetworkMethod:
