@@ -21,7 +21,7 @@ from evalkit.training.loop import train  # noqa: E402
 from evalkit.training.papers import defusion, msgfusion  # noqa: E402
 from evalkit.training.recipe import Recipe  # noqa: E402
 from evalkit.training.system import Moment, build_system  # noqa: E402
-from evalkit.training.terms import common_terms, structural_similarity  # noqa: E402
+from evalkit.training.terms import CommonWeights, common_terms, structural_similarity  # noqa: E402
 from evalkit.training.trained import trained_method  # noqa: E402
 
 TINY = {
@@ -108,8 +108,8 @@ def test_the_paper_recipe_is_the_published_network(method):
 
 def test_common_terms_are_zero_where_all_three_agree():
     image = batch()["infrared"]
-    assert all(abs(float(term)) < 1e-5 for term in common_terms(image, image, image, 5, 1).values())
-    terms = common_terms(image, image, image.flip(3), 5, 2)
+    assert all(abs(float(term)) < 1e-5 for term in common_terms(image, image, image, CommonWeights()).values())
+    terms = common_terms(image, image, image.flip(3), CommonWeights(ssim=2))
     half = 1 - (1 + structural_similarity(image, image.flip(3))) / 2
     assert float(terms["ssim"]) == pytest.approx(2 * float(half), abs=1e-6)
 
