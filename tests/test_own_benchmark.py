@@ -70,6 +70,43 @@ def test_a_count_that_the_file_states_is_checked(bench, tmp_path):
     assert run("leaderboard", "verify", tmp_path / "run")[0] == 1
 
 
+ROWS = """
+title: Rows with names of their own
+convention: smfnet
+metrics: EN
+datasets: {TNO: {pairs: 4}}
+methods: [average†, GeSeNet†, IFCNN†]
+rows: {average†: average, GeSeNet†: GeSeNet}
+retrained: IFCNN†
+"""
+
+
+def test_a_row_is_filled_by_the_method_that_the_protocol_says(bench, tmp_path):
+    (tmp_path / "bench.yaml").write_text(ROWS, encoding="utf-8")
+    out = tmp_path / "run"
+    table = evalkit.benchmark(tmp_path / "bench.yaml", data_root=bench / "data", out=out, workers=1)
+    own = evalkit.read_table(bench / "run").cell("TNO", "average", "EN").value
+    assert table.cell("TNO", "average†", "EN").value == own is not None
+    assert "needs its weights GeSeNet.pth" in table.cell("TNO", "GeSeNet†", "EN").reason
+    assert "trained anew for this table" in table.cell("TNO", "IFCNN†", "EN").reason  # though IFCNN has weights
+    assert json.loads((out / "records/TNO__average†.json").read_text(encoding="utf-8"))["method"]["card"] == "average"
+    code, output = run("leaderboard", "verify", out, "--data-root", bench / "data", "--remeasure", "all")
+    assert code == 0, output
+    assert evalkit.benchmark(
+        tmp_path / "bench.yaml", data_root=bench / "data", methods="AVERAGE†", out=tmp_path / "two", workers=1
+    ).complete
+
+
+@pytest.mark.parametrize("line", ["rows: {MATR†: MATR}", "retrained: MATR†", "retrained: average†"])
+def test_a_row_that_is_filled_must_be_there_and_not_retrained(bench, tmp_path, line):
+    (tmp_path / "bench.yaml").write_text(ROWS.replace("retrained: IFCNN†", "") + line, encoding="utf-8")
+    if line.startswith("rows"):
+        text = ROWS.replace("rows: {average†: average, GeSeNet†: GeSeNet}", line)
+        (tmp_path / "bench.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="MATR†' is not among the methods|average†' is retrained"):
+        evalkit.benchmark(tmp_path / "bench.yaml", data_root=bench / "data", out=tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     "command",
     [

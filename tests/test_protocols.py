@@ -67,6 +67,7 @@ def test_protocol_names_what_evalkit_knows(name):
         assert chosen.convention in CONVENTIONS
     assert len(set(chosen.methods)) == len(chosen.methods)
     assert set(chosen.ablations) <= set(chosen.methods)
+    assert all(method_card(method).name == method for method in chosen.rows.values())
     if chosen.task == "complexity":
         assert all(unit.split()[0] in PREFIX for unit in chosen.units.values())
 

@@ -21,7 +21,7 @@ from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, Row, plan_row, use_of
 from evalkit.protocols.summary import explain
 from evalkit.protocols.tasks import Job
-from evalkit.protocols.training import train_row, wants_training
+from evalkit.protocols.training import network_of, train_row, wants_training
 from evalkit.protocols.use import DatasetUse
 from evalkit.training.find_recipe import load_recipe
 
@@ -156,13 +156,13 @@ def leak(row: Row, job: Job, images: Images, test: tuple[str, ...]) -> str:
         return "none: nothing was learned"
     if row.filled_from == "trained":
         variant = job.protocol.ablations.get(row.method, "")
-        data = load_recipe(job.protocol.paper if variant else row.method, job.settings.recipe, variant).data
+        data = load_recipe(network_of(job.protocol, row.method), job.settings.recipe, variant).data
         if job.sample or set(data.datasets) == {"samples"}:
             return "none: trained on other generated scenes"
         stems = set(test)
         tested = [pair for pair in images.pairs.pairs if pair.stem in stems]
         return leakage_by_content(tested, data.datasets, images.pairs.root.parent, data.shares)
-    return leakage_by_paper(row.method, images.card.name, images.pairs.split)
+    return leakage_by_paper(job.protocol.method_of(row.method), images.card.name, images.pairs.split)
 
 
 def printed_classes(card_classes: list[str], printed: Mapping[str, object] | tuple[str, ...]) -> dict[str, str]:

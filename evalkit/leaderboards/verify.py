@@ -406,16 +406,17 @@ def differences(stored: Mapping[str, float | None], values: Mapping[str, float])
 
 def check_cost(record: Record, verdict: Verdict) -> None:
     """That a network's cost is what is counted now. Nothing was measured on images."""
-    card = method_cards().get(record.method["name"])
+    protocol = _protocol_of(record, verdict.path.parents[1])
+    if protocol is None:
+        return
+    card = method_cards().get(protocol.method_of(record.method["name"]))
     if reason := missing(card):
         verdict.notes.append(f"its cost cannot be counted again: {reason}")
         return
     assert card is not None
-    try:
-        units = protocol_of_run(record.protocol["name"], verdict.path.parents[1]).units
-    except EvalkitError:  # told among the fields
-        return
-    values = {name: value / prefix(units, name) for name, value in counted(card).items() if name in record.scores}
+    values = {
+        name: value / prefix(protocol.units, name) for name, value in counted(card).items() if name in record.scores
+    }
     verdict.problems += differences(record.scores, values)
     verdict.checked.append("counted again")
 

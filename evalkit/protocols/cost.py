@@ -58,7 +58,7 @@ class Complexity(Task):
             dataset: under which the table prints the cost.
             available: not used; cost needs no data.
         """
-        reason = missing(method_cards().get(method))
+        reason = missing(method_cards().get(job.protocol.method_of(method)))
         from_ = "" if reason else "network"
         return {"method": method, "dataset": dataset, "from": from_, "missing": reason, "train": ""}
 
@@ -68,7 +68,7 @@ class Complexity(Task):
         measurable = [name for name in job.protocol.metrics if name in COST_UNITS]
         for method in settings.progress(job.methods, len(job.methods), "count") if measurable else []:
             started = now()
-            values, reason = costs(method_cards().get(method), settings)
+            values, reason = costs(method_cards().get(job.protocol.method_of(method)), settings)
             scaled = {n: values[n] / prefix(job.protocol.units, n) for n in measurable if values}
             for dataset in list(job.uses) or [""]:
                 table.pairs[dataset] = 1  # one pair of 640x480

@@ -260,7 +260,7 @@ def find_row(
         return Row(method, "data set", fused={pair.stem: getattr(pair, method.lower()) for pair in pairs.pairs})
     if not stated and use.fused and (folder := resolve(pairs.root, use.fused.format(method=method))):
         return Row(method, "data set", fused=image_files(folder, allow_empty=True))
-    row = _own_row(method, card, settings, stated, bool(protocol and protocol.ablations.get(method)))
+    row = _own_row(method, card, settings, stated, protocol)
     if row.reason and at_hand and settings.outputs is not None and pairs.pairs:
         hint = pattern_hint(settings.outputs, method, card.name, [pair.stem for pair in pairs.pairs])
         row.reason += f". {hint}" if hint else ""
@@ -293,10 +293,11 @@ def row_at_hand(method: str, card: Card, pairs: PairSet, settings: Settings, sta
     return row
 
 
-def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None, ablation: bool) -> Row:
+def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None, protocol: Protocol | None) -> Row:
     """The row that evalkit can fuse itself, or why not and what would fill it."""
     place = f"{file_name(method)}/{card.name}"
-    card_of_method = method_cards().get(method)
+    ablation = protocol is not None and bool(protocol.ablations.get(method))
+    card_of_method = method_cards().get(protocol.method_of(method) if protocol is not None else method)
     reason = "its fused images are to come from outputs" if stated and stated.kind == OUTPUTS else ""
     if card_of_method is not None and not reason:
         reason = missing_for(card_of_method, settings.checkpoints)
@@ -312,6 +313,8 @@ def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None,
         reason += f" ({card_of_method.weights})"
     if ablation and card_of_method is None:
         reason = "an ablation: no weights of it are published"
+    if protocol is not None and method in protocol.retrained:
+        reason = "its network was trained anew for this table: the weights of the plain name do not give it"
     cure = f"give --outputs OUTPUTS with OUTPUTS/{place}/<stem>.png"
     if settings.outputs is not None:
         cure = f"put its fused images in {settings.outputs}/{place}"
@@ -355,7 +358,7 @@ def plan_row(
         return row
     try:
         row.fuser = make_fuser(
-            method_cards()[method],
+            method_cards()[protocol.method_of(method) if protocol is not None else method],
             settings.checkpoints,
             device="cpu" if settings.engine.remote else settings.device,
             recolour=settings.recolour,

@@ -98,6 +98,8 @@ class Protocol(_ProtocolModel):
     left_open: Names = ()
     decisions: Names = ()
     ablations: dict[str, str] = Field(default={}, description="row -> recipe or variant that evalkit has")
+    rows: dict[str, str] = Field(default={}, description="row -> the method whose code and weights fill it")
+    retrained: Names = Field(default=(), description="rows of networks that were trained anew for this table")
     layout: TableLayout = TableLayout()
     marks: Facts = Field(default={}, description="what bold, underline, red and blue mean in the paper")
     claims: tuple[Claim, ...] = ()
@@ -131,7 +133,8 @@ class Protocol(_ProtocolModel):
         """SHA-256 of everything the protocol says, but for where things lie."""
         places = {"sources": True, "data_root": True, "outputs": True, "checkpoints": True, "beside": True}
         # as in records of before these fields were there
-        unsaid = {field: True for field in ("recipe", "gray", "seeds") if not getattr(self, field)}
+        later = ("recipe", "gray", "seeds", "rows", "retrained")
+        unsaid = {field: True for field in later if not getattr(self, field)}
         text = self.model_dump_json(exclude=places | unsaid | {"datasets": dict.fromkeys(self.datasets, PLACES)})
         classes = [[*use.segmentation, *use.detection] for use in self.datasets.values() if use.inline]
         return hashlib.sha256(f"{text}{classes if any(classes) else ''}".encode()).hexdigest()
@@ -159,6 +162,19 @@ class Protocol(_ProtocolModel):
                 raise ValueError(f"sources: {method!r} is not among the methods")
             check_source(method, source, self.datasets)
         return self
+
+    @model_validator(mode="after")
+    def _rows_are_rows(self) -> Protocol:
+        for row in (*self.rows, *self.retrained):
+            if row not in self.methods:
+                raise ValueError(f"{row!r} is not among the methods, but rows: or retrained: names it")
+        if both := [row for row in self.retrained if row in self.rows]:
+            raise ValueError(f"{both[0]!r} is retrained, so no method's weights fill it: take it out of rows:")
+        return self
+
+    def method_of(self, row: str) -> str:
+        """The method whose code and weights fill a row: that of `rows`, or the one of the row's own name."""
+        return self.rows.get(row, row)
 
     @property
     def folder(self) -> Path | None:

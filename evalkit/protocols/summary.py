@@ -60,6 +60,7 @@ def summarise(
                 (pair.stem, hashes[row.fused[pair.stem]]) for pair in pairs.pairs if pair.stem in row.fused
             ),
         }
+        | ({"card": protocol.rows[row.method]} if row.fuser and row.method in protocol.rows else {})
         | ({"recipe": row.recipe} if row.recipe else {})
         | ({"named": row.named} if row.named else {})
         | ({"jpeg": jpeg} if (jpeg := _count_jpeg(pairs, row)) else {}),

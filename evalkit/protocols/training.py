@@ -26,11 +26,16 @@ if TYPE_CHECKING:
 def how_to_train(protocol: Protocol, method: str) -> str:
     """How a row could be trained: by the recipe of its network, or of the network it is an ablation of; or nothing."""
     variant = protocol.ablations.get(method, "")
-    network = protocol.paper if variant else method
+    network = network_of(protocol, method)
     if network not in trainable():
         return ""
     named = f" --variant {shlex.quote(variant)}" if variant else ""
     return f"or train it with `evalkit train {network} --recipe paper{named}` and fuse with its weights"
+
+
+def network_of(protocol: Protocol, method: str) -> str:
+    """The network that is trained to fill a row: of an ablation, the paper's."""
+    return protocol.paper if protocol.ablations.get(method) else protocol.method_of(method)
 
 
 def can_train() -> bool:
@@ -48,7 +53,7 @@ def wants_training(row: Row, protocol: Protocol, settings: Settings) -> bool:
     """
     if not ((settings.train or row.train) and row.reason and can_train()):
         return False
-    return (protocol.paper if row.method in protocol.ablations else row.method) in trainable()
+    return network_of(protocol, row.method) in trainable()
 
 
 def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
@@ -101,7 +106,7 @@ def train_network(
     if method in settings.trained:
         return settings.trained[method]
     variant = protocol.ablations.get(method, "")
-    network = protocol.paper if variant else method
+    network = network_of(protocol, method)
     quick = sample and settings.recipe == "small" and f"{network}-sample" in recipes()
     name = "sample" if quick else settings.recipe
     load_recipe(network, name)  # a recipe that there is not ends the run; one that cannot leave something out does not

@@ -221,7 +221,7 @@ def other_data(entry: Entry, shipped: set[str | None]) -> str:
 
 def why_not(protocol: Protocol, method: str) -> str:
     """Why there is no measured value for a row."""
-    card = method_cards().get(method)
+    card = method_cards().get(protocol.method_of(method))
     if card is None:
         return UNKNOWN_METHOD
     return f"not measured: {missing_for(card, None) or 'no run of it is among the records'}"
