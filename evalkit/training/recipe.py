@@ -120,6 +120,10 @@ class Recipe(Strict):
     optimiser: Optimiser
     optimisers: dict[str, Optimiser] = Field(default={}, description="of parts that differ")
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    checkpointing: bool = Field(
+        default=False,
+        description="compute activations again for the gradient instead of keeping them",
+    )
     ema: float | None = Field(default=None, gt=0, lt=1, description="decay of the mean of the weights")
     validate_every: int = Field(default=1, ge=1, description="epochs")
     seed: int = 2025

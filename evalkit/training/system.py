@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 
+from evalkit.errors import DataError
 from evalkit.methods.checkpoints import State
 from evalkit.registry import Registry
 from evalkit.training.data import Batch
 from evalkit.training.recipe import Recipe
+from evalkit.training.recompute import recompute
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,9 +42,11 @@ class System(nn.Module):
         name: of the method, as its card and its recipes have it.
         network: what learns and what a checkpoint holds. Critics, which only judge, are other attributes.
         noted: values of the last batch for the log that are not a part of the loss.
+        segments: the network's modules of these types, none within another, may be computed again for the gradient.
     """
 
     name: ClassVar[str]
+    segments: ClassVar[tuple[type[nn.Module], ...]] = ()
     network: nn.Module
 
     def __init__(self, recipe: Recipe) -> None:
@@ -104,4 +108,9 @@ def system_class(method: str) -> type[System]:
 
 def build_system(recipe: Recipe) -> System:
     """An untrained system. Raises DataError for options that its network or loss does not have."""
-    return system_class(recipe.method)(recipe)
+    system = system_class(recipe.method)(recipe)
+    if recipe.checkpointing:
+        if not system.segments:
+            raise DataError(f"the recipe {recipe.name} asks for checkpointing, which {recipe.method} does not have.")
+        recompute(module for module in system.network.modules() if isinstance(module, system.segments))
+    return system

@@ -22,8 +22,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from evalkit.methods.layers.colour import to_ycrcb
+from evalkit.methods.layers.resnet import BasicBlock
 from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.psfusion import METHODS, Outputs, PSFusion, load_backbone
+from evalkit.methods.networks.psfusion_modules import (
+    DenseSceneReconstruction,
+    ProfoundSemanticFusion,
+    SceneFidelityPath,
+    SuperficialDetailFusion,
+)
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, built, updated
 from evalkit.training.pretrained import pretrained
@@ -372,6 +379,13 @@ class PSFusionSystem(System):
 
     name = "PSFusion"
     network: PSFusion
+    segments = (
+        BasicBlock,
+        SuperficialDetailFusion,
+        ProfoundSemanticFusion,
+        DenseSceneReconstruction,
+        SceneFidelityPath,
+    )
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from evalkit.errors import EvalkitError
 from evalkit.methods.layers.luminance import luminance
 from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
+from evalkit.methods.layers.state_space import VSSBlock
 from evalkit.methods.network import NetworkMethod, count_parameters
-from evalkit.methods.networks.s4fusion import METHODS, Options, S4Fusion
+from evalkit.methods.networks.s4fusion import METHODS, CMSABlock, Options, S4Fusion
 from evalkit.training.critics import load_classifier
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
@@ -304,6 +305,7 @@ class S4FusionSystem(System):
 
     name = "S4Fusion"
     network: S4Fusion
+    segments = (VSSBlock, CMSABlock)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -18,7 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.methods.layers.enhanced import GradientResidualDense
+from evalkit.methods.layers.graph import IntraModalityGraph
+from evalkit.methods.layers.invertible import ClampedCoupling, InvertibleNode
 from evalkit.methods.layers.luminance import luminance
+from evalkit.methods.layers.restormer import TransformerBlock
 from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.smfnet import METHODS, Fusion, Options, Reconstruction, SMFNet
 from evalkit.training.data import Batch
@@ -260,6 +264,7 @@ class SMFNetSystem(System):
 
     name = "SMFNet"
     network: SMFNet
+    segments = (TransformerBlock, InvertibleNode, ClampedCoupling, GradientResidualDense, IntraModalityGraph)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)

@@ -30,8 +30,10 @@ from torch.nn import functional
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.methods.layers.borders import padded
 from evalkit.methods.layers.luminance import luminance
+from evalkit.methods.layers.nat import NeighbourhoodBlock
+from evalkit.methods.layers.resnest import ResNeStStage
 from evalkit.methods.network import NetworkMethod
-from evalkit.methods.networks.tsjnet import METHODS, PUBLISHED, Outputs, Sizes, TSJNet
+from evalkit.methods.networks.tsjnet import METHODS, PUBLISHED, DetailSalience, Outputs, Sizes, TSJNet
 from evalkit.training.critics import DetectionCritic, SegmentationCritic, load_detector, load_segmenter
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
@@ -274,6 +276,7 @@ class TSJNetSystem(System):
 
     name = "TSJNet"
     network: TSJNet
+    segments = (ResNeStStage, NeighbourhoodBlock, DetailSalience)
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
