@@ -82,7 +82,7 @@ def test_a_geometric_warm_up_multiplies_and_poly_ends_at_zero() -> None:
         lr=1e-3, schedule=RateSchedule(kind="poly", power=0.9, warmup=1000, start=1e-2, geometric=True)
     )
     found = [rate(settings, step, 10_000, 0) for step in (0, 500, 5000, 10_000)]
-    assert found == pytest.approx([1e-5, 1e-4, 1e-3 * 0.5**0.9, 0])
+    assert found == pytest.approx([1e-5, 1e-4, 1e-3 * (5 / 9) ** 0.9, 0])
 
 
 def test_plateaus_agree_with_pytorch() -> None:

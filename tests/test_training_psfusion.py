@@ -230,7 +230,7 @@ def test_the_paper_recipe_is_the_published_network_and_schedule() -> None:
     assert built.loss == PAPER
     steps = 2500 * (1083 // 16)
     rates = [rate(recipe.optimiser, step, steps, 0) for step in (0, 500, steps // 2, steps)]
-    assert rates == pytest.approx([1e-5, 1e-4, 1e-3 * 0.5**0.9, 0])
+    assert rates == pytest.approx([1e-5, 1e-4, 1e-3 * (1 - (steps / 2 - 1000) / (steps - 1000)) ** 0.9, 0])
 
 
 def test_the_backbones_begin_with_weights_from_a_file(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from evalkit.commands.program import kept
 
 @click.command()
 @click.argument("method")
-@click.option("--recipe", "name", default="small", show_default=True, help="small, paper, or a YAML file.")
+@click.option("--recipe", "name", default="small", show_default=True, help="small, paper, authors, or a YAML file.")
 @click.option("--variant", default="", help="A row of the paper's ablation, e.g. AE3.")
 @click.option(
     "--data-root",

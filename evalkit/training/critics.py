@@ -136,28 +136,31 @@ class SegmentationCritic(nn.Module):
     Args:
         network: takes (N, 3, H, W), normalised as ImageNet's, gives logits (N, classes, H, W) under "out".
         classes: 9, those of MSRS, or 21, those of VOC, onto which the labels of MSRS are mapped.
+        as_published: as in TSJNet's code: in training mode, so that batches are normalised by themselves; the images as
+            they are; all labels background, which is what reading them as an image in [0, 1] leaves of them.
     """
 
     mean: Tensor
     std: Tensor
     numbers: Tensor
 
-    def __init__(self, network: nn.Module, classes: int) -> None:
+    def __init__(self, network: nn.Module, classes: int, as_published: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.as_published = network, as_published
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         numbers = range(MSRS_CLASSES) if classes == MSRS_CLASSES else VOC_OF_CLASSES
         self.register_buffer("numbers", torch.tensor(tuple(numbers)), persistent=False)
-        freeze(self)
-        self.train(False)
+        self.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> SegmentationCritic:
-        return super().train(False)
+        return super().train(self.as_published)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (N, classes, H, W) for (N, 1, H, W) in [0, 1]."""
-        return self.network((image.repeat(1, 3, 1, 1) - self.mean) / self.std)["out"]
+        three = image.repeat(1, 3, 1, 1)
+        return self.network(three if self.as_published else (three - self.mean) / self.std)["out"]
 
     def labels(self, classes: Tensor) -> Tensor:
         """The label map (N, H, W) of MSRS, integers in 0..8, as the segmenter's own classes. Raises DataError."""
@@ -166,13 +169,17 @@ class SegmentationCritic(nn.Module):
                 check_labels(classes, MSRS_CLASSES)
             except ValueError as error:
                 raise DataError(f"{error}.") from None
-        return self.numbers[classes]
+        return torch.zeros_like(classes) if self.as_published else self.numbers[classes]
 
 
-def load_detector(content: Any, path: Path) -> DetectionCritic:
+def load_detector(content: Any, path: Path, as_published: bool = False) -> DetectionCritic:
     """Faster R-CNN with a ResNet-50 and an FPN, with torchvision's COCO weights or others of 91 classes.
 
-    Its box head is the trained one: a new one would measure noise.
+    Args:
+        content: of the file.
+        path: of it, for the message.
+        as_published: with a new last layer for classes and boxes, as in TSJNet's code, which never trains it: the
+            regression then measures noise. Else it is the trained one.
 
     Raises:
         CheckpointError: weights of another network. EvalkitError: no torchvision that works.
@@ -186,11 +193,19 @@ def load_detector(content: Any, path: Path) -> DetectionCritic:
         if isinstance(module, norm):
             module.eps = 0.0  # as those weights were made
     load_strictly(network, as_state(content, path), str(path))
+    if as_published:
+        for layer in network.roi_heads.box_predictor.children():
+            layer.reset_parameters()
     return DetectionCritic(network)
 
 
-def load_segmenter(content: Any, path: Path) -> SegmentationCritic:
+def load_segmenter(content: Any, path: Path, as_published: bool = False) -> SegmentationCritic:
     """DeepLabV3 with a ResNet-101: torchvision's weights with the 21 classes of VOC, or fine-tuned ones with MSRS' 9.
+
+    Args:
+        content: of the file.
+        path: of it, for the message.
+        as_published: as for `SegmentationCritic`.
 
     Raises:
         CheckpointError: weights of another network. EvalkitError: no torchvision that works.
@@ -205,7 +220,7 @@ def load_segmenter(content: Any, path: Path) -> SegmentationCritic:
     auxiliary = any(key.startswith("aux_classifier.") for key in state)
     network = build(weights=None, weights_backbone=None, num_classes=len(last), aux_loss=auxiliary)
     load_strictly(network, state, str(path))
-    return SegmentationCritic(network, len(last))
+    return SegmentationCritic(network, len(last), as_published)
 
 
 def _torchvision(module: str) -> Any:

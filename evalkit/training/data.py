@@ -170,6 +170,8 @@ def augmented(scene: TrainingPair, augment: Augment, random: np.random.Generator
     for axis, flip in ((1, augment.flip_horizontal), (0, augment.flip_vertical)):
         if flip and random.random() < 0.5:
             scene = scene.flipped(axis)
+    if augment.flip_either and (axis := int(random.integers(3))) < 2:
+        scene = scene.flipped(axis)
     if augment.rotate and (quarters := int(random.integers(4))):
         scene = scene.turned(quarters)
     return scene

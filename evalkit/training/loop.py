@@ -327,9 +327,10 @@ class TrainingRun:
         for name in active:
             settings = self.recipe.optimiser_of(name)
             if settings.clip:
-                self.fabric.clip_gradients(
-                    self.model, self.optimisers[name], max_norm=settings.clip, error_if_nonfinite=False
-                )
+                if not settings.clip_scaled:
+                    self.fabric.strategy.precision.unscale_gradients(self.optimisers[name].optimizer)
+                for module in self.system.clipped(name):
+                    nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
             self.optimisers[name].step()
             progress.part_steps[name] = progress.part_steps.get(name, 0) + 1
         if self.mean is not None:

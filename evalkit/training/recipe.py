@@ -49,6 +49,7 @@ class Augment(Strict):
     )
     flip_horizontal: bool = False
     flip_vertical: bool = False
+    flip_either: bool = Field(default=False, description="horizontally, vertically or not at all, a third each")
     gamma: tuple[float, float] | None = Field(
         default=None, description="a power within these bounds for the gray levels of each image of a pair by itself"
     )
@@ -73,6 +74,7 @@ class RateSchedule(Strict):
     warmup: float = Field(default=0, ge=0, description="steps, or below 1 the share of all steps")
     start: float = Field(default=1e-2, gt=0, description="factor at the beginning of the warm-up")
     geometric: bool = Field(default=False, description="the warm-up multiplies; else it adds")
+    first: int = Field(default=0, ge=0, le=1, description="number of the first step: 1 where it is counted beforehand")
     every: int = Field(default=1, ge=1, description="epochs between steps")
     factor: float = Field(default=1, gt=0, le=1, description="of a step, or of a plateau")
     floor: float = Field(default=0, ge=0, description="lowest rate")
@@ -87,6 +89,9 @@ class Optimiser(Strict):
     weight_decay: float = Field(default=0, ge=0)
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd")
     clip: float | None = Field(default=None, gt=0, description="largest norm of a part's gradient")
+    clip_scaled: bool = Field(
+        default=False, description="of the gradient as mixed precision scales it, as code has it that never unscales"
+    )
     schedule: RateSchedule = RateSchedule()
 
 

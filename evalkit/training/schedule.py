@@ -8,7 +8,7 @@ from evalkit.training.recipe import Optimiser
 
 
 def rate(optimiser: Optimiser, step: int, steps: int, epoch: int, drops: int = 0) -> float:
-    """The learning rate of one step.
+    """The learning rate of one step. Polynomial and cosine go over the steps after the warm-up.
 
     Args:
         optimiser: base rate and schedule.
@@ -17,18 +17,19 @@ def rate(optimiser: Optimiser, step: int, steps: int, epoch: int, drops: int = 0
         drops: plateaus met so far.
     """
     base, schedule = optimiser.lr, optimiser.schedule
+    step += schedule.first
     warmup = schedule.warmup * steps if schedule.warmup < 1 else schedule.warmup
     if step < warmup:
         done = step / warmup
         if schedule.geometric:
             return base * schedule.start ** (1 - done)
         return base * (schedule.start + (1 - schedule.start) * done)
+    done = min((step - warmup) / max(steps - warmup, 1), 1)
     if schedule.kind == "step":
         factor = schedule.factor ** (epoch // schedule.every)
     elif schedule.kind == "poly":
-        factor = (1 - step / max(steps, 1)) ** schedule.power
+        factor = (1 - done) ** schedule.power
     elif schedule.kind == "cosine":
-        done = (step - warmup) / max(steps - warmup, 1)
         factor = schedule.final + (1 - schedule.final) * 0.5 * (1 + math.cos(math.pi * done))
     elif schedule.kind == "plateau":
         factor = schedule.factor**drops

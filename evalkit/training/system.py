@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -57,6 +57,10 @@ class System(nn.Module):
     def parts(self) -> Mapping[str, nn.Module]:
         """What has an optimiser of its own; together all that learns."""
         return {"network": self.network}
+
+    def clipped(self, part: str) -> Sequence[nn.Module]:
+        """What a part's `clip` limits the gradient of: the norm of each module by itself."""
+        return [self.parts()[part]]
 
     def prepare(self, weights: Path | None) -> None:
         """Load what is pretrained: the recipe's `weights`, from that folder. Called once, before the first step.

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+Border = Literal["mirrored", "zeros", "none"]
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
 
-def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5, mirrored: bool = True) -> Tensor:
+def structural_similarity(
+    x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5, border: Border = "mirrored"
+) -> Tensor:
     """Mean SSIM of two batches (N, C, H, W) in [0, 1] -> scalar in [-1, 1], 1 where they are equal.
 
-    Gaussian window of `size`, mirrored at the border (sides of more than size // 2), constants .01² and .03².
+    Args:
+        x, y, size, sigma, border: as for `similarity_map`.
+    """
+    return similarity_map(x, y, size, sigma, border).mean()
+
+
+def similarity_map(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5, border: Border = "mirrored") -> Tensor:
+    """SSIM around every pixel of two batches (N, C, H, W) in [0, 1] -> the same shape, less with border "none".
+
+    Gaussian window of `size`, constants .01² and .03².
 
     Args:
         x, y: (N, C, H, W) in [0, 1].
         size: of the window, odd, in pixels.
         sigma: of the Gaussian, in pixels.
-        mirrored: at the border; else only windows that lie inside count, which needs sides of at least `size`.
+        border: the images are mirrored there (sides of more than size // 2) or zeros surround them; with "none" only
+            windows that lie inside count, which needs sides of at least `size`.
     """
     offsets = torch.arange(size, dtype=x.dtype, device=x.device) - size // 2
     window = (-(offsets**2) / (2 * sigma**2)).exp()
@@ -30,8 +44,8 @@ def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1
     kernel = window.outer(window).expand(channels, 1, size, size)
 
     def smooth(values: Tensor) -> Tensor:
-        padded = functional.pad(values, [size // 2] * 4, mode="reflect") if mirrored else values
-        return functional.conv2d(padded, kernel, groups=channels)
+        padded = functional.pad(values, [size // 2] * 4, mode="reflect") if border == "mirrored" else values
+        return functional.conv2d(padded, kernel, groups=channels, padding=size // 2 if border == "zeros" else 0)
 
     mean_x, mean_y = smooth(x), smooth(y)
     variance_x = smooth(x * x) - mean_x**2
@@ -39,7 +53,7 @@ def structural_similarity(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1
     covariance = smooth(x * y) - mean_x * mean_y
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)).mean()
+    return luminance * (2 * covariance + c2) / (variance_x + variance_y + c2)
 
 
 def sobel_gradient(image: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ def fusion_terms(fused: Tensor, first: Tensor, second: Tensor, options: LossOpti
         fused, first, second: (N, 3, H, W) in [0, 1], sides of at least 11.
         options: weights of the terms.
     """
-    similarity = torch.stack([structural_similarity(fused, image, mirrored=False) for image in (first, second)])
+    similarity = torch.stack([structural_similarity(fused, image, border="none") for image in (first, second)])
     distance = torch.stack([functional.mse_loss(fused, image) for image in (first, second)])
     return {"ssim": options.ssim * (1 - similarity.mean()), "square": options.square * distance.mean()}
 

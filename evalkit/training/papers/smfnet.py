@@ -34,8 +34,8 @@ from evalkit.training.terms import (
     correlation,
     intensity_loss,
     joint_gradient_loss,
+    similarity_map,
     sobel_gradient,
-    structural_similarity,
 )
 
 
@@ -53,6 +53,8 @@ class LossOptions:
         gradient_two: of Eq. 30 in Eq. 28.
         delta: keeps the denominators of Eqs. 27 and 31 positive.
         halved_ssim: (1 - SSIM) / 2 as the code's library has it, else 1 - SSIM.
+        clamped_ssim: a negative SSIM counts as 0 and has no gradient, as in the release of that library that the code
+            asks for.
         authors_decomposition: as the code: one correlation over the whole batch, the detail features twice instead of
             the graph features in stage II, and no gradient.
         graph_in_stage_one: the graph features join Eq. 27 as they do Eq. 31 (AE6).
@@ -67,22 +69,25 @@ class LossOptions:
     gradient_two: float = 10
     delta: float = 1.01
     halved_ssim: bool = True
+    clamped_ssim: bool = False
     authors_decomposition: bool = False
     graph_in_stage_one: bool = False
 
 
 PAPER = LossOptions(decomposition_one=5, decomposition_two=10, gradient_two=2, halved_ssim=False)
-AUTHORS = LossOptions(spatial_gradient=5, authors_decomposition=True)
+AUTHORS = LossOptions(spatial_gradient=5, clamped_ssim=True, authors_decomposition=True)
 
 
-def structural_loss(image: Tensor, rebuilt: Tensor, halved: bool = True) -> Tensor:
+def structural_loss(image: Tensor, rebuilt: Tensor, halved: bool = True, clamped: bool = False) -> Tensor:
     """1 - SSIM, or half of it (below Eq. 24): two (N, 1, H, W) in [0, 1], sides of at least 6 -> scalar.
 
     Args:
         image, rebuilt: (N, 1, H, W) in [0, 1], sides of at least 6.
         halved: (1 - SSIM) / 2.
+        clamped: at every pixel an SSIM below 0 counts as 0.
     """
-    return (1 - structural_similarity(image, rebuilt)) / (2 if halved else 1)
+    similarity = similarity_map(image, rebuilt)
+    return (1 - (similarity.clamp_min(0) if clamped else similarity)).mean() / (2 if halved else 1)
 
 
 def gradient_loss(image: Tensor, rebuilt: Tensor) -> Tensor:
@@ -166,7 +171,7 @@ def stage_one_terms(
     pairs = {"visible": (visible, output.visible), "infrared": (infrared, output.infrared)}
     terms: dict[str, Tensor] = {}
     for name, pair in pairs.items():
-        terms[f"{name} ssim"] = options.ssim * structural_loss(*pair, halved=options.halved_ssim)
+        terms[f"{name} ssim"] = options.ssim * structural_loss(*pair, options.halved_ssim, options.clamped_ssim)
         terms[f"{name} gradient"] = options.gradient * gradient_loss(*pair)
     if options.spatial_gradient:
         terms["visible spatial gradient"] = options.spatial_gradient * spatial_gradient_loss(*pairs["visible"])

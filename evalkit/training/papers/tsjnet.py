@@ -17,7 +17,7 @@ they shift the loss and have no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -78,12 +78,14 @@ PRESETS = {
 def ssim_loss(fused: Tensor, infrared: Tensor, visible: Tensor, share: Tensor | float = 0.5) -> Tensor:
     """Eq. 8: share (1 - SSIM(F, I)) + (1 - share) (1 - SSIM(F, V)), images (N, 1, H, W) in [0, 1] -> scalar >= 0.
 
+    As in the code zeros surround the images, of which the paper says nothing.
+
     Args:
         fused, infrared, visible: luminances (N, 1, H, W) in [0, 1].
         share: of the infrared image, in [0, 1].
     """
-    similar = share * structural_similarity(fused, infrared) + (1 - share) * structural_similarity(fused, visible)
-    return 1 - similar
+    with_infrared, with_visible = (structural_similarity(fused, x, border="zeros") for x in (infrared, visible))
+    return 1 - (share * with_infrared + (1 - share) * with_visible)
 
 
 def gradient_shares(infrared: Tensor, visible: Tensor) -> Tensor:
@@ -230,12 +232,19 @@ class LossOptions:
         preset: of the fusion terms' factors, one of `PRESETS`.
         detection, segmentation: with the terms of the detector and the segmenter.
         detector_losses: those of the detector's losses that count; `loss_box_reg` alone is the paper's.
+        authors_critics: both critics as the code has them (`load_detector`, `SegmentationCritic`).
+        red: the red channel is the visible image, as in the code, not the luminance.
     """
 
     preset: str = "code"
     detection: bool = True
     segmentation: bool = True
     detector_losses: tuple[str, ...] = DETECTOR_LOSSES
+    authors_critics: bool = False
+    red: bool = False
+
+
+AUTHORS = LossOptions(authors_critics=True, red=True)
 
 
 def options_of(recipe: Recipe) -> tuple[Sizes, Ablation, LossOptions]:
@@ -285,18 +294,22 @@ class TSJNetSystem(System):
         self.detector: DetectionCritic | None = None
         self.segmenter: SegmentationCritic | None = None
 
+    def clipped(self, part: str) -> Sequence[nn.Module]:
+        return list(self.network.children())  # encoder, decoder, both fusion layers, as in the code
+
     def load_critics(self, weights: Path | None) -> None:
         if self.loss.detection and (file := pretrained(self.recipe, "detector", weights, DETECTOR)):
-            self.detector = load_detector(*file)
+            self.detector = load_detector(*file, self.loss.authors_critics)
         if self.loss.segmentation and (file := pretrained(self.recipe, "segmenter", weights, SEGMENTER)):
-            self.segmenter = load_segmenter(*file)
+            self.segmenter = load_segmenter(*file, self.loss.authors_critics)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         if moment.stage == "settle":
             for module in self.network.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
-        infrared, visible = batch["infrared"], luminance(batch["visible"])
+        infrared = batch["infrared"]
+        visible = batch["visible"][:, :1] if self.loss.red else luminance(batch["visible"])
         height, width = infrared.shape[-2:]
         images = self.network.outputs(*(padded(image, self.network.stride) for image in (infrared, visible)))
         # SSIM and the like take differences of squares, for which half precision is too coarse
