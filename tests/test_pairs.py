@@ -548,6 +548,16 @@ def test_real_counts(name, split, count):
     assert all(getattr(pair, role).is_file() for pair in found.pairs for role in ROLES)
 
 
+WHOLE = SHARED.parent / "data221"
+
+
+@pytest.mark.skipif(not WHOLE.is_dir(), reason="no ../shared/data221")
+@pytest.mark.parametrize(("split", "count"), [(None, 221), ("test50", 50), ("s4fusion67", 67)])
+def test_every_list_of_roadscene_names_pairs_that_the_whole_set_has(split, count):
+    found = find_pairs(load_card("RoadScene"), WHOLE, split)
+    assert (len(found.pairs), found.unpaired) == (count, ())
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/data")
 def test_real_check_finds_no_problems():
     reports = {card.name: check_dataset(card, SHARED) for card in load_cards()}
