@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evalkit.data.card import load_card, load_cards
 from evalkit.data.images import merge_colour, to_gray
 from evalkit.data.samples.samples import make_scene
-from evalkit.downstream.detection.recipe import DETECTORS
+from evalkit.downstream.detection.recipe import DETECTORS, paper_recipes
 from evalkit.downstream.segmentation.networks import SEGMENTERS
 from evalkit.downstream.segmentation.recipe import tables_of
 from evalkit.errors import UnknownNameError
 from evalkit.methods.card import SystemCard
 from evalkit.methods.classical import FUSERS
 from evalkit.methods.fuse import missing_for
+from evalkit.methods.pretrained import PretrainedCard, pretrained_card, pretrained_cards
 from evalkit.methods.registry import METHODS, method_card, method_cards
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.card import CONVENTIONS, METRICS
@@ -145,7 +147,33 @@ def saliency_entries(checkpoints: Path | None = None) -> list[Entry]:
 
 
 def detector_entries() -> list[Entry]:
-    return [{"name": name, "architecture": model} for name, model in DETECTORS.items()]
+    begins = {recipe.network: recipe.weights for recipe in paper_recipes()}
+    return [
+        {"name": name, "architecture": model, "begins with": begins.get(name, "")} for name, model in DETECTORS.items()
+    ]
+
+
+def _users(card: PretrainedCard) -> list[str]:
+    """The recipes, segmenters and detectors that begin with one of its files."""
+    wanted = [(f"segmenter {name}", one.card.encoder) for name, one in SEGMENTERS.items()]
+    wanted += [(f"recipe {name}", file) for name, recipe in recipes().items() for file in recipe.weights.values()]
+    wanted += [(f"detector {recipe.network}", recipe.weights) for recipe in paper_recipes()]
+    return list(dict.fromkeys(user for user, file in wanted if any(fnmatchcase(name, file) for name in card.files)))
+
+
+def pretrained_entries(checkpoints: Path | None = None) -> list[Entry]:
+    return [
+        {
+            "name": card.name,
+            "files": " or ".join(card.files),
+            "learned from": card.learned,
+            "here": next((name for name in card.files if checkpoints and (checkpoints / name).is_file()), "missing"),
+            "used by": ", ".join(_users(card)),
+            "published": card.published,
+            "licence": card.licence,
+        }
+        for card in pretrained_cards().values()
+    ]
 
 
 def task_entries() -> list[Entry]:
@@ -169,6 +197,7 @@ ENTRIES = {
     "segmenters": segmenter_entries,
     "saliency": saliency_entries,
     "detectors": detector_entries,
+    "pretrained": pretrained_entries,
     "tasks": task_entries,
     "plugins": plugin_entries,
 }
@@ -191,9 +220,10 @@ def entries_of(kind: str, checkpoints: Path | None = None) -> list[Entry]:
 
     Args:
         kind: of ENTRIES.
-        checkpoints: folder of weights, which decides what methods and salient-object systems can run.
+        checkpoints: folder of weights, which decides what methods and salient-object systems can run, and which of the
+            pretrained weights are here.
     """
-    of_weights = {"methods": method_entries, "saliency": saliency_entries}
+    of_weights = {"methods": method_entries, "saliency": saliency_entries, "pretrained": pretrained_entries}
     entries = of_weights[kind](checkpoints) if kind in of_weights else ENTRIES[kind]()
     if kind in KINDS:
         entries = [entry | {"from": str(origin_of(KINDS[kind], entry["name"]))} for entry in entries]
@@ -228,8 +258,8 @@ def list_datasets() -> pd.DataFrame:
 
 
 def describe(name: str) -> Entry:
-    """Everything about a protocol, method, salient-object system, metric (also `SSIM[smfnet]`), convention or data set,
-    as a JSON-able dict.
+    """Everything about a protocol, method, salient-object system, segmentation network, metric (also `SSIM[smfnet]`),
+    convention, data set or file of pretrained weights, as a JSON-able dict.
 
     Raises:
         UnknownNameError: nothing has that name.
@@ -241,6 +271,8 @@ def describe(name: str) -> Entry:
         ([card.name for card in load_cards()], lambda: {"kind": "data set", **load_card(name).model_dump(mode="json")}),
         (method_cards(), lambda: method_card(name).model_dump(mode="json") | {"kind": "method"}),
         (SALIENCY_SYSTEMS, lambda: _describe_saliency(name)),
+        (SEGMENTERS, lambda: _describe_segmenter(name)),
+        (pretrained_files(), lambda: _describe_pretrained(name)),
     ]
     # SMFNet is a method and smfnet a convention: the exact spelling goes before the others
     for _, describe_one in sorted(kinds, key=lambda kind: name not in kind[0]):
@@ -264,6 +296,26 @@ def _describe_protocol(name: str) -> Entry:
 def _describe_saliency(name: str) -> Entry:
     card = SALIENCY_SYSTEMS.find(name).card
     return card.model_dump(mode="json") | {"kind": "salient-object system", "code": card.kind}
+
+
+def _describe_segmenter(name: str) -> Entry:
+    card = SEGMENTERS.find(name).card
+    entry = card.model_dump(mode="json") | {"kind": "segmentation network", "code": card.kind}
+    if card.encoder:
+        with suppress(UnknownNameError):  # a plug-in's own
+            entry["begins with"] = pretrained_card(card.encoder).source
+    return entry
+
+
+def pretrained_files() -> list[str]:
+    """Published names of pretrained weights, and of what they are of."""
+    return [name for card in pretrained_cards().values() for name in (card.name, *card.files)]
+
+
+def _describe_pretrained(name: str) -> Entry:
+    card = pretrained_card(name)
+    use = {"used by": ", ".join(_users(card)), "see": "--checkpoints DIR: the folder that the file lies in"}
+    return {"kind": "pretrained weights", **card.model_dump(mode="json"), **use}
 
 
 def _describe_convention(name: str) -> Entry:

@@ -5,6 +5,8 @@ import os
 import pickle
 import shutil
 import socket
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -557,6 +559,52 @@ def test_pretrained_weights_are_read_and_used(sample, tmp_path):
         pretrained(other, file)
 
 
+def test_weights_of_the_repository_yolov5_are_read_and_used(tmp_path, monkeypatch):
+    """yolov5s.pt is a pickle of classes `models.yolo.*` and `models.common.*`, of which there are none here."""
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    modules = {name: types.ModuleType(name) for name in ("models", "models.yolo", "models.common")}
+    made = []
+
+    def renamed(network, module):
+        kind = type(network).__name__
+
+        def new(cls, *args):
+            made.append(kind)
+            return object.__new__(cls)
+
+        if not hasattr(modules[module], kind):
+            cls = type(kind, (torch.nn.Module,), {"__module__": module, "__new__": new})
+            setattr(modules[module], kind, cls)
+        cls = getattr(modules[module], kind)
+        network.__class__ = cls
+
+    with environment.calm():
+        network = DetectionModel("yolov5n.yaml", nc=80, verbose=False).half()
+        own = DetectionModel("yolov5n.yaml", nc=6, verbose=False)
+    network.criterion = None
+    first = network.model[0].conv.weight.clone()
+    widths = [one[0].conv.weight.shape[1] for one in network.model[-1].cv2]
+    network.model[-1] = torch.nn.Module()  # the older head: a convolution a scale, three boxes a place
+    network.model[-1].m = torch.nn.ModuleList(torch.nn.Conv2d(width, 3 * 85, 1) for width in widths)
+    for part in list(network.modules()):
+        if type(part).__module__.startswith("ultralytics"):
+            renamed(part, "models.yolo" if part is network else "models.common")
+    with monkeypatch.context() as patch:
+        for name, module in modules.items():
+            patch.setitem(sys.modules, name, module)
+        torch.save({"epoch": -1, "model": network, "ema": None, "optimizer": None}, tmp_path / "yolov5n.pt")
+    made.clear()
+    state = read_weights(tmp_path / "yolov5n.pt")
+    assert state["model.0.conv.weight"].dtype == torch.float16
+    before = own.model[-1].cv3[0][2].weight.clone()
+    fitted = pretrained(own, tmp_path / "yolov5n.pt")
+    assert made == []
+    assert torch.equal(fitted.model[0].conv.weight, first.float())
+    assert torch.equal(fitted.model[-1].cv3[0][2].weight, before)  # the head is not among them
+
+
 def test_hostile_weights_are_refused(tmp_path):
     import torch
 
@@ -577,9 +625,9 @@ def test_hostile_weights_are_refused(tmp_path):
 
 def test_missing_pretrained_weights_are_a_missing_value_with_the_cure(tmp_path):
     recipe = detection_recipe("paper", "smfnet-table2")
-    with pytest.raises(DataError, match=r"yolov5xu\.pt is needed: give --checkpoints DIR"):
+    with pytest.raises(DataError, match=r"yolov5xu\.pt or yolov5x\.pt is needed: give --checkpoints DIR"):
         find_weights(recipe, None)
-    with pytest.raises(DataError, match=r"yolov5xu\.pt is not in"):
+    with pytest.raises(DataError, match=r"yolov5xu\.pt or yolov5x\.pt is not in"):
         find_weights(recipe, tmp_path)
 
 

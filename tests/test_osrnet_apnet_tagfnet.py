@@ -216,7 +216,7 @@ def test_osrnet_begins_with_vgg_but_for_the_first_convolution() -> None:
 def test_the_paper_recipe_asks_for_its_encoders_weights(name: str) -> None:
     recipe = load_recipe(name, "paper")
     tiny = recipe.model_copy(update={"network": {"width": 4, "channels": 16}})
-    with pytest.raises(DataError, match="--weights DIR"):
+    with pytest.raises(DataError, match="--checkpoints DIR"):
         build_system(tiny).prepare(None)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from test_pretrained import filled, resnet_shapes
 from test_reproduce import run
 from tiny_smrnet import TINY as SMRNET
 
@@ -412,30 +413,58 @@ def seen(items, total, text):
     for item in items:
         print("step", flush=True)
         yield item
-loop.train(recipe, Path(sys.argv[2]), Path(sys.argv[3]), device="cpu", progress=seen)
+weights = Path(sys.argv[4]) if len(sys.argv) > 4 else None
+loop.train(recipe, Path(sys.argv[2]), Path(sys.argv[3]), weights=weights, device="cpu", progress=seen)
 print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("after", [2, 5])
-def test_a_killed_run_resumes_to_the_same_weights(scenes: Path, tmp_path: Path, after: int) -> None:
-    recipe = tiny(steps=4, ema=0.9)
-    train(recipe, scenes, tmp_path / "whole", device="cpu")
-    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
-    command = [sys.executable, "-c", RUN, str(tmp_path / "recipe.json"), str(scenes)]
-    killed = subprocess.Popen([*command, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True)
+def killed_and_resumed(recipe: Recipe, root: Path, folder: Path, after: int, *weights: str) -> int:
+    """Train in folder/killed, killed with SIGKILL after so many steps and started again; how many steps were left."""
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    command = [sys.executable, "-c", RUN, str(folder / "recipe.json"), str(root), str(folder / "killed"), *weights]
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     for _ in range(after):
         assert killed.stdout.readline() == "step\n"
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL
     killed.stdout.close()
-    resumed = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True, text=True, timeout=300)
+    resumed = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert resumed.returncode == 0, resumed.stderr
-    assert 0 < resumed.stdout.count("step") < 12
+    return resumed.stdout.count("step")
+
+
+def same_run(one: Path, other: Path) -> None:
     for name in ("last.safetensors", "best.safetensors"):
-        assert states_equal(tmp_path / "whole" / name, tmp_path / "killed" / name), name
-    assert (tmp_path / "whole" / "log.csv").read_text() == (tmp_path / "killed" / "log.csv").read_text()
+        assert states_equal(one / name, other / name), name
+    assert (one / "log.csv").read_text() == (other / "log.csv").read_text()
+
+
+@pytest.mark.parametrize("after", [2, 5])
+def test_a_killed_run_resumes_to_the_same_weights(scenes: Path, tmp_path: Path, after: int) -> None:
+    recipe = tiny(steps=4, ema=0.9)
+    train(recipe, scenes, tmp_path / "whole", device="cpu")
+    assert 0 < killed_and_resumed(recipe, scenes, tmp_path, after) < 12
+    same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_run_at_full_width_resumes_to_the_same_weights(tmp_path: Path, after: int) -> None:
+    """SMR-Net by `paper`, whose step needs the least memory of the five: all sizes as published, two steps a stage."""
+    write_scenes(tmp_path / "data", 8, 7, 640, 480)
+    weights = tmp_path / "weights" / "resnet34-b627a593.pth"
+    weights.parent.mkdir()
+    torch.save(filled(resnet_shapes((3, 4, 6, 3), False)), weights)
+    paper = load_recipe("SMR-Net", "paper")
+    data = paper.data.model_copy(update={"datasets": {"samples": None}})
+    recipe = paper.model_copy(update={"data": data, "steps": 2, "rounds": 1})
+    assert (recipe.network, recipe.batch, len(plan(recipe))) == (paper.network, 4, 2)
+    torch.set_num_threads(1)  # as RUN does
+    train(recipe, tmp_path / "data", tmp_path / "whole", weights=weights.parent, device="cpu")
+    assert killed_and_resumed(recipe, tmp_path / "data", tmp_path, after, str(weights.parent)) == 4 - after
+    same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_the_command_trains_on_sample_scenes_and_shows_recipes(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_the_first_convolution_is_resnets_and_stays(tmp_path):
     torch.save({"conv1.weight": kernel[:8]}, tmp_path / "resnet101-63fe2227.pth")
     with pytest.raises(DataError, match=r"no conv1\.weight"):
         system.prepare(tmp_path)
-    with pytest.raises(DataError, match="--weights"):
+    with pytest.raises(DataError, match="--checkpoints"):
         system.prepare(None)
 
 

@@ -235,7 +235,7 @@ def test_the_paper_recipe_is_the_published_network_and_schedule() -> None:
 
 def test_the_backbones_begin_with_weights_from_a_file(tmp_path: Path) -> None:
     learning = system(weights={"backbone": "resnet.pth"})
-    with pytest.raises(DataError, match=r"--weights DIR"):
+    with pytest.raises(DataError, match=r"--checkpoints DIR"):
         learning.prepare(None)
     with pytest.raises(DataError, match=r"resnet\.pth.*ImageNet weights of ResNet-34"):
         learning.prepare(tmp_path)

@@ -128,7 +128,7 @@ def test_the_classifier_is_loaded_from_the_file_the_recipe_names(tmp_path: Path,
 
 def test_a_recipe_with_a_critic_says_what_is_missing(tmp_path: Path) -> None:
     system = build_system(tiny(JUDGED))
-    with pytest.raises(DataError, match="--weights"):
+    with pytest.raises(DataError, match="--checkpoints"):
         system.load_critics(None)
     with pytest.raises(DataError, match="no file"):
         system.load_critics(tmp_path)

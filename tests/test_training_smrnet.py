@@ -238,7 +238,7 @@ def test_the_paper_recipe_reads_vt5000_as_it_is_unpacked(tmp_path: Path) -> None
 
 def test_the_encoder_begins_with_weights_from_a_file(tmp_path: Path) -> None:
     learning = system(weights={"encoder": "resnet.pth"})
-    with pytest.raises(DataError, match=r"--weights DIR"):
+    with pytest.raises(DataError, match=r"--checkpoints DIR"):
         learning.prepare(None)
     with pytest.raises(DataError, match=r"resnet\.pth.*ImageNet weights of ResNet-34"):
         learning.prepare(tmp_path)

@@ -254,7 +254,7 @@ def test_critics_need_torchvision_and_say_so(tmp_path: Path, monkeypatch) -> Non
 
 
 def test_a_recipe_with_critics_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="--weights"):
+    with pytest.raises(DataError, match="--checkpoints"):
         build_system(tiny(JUDGED)).load_critics(None)
     with pytest.raises(DataError, match="no file"):
         build_system(tiny(JUDGED)).load_critics(tmp_path)

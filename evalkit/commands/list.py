@@ -20,7 +20,7 @@ from evalkit.files.names import printable
 
 KINDS = (
     "protocols", "methods", "metrics", "datasets", "conventions", "recipes", "segmenters", "saliency", "detectors",
-    "tasks", "plugins",
+    "pretrained", "tasks", "plugins",
 )  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def list_command(kind: str, checkpoints: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def show(name: str, as_json: bool) -> None:
-    """Show a protocol, method, salient-object system, metric, convention or data set."""
+    """Show a protocol, method, salient-object system, segmentation network, metric, convention, data set or file of
+    pretrained weights."""
     from evalkit.catalogue import describe
 
     entry = describe(name)

@@ -23,7 +23,13 @@ from evalkit.commands.program import kept
     help="Folder with the data sets [EVALKIT_DATA].",
 )
 @click.option("--sample", is_flag=True, help="Learn from generated scenes instead of the recipe's data sets.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Folder with the pretrained weights a recipe names.")
+@click.option(
+    "--checkpoints",
+    "--weights",
+    "weights",
+    type=click.Path(path_type=Path),
+    help="Folder with the published weights that a recipe begins with (`evalkit list pretrained`).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="runs/train/<method>-<recipe> when not given.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N.")
 @click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="GPUs that train together.")

@@ -85,6 +85,7 @@ class Row:
     not_fused: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     recipe: str = ""  # by which evalkit trained the row's network
+    pretrained: dict[str, str] = field(default_factory=dict)  # files that this training began with -> SHA-256
     train: bool = False  # the protocol states that it is to be trained
     named: str = ""  # how its images are called below OUTPUTS, where not <method>/<dataset>/<stem>
 

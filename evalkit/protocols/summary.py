@@ -61,7 +61,7 @@ def summarise(
             ),
         }
         | ({"card": protocol.rows[row.method]} if row.fuser and row.method in protocol.rows else {})
-        | ({"recipe": row.recipe} if row.recipe else {})
+        | ({"recipe": row.recipe, "pretrained": row.pretrained} if row.recipe else {})
         | ({"named": row.named} if row.named else {})
         | ({"jpeg": jpeg} if (jpeg := _count_jpeg(pairs, row)) else {}),
         dataset={

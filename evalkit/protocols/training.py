@@ -77,7 +77,8 @@ def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, samp
     recipe, result = trained_network
     method = trained.trained_method(result.weights, recipe.method)
     assert method is not None
-    return Row(row.method, "trained", fuser_of(row.method, method, result.weights, settings), recipe=label(recipe))
+    fuser = fuser_of(row.method, method, result.weights, settings)
+    return Row(row.method, "trained", fuser, recipe=label(recipe), pretrained=result.pretrained)
 
 
 def train_network(

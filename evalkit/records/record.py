@@ -64,6 +64,8 @@ class Record(BaseModel):
             return f"measured on {selected}"
         if expected is not None and pairs != expected:
             return f"measured on {pairs} pairs, the paper's table on {expected}"
+        if other := self.method.get("other_training"):
+            return str(other)
         recipe = str(self.method.get("recipe") or "paper").removeprefix("recipe ")
         return "" if recipe == "paper" else f"trained here by the recipe {recipe}, not as in the paper"
 

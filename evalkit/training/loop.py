@@ -29,6 +29,7 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_bytes
 from evalkit.methods.checkpoints import load_strictly
 from evalkit.methods.fuse import choose_device
+from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.methods.states import remove_state, save_state, to_state
 from evalkit.provenance import version
 from evalkit.training.curves import draw_curves
@@ -65,6 +66,7 @@ class TrainingResult:
         weights: the best weights by the validation loss of the last stage, else the last ones.
         losses: (epoch, stage, mean training loss).
         seconds: of this call; `steps` it made.
+        pretrained: published files that the training began with -> SHA-256.
     """
 
     folder: Path
@@ -75,6 +77,7 @@ class TrainingResult:
     images_per_second: float
     peak_memory: int | None = None
     resumed_at: int = 0
+    pretrained: dict[str, str] = field(default_factory=dict)
 
 
 class Leg(NamedTuple):
@@ -106,6 +109,7 @@ class Progress:
     part_epochs: dict[str, int] = field(default_factory=dict)
     part_losses: dict[str, list[float]] = field(default_factory=dict)  # mean loss of each epoch that a part learnt in
     best: float = math.inf
+    pretrained: dict[str, str] = field(default_factory=dict)  # files that it began with -> SHA-256
 
 
 def gather(recipe: Recipe, data_root: Path) -> tuple[list[ImagePair], list[ImagePair], list[LabelClass], str]:
@@ -179,6 +183,8 @@ class TrainingRun:
         self.system.load_critics(weights)
         if self.saved is None:
             self.system.prepare(weights)
+            files = [weights / name for name in recipe.weights.values()] if weights else []
+            self.progress.pretrained = pretrained_hashes(*files)
         named = dict(self.system.network.named_parameters())
         kept = [named[name] for name in self.system.no_decay()]
         optimisers = [make_optimiser(part, recipe.optimiser_of(name), kept) for name, part in self.parts.items()]
@@ -240,6 +246,7 @@ class TrainingRun:
     def save_weights(self, name: str) -> None:
         if self.fabric.is_global_zero:
             about = {"evalkit": version(), "data": self.data_hash, "epochs": self.progress.epoch}
+            about["pretrained"] = self.progress.pretrained
             save_weights(self.out / name, self.weights(), self.recipe, about)
 
     # --- data
@@ -492,6 +499,7 @@ def train(
         images_per_second=made * recipe.batch * fabric.world_size / max(seconds, 1e-9),
         peak_memory=torch.cuda.max_memory_allocated(fabric.device) if fabric.device.type == "cuda" else None,
         resumed_at=resumed,
+        pretrained=run.progress.pretrained,
     )
 
 

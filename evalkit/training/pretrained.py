@@ -7,6 +7,7 @@ from typing import Any
 
 from evalkit.errors import DataError
 from evalkit.methods.checkpoints import read_checkpoint
+from evalkit.methods.pretrained import where_published
 from evalkit.training.recipe import Recipe
 
 
@@ -27,8 +28,9 @@ def pretrained(recipe: Recipe, part: str, folder: Path | None, weights: str) -> 
         return None
     meant = f"The recipe {recipe.name} of {recipe.method} begins with {weights}"
     if folder is None:
-        raise DataError(f"{meant}. Put the file {name} into a folder and name it with --weights DIR.")
+        cure = f"Put the file {name} into a folder and name it with --checkpoints DIR. {where_published(name)}"
+        raise DataError(f"{meant}. {cure}".rstrip())
     path = folder / name
     if not path.is_file():
-        raise DataError(f"there is no file {path}. {meant}: put {name} into {folder}.")
+        raise DataError(f"there is no file {path}. {meant}: put {name} into {folder}. {where_published(name)}".rstrip())
     return read_checkpoint(path), path

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evalkit.data.hashes import file_hash
 from evalkit.errors import DataError, UnknownNameError
 from evalkit.files.read import model_from_yaml, read_text
+from evalkit.methods.pretrained import find_pretrained, where_published
 from evalkit.registry import Registry
 
 
@@ -136,6 +137,14 @@ def detection_recipe(name: str, protocol: str) -> DetectionRecipe:
     return parse(file.read_text(encoding="utf-8"), file.name)
 
 
+def paper_recipes() -> list[DetectionRecipe]:
+    """The recipes `paper` of all protocols that have one, by file name."""
+    folder = resources.files("evalkit.downstream").joinpath("recipes")
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    paper = [file for file in files if file.name.startswith("detection-") and file.name != "detection-small.yaml"]
+    return [parse(file.read_text(encoding="utf-8"), file.name) for file in paper]
+
+
 def parse(text: str, where: str) -> DetectionRecipe:
     """A recipe from YAML text. Raises DataError naming field and mistake."""
     recipe = model_from_yaml(DetectionRecipe, text, f"the recipe {where}", part="detection")
@@ -153,14 +162,21 @@ def parse(text: str, where: str) -> DetectionRecipe:
 
 
 def find_weights(recipe: DetectionRecipe, checkpoints: Path | None) -> tuple[Path | None, str]:
-    """The pretrained weights' file and its hash. Raises DataError where the recipe wants one that is not there."""
+    """The pretrained weights' file and its hash.
+
+    In place of ultralytics' yolov5su.pt its forerunner yolov5s.pt serves, whose last layer alone differs.
+
+    Raises:
+        DataError: the recipe wants a file that is not there.
+    """
     if not recipe.weights:
         return None, ""
-    path = checkpoints / recipe.weights if checkpoints is not None else None
-    if path is None or not path.is_file():
+    names = dict.fromkeys((recipe.weights, recipe.weights.replace("u.pt", ".pt")))
+    path = next(filter(None, (find_pretrained(name, checkpoints) for name in names)), None)
+    if path is None:
         where = f"is not in {checkpoints}" if checkpoints else "is needed: give --checkpoints DIR"
         raise DataError(
-            f"recipe {recipe.name} starts {recipe.network} from pretrained weights, and {recipe.weights} {where}. It "
-            "is a file of github.com/ultralytics/assets. A recipe of your own without `weights` trains from scratch."
+            f"recipe {recipe.name} starts {recipe.network} from pretrained weights, and {' or '.join(names)} {where}. "
+            f"{where_published(recipe.weights)} A recipe of your own without `weights` trains from scratch."
         )
     return path, file_hash(path)

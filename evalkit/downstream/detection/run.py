@@ -29,6 +29,7 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
 from evalkit.files.write import write_text
 from evalkit.methods.fuse import choose_device
+from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores
 from evalkit.protocols.plan import Row
 from evalkit.protocols.summary import now
@@ -56,8 +57,10 @@ class DetectionRun:
     """One data set: its lists, its rows' images, and the detectors."""
 
     def __init__(self, job: Job, dataset: str, use: DatasetUse, recipe: DetectionRecipe, variant: str) -> None:
-        self.job, self.recipe = job, recipe
         self.weights, self.weights_hash = find_weights(recipe, job.settings.checkpoints)
+        if self.weights is not None:
+            recipe = recipe.model_copy(update={"weights": self.weights.name})
+        self.job, self.recipe = job, recipe
         scenes = recipe.scenes
         root = sample_root(job, scenes.count, scenes.seed, scenes.width, scenes.height) if job.sample else job.root
         assert root is not None
@@ -175,12 +178,13 @@ class DetectionRun:
         seeds = [DrawnAP50([boxes[stem] for stem in stems], truth, len(self.names)) for boxes in result.boxes.values()]
         return lambda draw: float(np.mean([one(draw) for one in seeds]))
 
-    def record(self, row: Row, result: DetectionResult, started: str) -> Record:
+    def record(self, row: Row, result: DetectionResult, other: str, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on.
 
         Args:
             row: the method, and where its images come from.
             result: its scores per seed, AP50 in [0, 1].
+            other: why it was not trained and tested as in the paper.
             started: when the run began, as `now` writes it.
         """
         reason_for_none = result.reason
@@ -196,7 +200,8 @@ class DetectionRun:
             **self.images.method_fields(row, self.job, self.split, reason_for_none),
             "detector": self.recipe.network,
             "stands_for": self.recipe.stands_for,
-            "detector_weights": {self.recipe.weights: self.weights_hash} if self.recipe.weights else {},
+            "pretrained": pretrained_hashes(self.weights),
+            "other_training": other,
             "recipe": self.recipe.summary,
             "recipe_hash": self.recipe.hash,
             "selection": "best on validation by ultralytics' fitness",

@@ -72,7 +72,7 @@ class Detection(Trained):
                 result = results[row.method]
                 extra = () if published else tuple(run.conditions)
                 table.cells += cells_of(job, block, row.method, result, printed, recipe, len(run.split.test), extra)
-                record = run.record(row, result, started)
+                record = run.record(row, result, why_not_comparable(run.recipe, published), started)
                 save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
         note = (
             f"AP at IoU 0.5, {recipe.summary}. {'Small: not the set-up of the paper.' if recipe.small else ''}".strip()

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from evalkit.errors import CheckpointError, DataError
 from evalkit.methods.tensors import read_tensors
 
-LAYERS = ("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils.")  # beginnings of their classes' names
+# beginnings of their classes' names; the last two are of the repository yolov5, from before the package
+LAYERS = ("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils.", "models.yolo.", "models.common.")
 
 
 def pretrained(network: nn.Module, path: Path) -> nn.Module:

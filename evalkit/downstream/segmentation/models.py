@@ -26,6 +26,7 @@ from evalkit.downstream.segmentation.pixels import IGNORE
 from evalkit.downstream.segmentation.segmentor import OwnSegmentor
 from evalkit.downstream.segmentation.system import fill
 from evalkit.methods.checkpoints import as_state, read_checkpoint
+from evalkit.methods.layers.mit_names import OPENMMLAB_FIRST, in_form_of
 
 Config = dict[str, Any]
 
@@ -114,6 +115,8 @@ def build(config: Config) -> nn.Module:
 def load_encoder(model: nn.Module, path: Path) -> None:
     """Copy pretrained weights into the encoder: of ImageNet, or of a whole network of this kind.
 
+    SegFormer's and SegNeXt's may be in the form of their authors or of OpenMMLab.
+
     Every tensor of the encoder must be in the file, in its shape; a classifier beside it is passed over. BiSeNet's
     file is of its context path's ResNet; evalkit's own networks read the file by the names of its authors.
 
@@ -130,4 +133,7 @@ def load_encoder(model: nn.Module, path: Path) -> None:
         encoder = encoder.context_path.backbone
     if any(key.startswith("backbone.") for key in state):
         state = {key.removeprefix("backbone."): v for key, v in state.items() if key.startswith("backbone.")}
+    if OPENMMLAB_FIRST in encoder.state_dict():
+        state = in_form_of(OPENMMLAB_FIRST, state, path)
+    state = {key.replace(".mlp.dwconv.dwconv.", ".mlp.dwconv."): value for key, value in state.items()}  # SegNeXt's
     fill(encoder, state, ("",), path)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.methods.card import SystemCard, shipped_cards
+from evalkit.methods.pretrained import find_pretrained
 from evalkit.registry import Registry
 
 if TYPE_CHECKING:
@@ -116,5 +117,4 @@ def network_of_row(method: str) -> str:
 
 def find_weights(name: str, checkpoints: Path | None) -> Path | None:
     """The file with the encoder's pretrained weights below `checkpoints`; none where there is none."""
-    pattern = segmenter(name).card.encoder
-    return next(iter(sorted(checkpoints.glob(pattern))), None) if checkpoints and pattern else None
+    return find_pretrained(segmenter(name).card.encoder, checkpoints)

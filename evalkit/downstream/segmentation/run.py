@@ -21,6 +21,7 @@ from evalkit.downstream.spread import mean_and_spread, paired_bootstrap
 from evalkit.errors import EvalkitError
 from evalkit.files.write import write_text
 from evalkit.methods.fuse import choose_device
+from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.metrics.segmentation import segmentation_scores
 from evalkit.protocols.plan import Row, file_name
 from evalkit.protocols.summary import now
@@ -165,13 +166,14 @@ class SegmentationRun:
         text = {"of": OF, "minus": BASELINE, "images": len(stems), "network": self.variant.name}
         write_text(self.out / "differences.json", json.dumps(text | {"methods": intervals}, indent=1) + "\n")
 
-    def record(self, row: Row, result: SegmentationResult, recipe: str, started: str) -> Record:
+    def record(self, row: Row, result: SegmentationResult, recipe: str, other: str, started: str) -> Record:
         """What was measured of one row, per seed, with everything that it depends on.
 
         Args:
             row: the method, and where its images come from.
             result: its scores per seed, IoU and Acc in [0, 1].
             recipe: its name, as records have it.
+            other: why it was not trained or tested as in the paper; empty where it was.
             started: when the run began, as `now` writes it.
         """
         scenes, images = self.scenes, self.scenes.images
@@ -181,11 +183,11 @@ class SegmentationRun:
                 missing[column] = reason
             else:
                 scores[column], spread[column] = mean_and_spread([s[column] for s in result.seeds.values()])
-        pretrained = {self.weights.name: self.weights_hash} if self.weights else {}
         method = {
             **images.method_fields(row, self.job, scenes.split, result.reason),
             "segmenter": self.schedule.network,
-            "segmenter_weights": pretrained,
+            "pretrained": pretrained_hashes(self.weights),
+            "other_training": other,
             "stands_for": self.schedule.stands_for,
             "recipe": recipe,
             "schedule": self.schedule.model_dump(mode="json"),

@@ -18,6 +18,7 @@ from evalkit.downstream.segmentation.run import (
 )
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
+from evalkit.methods.pretrained import where_published
 from evalkit.protocols.plan import file_name, use_of
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
@@ -172,7 +173,8 @@ def fill_block(
     for row in run.rows:
         result = results[row.method]
         table.cells += cells_of(job, block, variant, row.method, result, printed, len(scenes.split.test))
-        record = run.record(row, result, job.settings.recipe_name, started)
+        other = why_not_comparable(variant, job, block, len(scenes.split.test))
+        record = run.record(row, result, job.settings.recipe_name, other, started)
         save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
 
 
@@ -265,7 +267,8 @@ def why_not_comparable(variant: Variant, job: Job, block: str, images: int) -> s
         return schedule.stands_for
     pattern = segmenter(schedule.network).card.encoder
     if pattern and find_weights(schedule.network, job.settings.checkpoints) is None:
-        return f"trained from scratch: no pretrained encoder {pattern} in --checkpoints"
+        cure = where_published(pattern)
+        return f"other training: from scratch, for no pretrained encoder {pattern} is in --checkpoints. {cure}".rstrip()
     dataset = block.removesuffix(f" · {variant.name}")
     expected = use_of(job.uses[dataset], job.protocol.card(dataset)).pairs
     return f"tested on {images} images, the paper's table on {expected}" if expected not in (None, images) else ""

@@ -20,6 +20,7 @@ from evalkit.downstream.segmentation.system import SegmentationSystem, Tensors, 
 from evalkit.methods.checkpoints import State, as_state
 from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.mit import MIT_B2, MIT_B4, MIT_HEADS, MIT_WIDTHS, MixTransformer, as_map, start, tokens
+from evalkit.methods.layers.mit_names import AUTHORS_FIRST, in_form_of
 
 HEAD = 512  # channels of the decoder
 
@@ -172,8 +173,12 @@ def convert(content: Any, path: Path) -> State:
 
 
 def pretrained(content: Any, path: Path) -> State:
-    """SegFormer's weights of ImageNet for both encoders; the classifier is left out. Raises CheckpointError."""
-    state = as_state(content, path)
+    """SegFormer's weights of ImageNet, in either published form, for both encoders; the classifier is left out.
+
+    Raises:
+        CheckpointError: not a state dict, or tensors of other shapes.
+    """
+    state = in_form_of(AUTHORS_FIRST, as_state(content, path), path)
     return {f"{part}.{key}": value for key, value in state.items() for part in ("visible", "infrared")}
 
 
