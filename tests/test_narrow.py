@@ -103,7 +103,7 @@ def test_a_finding_is_a_list_entry_not_a_column(monkeypatch) -> None:
     output = CliRunner().invoke(main, ["audit", "smrnet-table3"]).output
     assert output.splitlines()[1:6] == [
         "certain   claim · VT5000, BS, F",
-        "          printed 20.1 → 19.62 .. 19.93 %",
+        "          printed 20.1 → 19.53 .. 20 %",
         "          the text says: BS brings 20.1 % in F. No other reading gives it either",
         "          (relative to its own value, points, any other row)",
         "",

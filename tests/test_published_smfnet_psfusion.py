@@ -154,8 +154,8 @@ def test_claims_name_what_the_protocol_has(name: str):
     metrics = {*chosen.metrics, None}
     for claim in chosen.claims:
         fields = claim.model_extra or {}
-        than = fields.get("than")
-        assert {fields.get("method"), fields.get("of"), *([than] if isinstance(than, str) else than or [])} <= names
+        named = [fields.get(key) or [] for key in ("method", "of", "than")]
+        assert {name for one in named for name in ([one] if isinstance(one, str) else one)} <= names
         metric = fields.get("metric")
         assert {*metric} <= metrics if isinstance(metric, list) else metric in metrics
         assert set(fields.get("blocks", [])) <= blocks

@@ -22,12 +22,16 @@ INTRO = """What arithmetic can tell about the published tables, written by
 
 Each line comes from a check that runs on any table, a reader's own too (`evalkit audit --table my.csv`); the checks are
 in `evalkit/leaderboards/audit/`. A printed number stands for every number that rounds to it, or that gives it when its
-digits are cut off. **certain**: no such numbers give what is printed. **likely**, **possible**: there is another
-explanation, and the last column names the one that fits. A row that repeats another in every cell is certain where
-less than a thousandth of such a pair is expected by chance. A statement that something is best
-"overall" is tested over all data sets together: it is certainly false where neither the mean nor the mean rank over
-them has it best. A finding says that numbers do not fit together, not how
-they came about."""
+digits are cut off; of two numbers with as many decimals the one that is printed greater is greater. **certain**: no
+such numbers give what is printed, whichever way the sentence is read. **likely**, **possible**: there is another
+explanation or another reading, and the last column names it. A row that repeats another in every cell is certain where
+less than a thousandth of such a pair is expected by chance.
+
+A sentence that something is best "overall" is certainly false only where one rival is better in every block, which no
+way of putting the blocks together can turn round. It is likely false where mean and mean rank over the blocks both have
+another first, and possibly false where one of them has. A sentence that names no data set may also mean every block, or
+a single one: the line says in which readings it fails and in which it holds. A finding says that numbers and sentences
+do not fit together, not how they came about."""
 
 
 @click.command()

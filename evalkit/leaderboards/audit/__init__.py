@@ -99,7 +99,7 @@ def _report(
         own = known.get(name)
         findings = audit_rows(rows)
         if own is not None:
-            findings += claims.check(rows, [claim.model_dump() for claim in own.claims], own.paper)
+            findings += claims.check(rows, [claim.model_dump() for claim in own.claims], own.paper, shipped)
         tables.append(_table(name, rows, own, _sorted(findings)))
     return Report(tables, _sorted(between))
 
@@ -108,7 +108,7 @@ def _table(name: str, rows: list[PublishedRow], protocol: Protocol | None, findi
     title = protocol.title if protocol else name
     if protocol and protocol.paper:
         title = f"{protocol.paper}, {protocol.table}: {title}"
-    tested = len(protocol.claims) if protocol and rows else 0
+    tested = sum(not claim.model_dump().get("lost") for claim in protocol.claims) if protocol and rows else 0
     return TableReport(name, title, sum(bool(row.printed) for row in rows), tested, findings)
 
 

@@ -29,6 +29,7 @@ FACTORS = {
 UNNAMED = ("none", "baseline")  # rows of ablations that lack something else in each table
 PEAK = ", near 48.13 dB: the peak of gray levels 0 .. 255 with the MSE of images in 0 .. 1"
 PEAK_NEAR = 3  # dB; other test images
+SAME_IMAGES = 2  # so many other columns of one paper's row agree only where the images are the same
 FAR = 1.5  # a median ratio beyond it is no matter of which test images
 
 
@@ -82,8 +83,9 @@ def _finding(
     sure: Sure = "possible"
     if same_paper:
         agree = [p[-1] for p in a if p in b and p[:3] == place[:3] and p != place and _agree(a[p], b[p], unequal)]
-        sure = "certain" if agree else "likely"
+        sure = "certain" if len(agree) >= SAME_IMAGES else "likely"
         reasons.append(f"of the same row, {names(agree)} agree" if agree else "one paper, two numbers")
+        reasons += ["two conventions in one paper, or a wrong number"] if sure == "certain" else []
     elif None not in counts and counts[0] != counts[1]:
         reasons.append(f"other test images ({counts[0]} and {counts[1]} pairs)")
     elif None not in counts:

@@ -2,22 +2,25 @@
 
 A protocol lists them under `claims:`, each a mapping with `text` (what the paper says), `kind`, and by kind:
 
-best, second    method; metric, class, blocks: in every such column the method is best (second best) of the methods.
-                With `over: all` (an "overall" of the text): best over all blocks together, which is false where
-                neither the mean nor the mean rank over the blocks has it best.
+best, second    method (several: together ahead of the others); metric, class, blocks: in every such column the
+                method is best (second best). `over: all` (an "overall" of the text): best over the blocks together;
+                `over: open` (the text names no data set): on every block, or over them together.
 greater         of, than: methods (names, a list, or others); metric, class, blocks: every cell of the one is greater.
+                `than_blocks` (a list, or all): compared with the others' cells in these blocks, instead of their own.
                 Without methods: column `metric` is greater than column `than` in every row.
 decreasing, increasing   methods, in order; metric.
 range           metric; low and high, or one of them.
 value           method, metric, class, printed: the cell holds this number.
 improvement     of, over (a method, "mean" or "best" of the others); metric, class, blocks; printed; unit: percent (of
                 the other's value) or points. Positive is better, whichever way the metric goes.
-count           what: methods (with `of: others`: without the paper's own), metrics, classes, datasets, or best (columns
-                in which `method` is best, aggregates apart); printed.
-parameters      method, over, printed (percent fewer): against evalkit's own networks.
+count           what: methods (with `of: others`: without the paper's own), metrics, classes, datasets, or best, second
+                (columns in which `method` is that, aggregates apart); printed, for columns also "most".
 mean            metric, class: an aggregate is the mean of its classes; the check of means tests it.
 
 metric, class and blocks are a name, a list, or left out for all. Source images (Visible, Infrared) are not methods.
+Every kind takes `tables` (protocols whose cells the statement is about as well), `at_most` (likely or possible: the
+statement is vaguer than its kind, and no finding is surer) with `reading` (how else it can be read), and `lost: true`
+(the cells did not survive; it is not tested).
 """
 
 from __future__ import annotations
@@ -28,120 +31,82 @@ from itertools import pairwise
 from typing import Any
 
 from evalkit.errors import UnknownNameError
-from evalkit.leaderboards.audit import improvement
+from evalkit.leaderboards.audit import improvement, ranked
 from evalkit.leaderboards.audit.finding import (
     AGGREGATE,
     SOURCES,
     Finding,
-    Grid,
     Interval,
     Sure,
     columns,
     cut,
     grid,
     names,
+    order,
 )
 from evalkit.leaderboards.audit.statement import Statement, together
-from evalkit.methods.registry import method_card
-from evalkit.metrics.registry import better_of
 from evalkit.protocols.table.published import PublishedRow
 
 
-def check(rows: list[PublishedRow], claims: list[Mapping[str, Any]], own: str = "") -> Iterator[Finding]:
+def check(
+    rows: list[PublishedRow],
+    claims: list[Mapping[str, Any]],
+    own: str = "",
+    tables: Mapping[str, list[PublishedRow]] | None = None,
+) -> Iterator[Finding]:
     """Claims that the printed numbers do not bear out.
 
     Args:
         rows: the printed numbers of one table.
         claims: of each statement of the text its fields, as the module's docstring lists them.
         own: the paper's own method.
+        tables: the printed numbers of other tables, by protocol.
 
     Raises:
-        DataError: a claim of unknown kind, without a field that its kind needs, or about a row that is not there.
+        DataError: a claim of unknown kind, without a field that its kind needs, about a row that is not there, or that
+            compares nothing.
     """
     for fields in claims:
         kind = str(fields.get("kind"))
         if kind not in KINDS:
             raise UnknownNameError("kind of claim", kind, KINDS)
-        if rows:
-            statement = Statement(fields, rows, own)
+        if rows and not fields.get("lost"):
+            statement = Statement(fields, [*rows, *_others_rows(fields, tables or {})], own)
             yield from together(statement, list(KINDS[kind](statement)))
 
 
-def _best(claim: Statement, allowed: int = 0) -> Iterator[Finding]:
-    method = claim.get("method")
-    claim.methods("method")
-    if claim.fields.get("over") == "all":
-        yield from _best_overall(claim, method)
-        return
-    word = "second" if allowed else "best"
-    for block, lines in grid(claim.picked()).items():
-        for column, cells in columns(lines).items():
-            if method not in cells or (way := better_of(cells[method].metric)) is None:
-                continue
-            sign = 1 if way == "higher" else -1
-            mine = Fraction(cells[method].printed) * sign
-            rivals = {m: Fraction(r.printed) * sign for m, r in cells.items() if m != method and m not in SOURCES}
-            above = [m for m, value in rivals.items() if value > mine]
-            equal = [m for m, value in rivals.items() if value == mine]
-            if len({rivals[m] for m in above}) > allowed:
-                text = names(f"{m} {cells[m].printed}" for m in above)
-                yield claim.finding(
-                    "certain", block, method, column, cells[method].printed, text, f"Better as printed: {names(above)}"
-                )
-            elif not above and allowed and rivals:
-                why = "No other value is better as printed"
-                yield claim.finding("certain", block, method, column, cells[method].printed, "best", why)
-            elif equal and not allowed:
-                why = f"Equal as printed: {names(equal)}; not {word} alone"
-                yield claim.finding(
-                    "possible", block, method, column, cells[method].printed, cells[equal[0]].printed, why
-                )
-
-
-def _best_overall(claim: Statement, method: str) -> Iterator[Finding]:
-    blocks = grid(claim.picked())
-    for column in dict.fromkeys(column for lines in blocks.values() for cells in lines.values() for column in cells):
-        tables = [{m: cells[column] for m, cells in lines.items() if column in cells} for lines in blocks.values()]
-        shared = [m for m in tables[0] if m not in SOURCES and all(m in cells for cells in tables)]
-        if method not in shared or (way := better_of(tables[0][method].metric)) is None:
-            continue
-        sign = 1 if way == "higher" else -1
-        values = [{m: sign * Fraction(cells[m].printed) for m in shared} for cells in tables]
-        mean = {m: sum((v[m] for v in values), Fraction(0)) / len(values) for m in shared}
-        rank = {m: -Fraction(sum(1 + sum(o > v[m] for o in v.values()) for v in values), len(values)) for m in shared}
-        by_mean, by_rank = ([m for m in shared if score[m] > score[method]] for score in (mean, rank))
-        if not by_mean and not by_rank:
-            continue
-        first = max(shared, key=(mean if by_mean else rank).__getitem__)
-        unsure = [f"by the mean over the {len(tables)} blocks"] * (not by_mean) + ["by the mean rank"] * (not by_rank)
-        why = f"Better in the mean: {names(by_mean) or 'none'}; by mean rank: {names(by_rank) or 'none'}"
-        if unsure:
-            why += f". It holds {' and '.join(unsure)}"
-        yield claim.finding(
-            "possible" if unsure else "certain", "", method, column,
-            f"mean {float(abs(mean[method])):.4g}, mean rank {float(-rank[method]):.3g}",
-            f"{first} mean {float(abs(mean[first])):.4g}, mean rank {float(-rank[first]):.3g}", why,
-        )  # fmt: skip
-
-
-def _second(claim: Statement) -> Iterator[Finding]:
-    yield from _best(claim, 1)
+def _others_rows(fields: Mapping[str, Any], tables: Mapping[str, list[PublishedRow]]) -> Iterator[PublishedRow]:
+    for name in fields.get("tables", ()):
+        if name not in tables:
+            raise UnknownNameError(f"table (claim {fields.get('text')!r})", name, tables)
+        yield from tables[name]
 
 
 def _greater(claim: Statement) -> Iterator[Finding]:
     if not claim.listed("of"):
         yield from _greater_column(claim)
         return
-    for block, lines in grid(claim.picked()).items():
+    pairs = list(_pairs(claim))
+    if not pairs:
+        raise claim.compares_nothing()
+    for upper, lower in pairs:
+        if (sure := _not_greater(upper, lower)) is not None:
+            other = f"{lower.method} {lower.printed}" + (f" ({lower.variant})" if lower.block != upper.block else "")
+            why = "It is " + ("not greater" if sure == "certain" else "equal as printed")
+            yield claim.finding(sure, upper.block, upper.method, upper.column, upper.printed, other, why)
+
+
+def _pairs(claim: Statement) -> Iterator[tuple[PublishedRow, PublishedRow]]:
+    """Cells that a statement compares, of one block, or of others where `than_blocks` names them."""
+    named = claim.listed("than_blocks")
+    blocks = grid(claim.picked())
+    others = grid(claim.picked(named if named != ["all"] else [])) if named else blocks
+    for block, lines in blocks.items():
         for upper in claim.methods("of"):
             for lower in claim.methods("than"):
-                ours, theirs = lines.get(upper, {}), lines.get(lower, {})
-                for column in [c for c in ours if c in theirs]:
-                    if (sure := _not_greater(ours[column], theirs[column])) is not None:
-                        yield claim.finding(
-                            sure, block, upper, column, ours[column].printed, f"{lower} {theirs[column].printed}",
-                            "It is " + ("not greater" if sure == "certain" else "equal as printed"),
-                        )  # fmt: skip
+                for cells in [others[b].get(lower, {}) for b in (others if named else [block])]:
+                    ours = lines.get(upper, {})
+                    yield from ((ours[column], cells[column]) for column in ours if column in cells)
 
 
 def _greater_column(claim: Statement) -> Iterator[Finding]:
@@ -154,16 +119,16 @@ def _greater_column(claim: Statement) -> Iterator[Finding]:
 
 
 def _not_greater(upper: PublishedRow, lower: PublishedRow) -> Sure | None:
-    difference = Fraction(upper.printed) - Fraction(lower.printed)
-    return None if difference > 0 else "certain" if difference < 0 else "possible"
+    way = order(upper, lower)
+    return None if way > 0 else "certain" if way < 0 else "possible"
 
 
 def _ordered(claim: Statement) -> Iterator[Finding]:
     falls = claim.fields["kind"] == "decreasing"
-    order = claim.methods("methods")
+    methods = claim.methods("methods")
     for block, lines in grid(claim.picked()).items():
         for column, cells in columns(lines).items():
-            for first, second in pairwise(order):
+            for first, second in pairwise(methods):
                 if first in cells and second in cells:
                     pair = (cells[first], cells[second]) if falls else (cells[second], cells[first])
                     if (sure := _not_greater(*pair)) is not None:
@@ -185,6 +150,8 @@ def _value(claim: Statement) -> Iterator[Finding]:
     stated = Fraction(claim.get("printed"))
     claim.methods("method")
     cells = claim.picked()
+    if all(row.method != claim.get("method") for row in cells):
+        raise claim.compares_nothing()
     for row in cells:
         if row.method == claim.get("method") and not cut(row).meets(Interval(stated, stated)):
             holders = [r.method for r in cells if r.column == row.column and Fraction(r.printed) == stated]
@@ -195,14 +162,20 @@ def _value(claim: Statement) -> Iterator[Finding]:
 
 
 def _count(claim: Statement) -> Iterator[Finding]:
-    noun, stated = claim.get("what"), int(claim.get("printed"))
-    counted = COUNTS.get(noun)
+    noun = claim.get("what")
+    if noun in RANKS:
+        yield from ranked.count(claim, RANKS[noun])
+        return
+    stated, counted = int(claim.get("printed")), COUNTS.get(noun)
     if counted is None:
-        raise UnknownNameError("count of a claim", noun, COUNTS)
+        raise UnknownNameError("count of a claim", noun, [*COUNTS, *RANKS])
     items = counted(claim)
     if len(items) != stated:
-        why = f"The table has {len(items)} {noun if noun != 'best' else 'columns where it is best'}: {names(items, 12)}"
-        yield claim.finding("certain", "", claim.fields.get("method", ""), "", str(stated), str(len(items)), why)
+        # what is announced may not have been printed; what is printed is there
+        sure: Sure = "certain" if len(items) > stated else "likely"
+        why = f"The table has {len(items)} {noun}: {names(items, 12)}"
+        why += "" if sure == "certain" else "; others may not have been printed"
+        yield claim.finding(sure, "", "", "", str(stated), str(len(items)), why)
 
 
 def _methods(claim: Statement) -> list[str]:
@@ -210,54 +183,34 @@ def _methods(claim: Statement) -> list[str]:
     return [m for m in methods if m != claim.own] if claim.fields.get("of") == "others" else methods
 
 
-def _best_columns(claim: Statement) -> list[str]:
-    method, best = claim.get("method"), []
-    for lines in grid(row for row in claim.picked() if row.class_ != AGGREGATE).values():
-        for column, cells in columns(lines).items():
-            way = better_of(next(iter(cells.values())).metric)
-            values = {m: Fraction(r.printed) * (-1 if way == "lower" else 1) for m, r in cells.items()}
-            if method in values and values[method] == max(values.values()):
-                best.append(column)
-    return best
-
-
 COUNTS: dict[str, Callable[[Statement], list[str]]] = {
     "methods": _methods,
     "metrics": lambda claim: list(dict.fromkeys(row.metric for row in claim.rows)),
     "classes": lambda claim: list(dict.fromkeys(r.class_ for r in claim.rows if r.class_ not in ("", AGGREGATE))),
     "datasets": lambda claim: list(dict.fromkeys(row.dataset for row in claim.rows)),
-    "best": _best_columns,
 }
+RANKS = {"best": 0, "second": 1}
 
 
 def _improvement(claim: Statement) -> Iterator[Finding]:
     ours, over, unit = claim.get("of"), claim.get("over"), claim.fields.get("unit", "percent")
     claim.methods("of")
-    blocks: Grid = grid(claim.picked())
-    for block, lines in blocks.items():
+    compared = False
+    for block, lines in grid(claim.picked()).items():
         for column, cells in columns(lines).items():
-            if ours in cells:
+            if ours in cells and len(cells) > 1:
+                compared = True
                 difference = improvement.contradiction(cells, ours, over, claim.get("printed"), str(unit))
                 if difference is not None:
                     recomputed, why, sure = difference
                     yield claim.finding(sure, block, ours, column, claim.get("printed"), recomputed, why)
-
-
-def _parameters(claim: Statement) -> Iterator[Finding]:
-    mine, other = (method_card(claim.get(key)) for key in ("method", "over"))
-    if mine.parameters and other.parameters:
-        fewer = 100 * (1 - mine.parameters / other.parameters)
-        if abs(fewer - float(claim.get("printed"))) > 1:
-            yield claim.finding(
-                "possible", "", mine.name, "Params", f"{claim.get('printed')} % fewer", f"{fewer:.1f} % fewer",
-                f"evalkit's networks have {mine.parameters:,} and {other.parameters:,} parameters ({other.name}); the "
-                "paper may count parts that are not in them",
-            )  # fmt: skip
+    if not compared:
+        raise claim.compares_nothing()
 
 
 KINDS: dict[str, Callable[[Statement], Iterator[Finding]]] = {
-    "best": _best,
-    "second": _second,
+    "best": ranked.best,
+    "second": ranked.second,
     "greater": _greater,
     "decreasing": _ordered,
     "increasing": _ordered,
@@ -265,6 +218,5 @@ KINDS: dict[str, Callable[[Statement], Iterator[Finding]]] = {
     "value": _value,
     "count": _count,
     "improvement": _improvement,
-    "parameters": _parameters,
     "mean": lambda claim: iter(()),
 }

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from itertools import combinations
 from statistics import quantiles
 
-from evalkit.leaderboards.audit.finding import Finding, Sure, by_chance, columns, grid, names, ulp
+from evalkit.leaderboards.audit.finding import SOURCES, Finding, Sure, by_chance, columns, grid, names, ulp
+from evalkit.metrics.registry import better_of
 from evalkit.protocols.table.published import PublishedRow
 
+PLACES = 3  # by so many a cell must rank its method otherwise than all other columns of the block do
+SELDOM = 0.05  # chance that two values of a column agree, below which a repeated cell is worth a look
 RARE = 1e-3  # as many such pairs would be expected by chance in one table: below it a repetition is not an accident
 
 
 def check(rows: list[PublishedRow]) -> Iterator[Finding]:
-    """Rows that repeat another row of their block, rows that repeat themselves in another block, columns likewise."""
+    """Rows that repeat another row of their block or a row of another block, columns likewise, and single cells."""
     tables = grid(rows)
     for block, lines in tables.items():
         chance = {column: _chance(list(cells.values())) for column, cells in columns(lines).items()}
@@ -23,6 +26,7 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
         same_method = {method: _chance(list(cells.values())) for method, cells in lines.items()}
         yield from _pairs("repeated column", rows[0].protocol, block, by_column, same_method)
     yield from _across_blocks(rows)
+    yield from _cells(rows)
 
 
 def _chance(cells: list[PublishedRow]) -> float:
@@ -111,3 +115,43 @@ def _across_blocks(rows: list[PublishedRow]) -> Iterator[Finding]:
                 f"{len(equal)} of {len(shared)} cells equal to {a}, {first}",
                 f"equal: {names(equal, 8)}; {by_chance(expected)}: a row of one block copied into another",
             )  # fmt: skip
+
+
+def _cells(rows: list[PublishedRow]) -> Iterator[Finding]:
+    """A number that its method has in another block too, and that does not suit the method's other columns here."""
+    tables = grid(rows)
+    for block, lines in tables.items():
+        by_column = columns(lines)
+        spans = {column: span for column, cells in by_column.items() if (span := _ranks(cells))}
+        for column, span in spans.items():
+            for method, (first, last) in span.items():
+                row = lines[method][column]
+                twins = [b for b, other in tables.items() if b != block and column in other.get(method, {})]
+                twins = [b for b in twins if tables[b][method][column].printed == row.printed]
+                rest = [other[method] for name, other in spans.items() if name != column and method in other]
+                better = min((low for low, _ in rest), default=0) - last
+                worse = first - max((high for _, high in rest), default=0)
+                if (
+                    twins
+                    and len(rest) > 1
+                    and max(better, worse) >= PLACES
+                    and _chance([*by_column[column].values()]) < SELDOM
+                ):
+                    places = names(str(low + 1) for low, _ in rest)
+                    yield Finding(
+                        "repeated cell", "possible", row.protocol, block, method, column, row.printed,
+                        f"the same number in {names(twins)}",
+                        f"it ranks the method {first + 1} of {len(span)} here, its other columns {places}: copied from "
+                        f"{names(twins)}?",
+                    )  # fmt: skip
+
+
+def _ranks(cells: dict[str, PublishedRow]) -> dict[str, tuple[int, int]]:
+    """Method -> how many are better, and how many are at least as good; empty where better has no direction."""
+    way = better_of(next(iter(cells.values())).metric)
+    if way is None:
+        return {}
+    values = {m: (row.value or 0.0) * (1 if way == "higher" else -1) for m, row in cells.items() if m not in SOURCES}
+    return {
+        m: (sum(o > v for o in values.values()), sum(o >= v for o in values.values()) - 1) for m, v in values.items()
+    }

@@ -96,6 +96,18 @@ def cut(row: PublishedRow) -> Interval:
     return Interval(value - unit / 2, value + unit) if value >= 0 else Interval(value - unit, value + unit / 2)
 
 
+def order(first: PublishedRow, second: PublishedRow) -> int:
+    """1 where the first number is the greater one, -1 where it is the lesser one, 0 where the digits leave it open.
+
+    Rounding keeps the order, and so does cutting off: of two numbers with as many decimals the one that is printed
+    greater is greater. With other decimals all that either may stand for must lie above.
+    """
+    one, other = Fraction(first.printed), Fraction(second.printed)
+    if one == other or (first.decimals != second.decimals and cut(first).meets(cut(second))):
+        return 0
+    return 1 if one > other else -1
+
+
 def total(intervals: Iterable[Interval]) -> Interval:
     result = Interval(Fraction(0), Fraction(0))
     for interval in intervals:

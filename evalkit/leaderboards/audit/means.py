@@ -259,7 +259,11 @@ def _reason(method: str, full: dict[str, Cells], aggregate: str, parts: list[str
     gap = rounded(cells[aggregate]) * scale * len(parts) - total(rounded(cells[part]) for part in parts)
     limit = Interval(Fraction(0), Fraction(_limit(parts, full.values())))
     able = [part for part in parts if (rounded(cells[part]) + gap).meets(limit)]
-    one = f"; one class alone could be it ({names(able, 3)})" if able else "; no class alone could make up for that"
+    one = (
+        f"; one misprint could be it ({names(able, 3)}, or the mean)"
+        if able
+        else "; no class alone could make up for that"
+    )
     return f"the classes lack {gap} in sum{one}"
 
 

@@ -41,6 +41,7 @@ def _finding(block: str, method: str, row: PublishedRow, count: int, unit: str) 
     ratio = float(row.printed) * UNITS[unit] / count
     sure: Sure = "likely"
     if 1 + NEAR < ratio <= 2 + NEAR:
+        sure = "likely" if ratio > 1 + SMALL else "possible"  # a small part may be one that the other count leaves out
         extra = float(row.printed) * UNITS[unit] - count
         why = f"{extra:,.0f} more: a part of that size that runs once per modality (an encoder) and is counted at "
         why += "every call, as a widespread profiler does, explains a factor between 1 and 2"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from statistics import median
 
-from evalkit.leaderboards.audit.finding import Finding, Sure, columns, grid, names, rounded
+from evalkit.leaderboards.audit.finding import Cells, Finding, Sure, columns, grid, names, rounded
 from evalkit.metrics.registry import column_card
 from evalkit.protocols.table.published import PublishedRow
 
@@ -25,7 +25,7 @@ def check(rows: list[PublishedRow]) -> Iterator[Finding]:
             yield from _range(block, column, cells)
             yield from _magnitude(block, column, cells)
             yield from _mixture(block, column, cells)
-            yield from _point(block, column, cells)
+            yield from _point(block, column, lines)
     yield from _digits(rows)
 
 
@@ -69,8 +69,9 @@ def _range(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[
             )  # fmt: skip
 
 
-def _point(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:
+def _point(block: str, column: str, lines: dict[str, Cells]) -> Iterator[Finding]:
     """A value of a fused image's metric that lies far outside its column and inside with the decimal point moved."""
+    cells = columns(lines)[column]
     card = column_card(next(iter(cells.values())).metric)
     if card is None or card.task != "fusion" or len(cells) < 4 or card.name == "MSE":
         return
@@ -81,11 +82,29 @@ def _point(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[
             continue
         for factor in (Fraction(1, 10), Fraction(10), Fraction(1, 100), Fraction(100)):
             if low * Fraction(9, 10) <= value * factor <= high * Fraction(11, 10):
+                outside = [name for name in _outside(lines, method) if name != column]
+                text = f"all others lie in {float(low):.4g} .. {float(high):.4g}: "
+                text += (
+                    f"the same row is far out in {names(outside)}, too, which speaks for other images"
+                    if outside
+                    else "a decimal point, or another unit"
+                )
                 yield Finding(
-                    "magnitude", "likely", row.protocol, block, method, column, row.printed,
-                    f"{float(value * factor):.4g} with the decimal point moved",
-                    f"all others lie in {float(low):.4g} .. {float(high):.4g}: a decimal point, or another unit",
+                    "magnitude", "possible" if outside else "likely", row.protocol, block, method, column, row.printed,
+                    f"{float(value * factor):.4g} with the decimal point moved", text,
                 )  # fmt: skip
+
+
+def _outside(lines: dict[str, Cells], method: str) -> list[str]:
+    """Columns in which a method is below half of all others, or above twice of them."""
+    outside = []
+    for column, cells in columns(lines).items():
+        others = [Fraction(row.printed) for name, row in cells.items() if name != method]
+        if method in cells and others and min(others) > 0:
+            value = Fraction(cells[method].printed)
+            if value * 2 < min(others) or value > 2 * max(others):
+                outside.append(column)
+    return outside
 
 
 def _magnitude(block: str, column: str, cells: dict[str, PublishedRow]) -> Iterator[Finding]:

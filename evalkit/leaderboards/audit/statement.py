@@ -31,9 +31,10 @@ class Statement:
             raise DataError(f"the claim {self.fields.get('text')!r} ({self.fields['kind']}) has no {key!r}.")
         return str(self.fields[key])
 
-    def picked(self) -> list[PublishedRow]:
-        """The printed cells of the claim's metrics, classes and blocks."""
-        limits = {"metric": self.listed("metric"), "class_": self.listed("class"), "block": self.listed("blocks")}
+    def picked(self, blocks: list[str] | None = None) -> list[PublishedRow]:
+        """The printed cells of the claim's metrics, classes and blocks, or of other blocks (none: of all)."""
+        blocks = self.listed("blocks") if blocks is None else blocks
+        limits = {"metric": self.listed("metric"), "class_": self.listed("class"), "block": blocks}
         for key, allowed in limits.items():
             known = list(dict.fromkeys(getattr(row, key) for row in self.rows))
             for name in allowed:
@@ -62,7 +63,7 @@ class Statement:
     def finding(
         self, sure: Sure, block: str, row: str, column: str, printed: str, recomputed: str, why: str
     ) -> Finding:
-        """What does not hold.
+        """What does not hold; no surer than the claim's `at_most`, and with the `reading` under which it may hold.
 
         Args:
             sure: how sure that is.
@@ -72,7 +73,16 @@ class Statement:
             why: what is wrong.
         """
         protocol = self.rows[0].protocol
-        return Finding("claim", sure, protocol, block, row, column, printed, recomputed, self.says(why))
+        sure = SURE[max(SURE.index(sure), SURE.index(self.fields.get("at_most", "certain")))]
+        why = self.says(". ".join(filter(None, [why, self.fields.get("reading")])))
+        return Finding("claim", sure, protocol, block, row, column, printed, recomputed, why)
+
+    def compares_nothing(self) -> DataError:
+        """What a claim raises of which no two cells can be compared."""
+        return DataError(
+            f"the claim {self.fields.get('text')!r} ({self.fields['kind']}) compares nothing: no block has printed "
+            "cells of both sides in one column. Correct its methods, metric, class or blocks, or say `lost: true`."
+        )
 
 
 def together(claim: Statement, findings: list[Finding]) -> Iterator[Finding]:
@@ -89,5 +99,6 @@ def together(claim: Statement, findings: list[Finding]) -> Iterator[Finding]:
             where = ("" if block else one.block, "" if row else one.row, "" if column else one.column)
             places.append(" ".join(filter(None, [*where, one.printed])) + f" ({one.recomputed})")
         printed, recomputed = (names((getattr(one, key) for one in same), 3) for key in ("printed", "recomputed"))
-        why = f"Not so in {len(same)} cells{' (equal as printed)' if sure == 'possible' else ''}: {names(places, 12)}"
+        equal = all("qual as printed" in finding.explanation for finding in same)
+        why = f"Not so in {len(same)} cells{' (equal as printed)' if equal else ''}: {names(places, 12)}"
         yield claim.finding(sure, block, row, column, printed, recomputed, why)
