@@ -327,6 +327,37 @@ def test_a_scaled_gradient_is_clipped_to_a_share_of_the_norm(
     assert float(gradient.norm()) == pytest.approx(expected, rel=1e-3)
 
 
+# --- the page
+
+
+def rows_of_the_page(method: str) -> dict[str, list[str]]:
+    """A method's table in docs/training.md: item -> paper, code, `paper`, `authors`; "same" is the cell to the left."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    lines = text.partition(f"**{method}**")[2].partition("| item ")[2].splitlines()
+    rows: dict[str, list[str]] = {}
+    for line in lines[2 : lines.index("")]:
+        item, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
+        for place, cell in enumerate(cells):
+            cells[place] = cells[place - 1] if cell in ("same", "same |") and place else cell
+        rows[item] = cells
+    return rows
+
+
+@pytest.mark.parametrize("method", LEARNS)
+def test_the_page_says_what_the_recipes_have(method: str) -> None:
+    rows = rows_of_the_page(method)
+    for place, name in ((2, "paper"), (3, "authors")):
+        recipe = load_recipe(method, name)
+        batch = next(cells for item, cells in rows.items() if item.startswith("batch"))[place]
+        clipping = rows["clipping"][place]
+        likewise = [name, batch, clipping]
+        assert batch.startswith(str(recipe.batch)), likewise
+        assert all(str(stage.epochs) in rows["stages"][place] for stage in recipe.stages), likewise
+        assert (recipe.optimiser.clip is None) == (clipping == "none"), likewise
+        assert str(recipe.seed) in rows["precision, seed"][place]
+        assert ("mixed" in rows["precision, seed"][place]) == ("mixed" in recipe.precision)
+
+
 # --- segmentation, cards
 
 
