@@ -16,7 +16,7 @@ import re
 import secrets
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from importlib import metadata
@@ -141,6 +141,16 @@ class Registry(Mapping[str, Item], Generic[Item]):
     def __len__(self) -> int:
         self._ready()
         return len(self._items)
+
+    def values(self) -> ValuesView[Item]:
+        """All items; ready once, not once for each."""
+        self._ready()
+        return self._items.values()
+
+    def items(self) -> ItemsView[str, Item]:
+        """All names with their items; ready once, not once for each."""
+        self._ready()
+        return self._items.items()
 
     def _ready(self) -> None:
         self._fill()

@@ -76,7 +76,7 @@ def compare(images: Images, device: str) -> dict[str, Any]:
     for convention, forms in FORMS.items():
         expected = [evaluate(*(x[n] for x in images), list(forms), convention) for n in range(len(images[0]))]
         for dtype in (torch.float64, torch.float32):
-            got = Sources(*batch[1:], dtype).evaluate(batch[0], list(forms), convention).per_image()
+            got = Sources(*batch[1:], dtype, as_on_gpu=True).evaluate(batch[0], list(forms), convention).per_image()
             for n, (ours, numpys) in enumerate(zip(got, expected, strict=True)):
                 precise = dtype == torch.float64
                 if precise and ours.missing != numpys.missing:
@@ -130,7 +130,7 @@ def wait(device: str) -> None:
 
 def measured(fused: Tensor, infrared: Tensor, visible: Tensor, device: str, dtype: torch.dtype) -> Any:
     """The nine metrics, from images wherever they are."""
-    return Sources(infrared.to(device), visible.to(device), dtype).evaluate(fused, NINE, "smfnet")
+    return Sources(infrared.to(device), visible.to(device), dtype, as_on_gpu=True).evaluate(fused, NINE, "smfnet")
 
 
 def speed(images: Images, device: str, sizes: list[int], repeats: int) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def speed(images: Images, device: str, sizes: list[int], repeats: int) -> list[d
             torch.cuda.reset_peak_memory_stats()
         works: dict[str, Callable[[], Any]] = {
             "new sources": partial(measured, fused, infrared, visible, device, dtype),
-            "same sources": partial(Sources(infrared, visible, dtype).evaluate, fused, NINE, "smfnet"),
+            "same sources": partial(Sources(infrared, visible, dtype, as_on_gpu=True).evaluate, fused, NINE, "smfnet"),
             "from the host": partial(measured, *hosts, device, dtype),
         }
         row: dict[str, Any] = {"dtype": str(dtype).removeprefix("torch."), "batch": size}
@@ -163,7 +163,7 @@ def each_metric(images: Images, device: str, size: int, repeats: int) -> dict[st
 
 
 def _one(fused: Tensor, infrared: Tensor, visible: Tensor, name: str) -> Any:
-    return Sources(infrared, visible).evaluate(fused, [name])
+    return Sources(infrared, visible, as_on_gpu=True).evaluate(fused, [name])
 
 
 def files(images: Images, device: str, count: int) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def kernels(images: Images, device: str, size: int) -> list[dict[str, Any]]:
     kinds = [torch.profiler.ProfilerActivity.CPU]
     kinds += [torch.profiler.ProfilerActivity.CUDA] if device != "cpu" else []
     with torch.profiler.profile(activities=kinds) as profile:
-        Sources(infrared, visible).evaluate(fused, NINE, "smfnet")
+        Sources(infrared, visible, as_on_gpu=True).evaluate(fused, NINE, "smfnet")
         wait(device)
 
     def own(event: Any) -> float:

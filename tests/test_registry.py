@@ -538,3 +538,12 @@ def test_every_command_takes_plugins():
             assert sum("--plugin" in parameter.opts for parameter in command.params) == 1, path
 
     walk(main, "evalkit")
+
+
+def test_a_process_that_measures_imports_little():
+    code = (
+        "import sys; from evalkit.metrics.registry import definitions; definitions(['EN', 'VIF'], 'smfnet');"
+        "print({'scipy.fft', 'pydantic', 'pandas', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -20,6 +20,7 @@ from evalkit.metrics.card import CONVENTIONS
 torch = pytest.importorskip("torch")
 from evalkit.metrics.torch import Sources, evaluate, sources, vif  # noqa: E402
 from evalkit.metrics.torch.forms import FORMS  # noqa: E402
+from evalkit.metrics.torch.sources import DTYPES  # noqa: E402
 
 SIZES = [(171, 203), (164, 162), (41, 57), (40, 64), (17, 16), (11, 12), (7, 9), (3, 3), (2, 3), (1, 5)]
 TOOLBOX = "EN SD SF AG MI SCD CC MSE PSNR VIF Qabf SSIM"
@@ -73,7 +74,7 @@ def tensors(*images: np.ndarray) -> list:
 def test_numbers_and_reasons_of_the_numpy_path(convention, height, width):
     fused, infrared, visible = scenes(height, width)
     names = list(FORMS[convention])
-    batch = Sources(*tensors(infrared, visible)).evaluate(torch.from_numpy(fused), names, convention)
+    batch = Sources(*tensors(infrared, visible), as_on_gpu=True).evaluate(torch.from_numpy(fused), names, convention)
     assert list(batch) == names
     assert all(values.shape == (11,) and values.dtype == torch.float64 for values in batch.values())
     undefined = 0
@@ -83,6 +84,21 @@ def test_numbers_and_reasons_of_the_numpy_path(convention, height, width):
         assert scores == pytest.approx(expected, rel=1e-9, abs=1e-12, nan_ok=True)
         undefined += len(expected.missing)
     assert undefined > 5
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tensors_of_a_processor_are_measured_by_numpy(threads, monkeypatch):
+    monkeypatch.setattr(sources, "form_of", lambda definition: torch.ones)  # of PyTorch none is used
+    torch.set_num_threads(threads)
+    fused, infrared, visible = scenes(41, 57)
+    prepared = Sources(*tensors(infrared, visible))
+    for images in (fused, infrared):
+        batch = prepared.evaluate(torch.from_numpy(images), ["EN", "SCD", "VIF", "SSIM[tang]", "PSNR[metric_python]"])
+        for n, scores in enumerate(batch.per_image()):
+            expected = evalkit.evaluate(images[n], infrared[n], visible[n], list(batch))
+            assert scores == pytest.approx(expected, rel=0, abs=0, nan_ok=True)
+            assert scores.missing == expected.missing
+    assert batch.missing["VIF"][2] == "VIF is 0/0: the infrared image is constant"
 
 
 def test_every_metric_that_is_promised_has_a_form():
@@ -101,7 +117,7 @@ def test_sources_are_prepared_once_for_many_batches(monkeypatch):
         return inside(x, weights)
 
     monkeypatch.setattr(vif, "inside", counting)
-    prepared = Sources(*tensors(infrared, visible))
+    prepared = Sources(*tensors(infrared, visible), as_on_gpu=True)
     first = prepared.evaluate(torch.from_numpy(fused), ["VIF"], "smfnet")
     assert sum(filtered) == 11 * (3 * (3 + 8) + 8)  # of each image 3 halvings and 8 moments; 8 products
     filtered.clear()
@@ -115,29 +131,30 @@ def test_sources_are_prepared_once_for_many_batches(monkeypatch):
 @pytest.mark.parametrize("pixels", [1, 2 * 64 * 70, 4 * 64 * 70])
 def test_parts_of_a_batch_give_the_same(pixels, monkeypatch):
     images = tensors(*scenes(64, 70))
-    whole = evaluate(*images, convention="textbook")
+    whole = evaluate(*images, convention="textbook", as_on_gpu=True)
     monkeypatch.setattr(sources, "CPU_PIXELS", pixels)
-    parts = evaluate(*images, convention="textbook")
+    parts = evaluate(*images, convention="textbook", as_on_gpu=True)
     assert parts.missing == whole.missing
     for metric, values in whole.items():
         assert parts[metric].tolist() == pytest.approx(values.tolist(), rel=1e-12, abs=1e-14, nan_ok=True), metric
     monkeypatch.setattr(sources, "CPU_PIXELS", 11 * 64 * 70)
-    at_once = evaluate(*images, convention="textbook")
+    at_once = evaluate(*images, convention="textbook", as_on_gpu=True)
     assert at_once.missing == whole.missing
     for metric, values in whole.items():
         assert at_once[metric].tolist() == pytest.approx(values.tolist(), rel=1e-12, abs=1e-14, nan_ok=True), metric
 
 
-def test_channels_and_every_gray():
+@pytest.mark.parametrize("as_on_gpu", [True, False])
+def test_channels_and_every_gray(as_on_gpu):
     random = np.random.default_rng(5)
     colour = random.integers(0, 256, (4, 48, 50, 3), dtype=np.uint8)
     infrared, fused = random.integers(0, 256, (2, 4, 48, 50), dtype=np.uint8)
-    prepared = Sources(torch.from_numpy(infrared), torch.from_numpy(colour).permute(0, 3, 1, 2))
+    prepared = Sources(torch.from_numpy(infrared), torch.from_numpy(colour).permute(0, 3, 1, 2), as_on_gpu=as_on_gpu)
     seen = set()
     for gray in ("", *GRAYS):
         levels = np.stack([to_gray(image, gray or "rounded") for image in colour])
         batch = prepared.evaluate(torch.from_numpy(fused)[:, None], gray=gray)
-        expected = evaluate(*tensors(fused, infrared, levels))
+        expected = evaluate(*tensors(fused, infrared, levels), as_on_gpu=as_on_gpu)
         assert batch.missing == expected.missing
         for metric in expected:
             assert torch.equal(batch[metric].nan_to_num(-9), expected[metric].nan_to_num(-9)), metric
@@ -163,7 +180,7 @@ def test_single_precision_is_near():
     fused = (infrared // 2 + visible // 2).astype(np.uint8)
     images = tensors(fused, infrared, visible)
     for convention in FORMS:
-        precise, single = (evaluate(*images, convention=convention, dtype=t) for t in (torch.float64, torch.float32))
+        precise, single = (evaluate(*images, convention=convention, dtype=t, as_on_gpu=True) for t in DTYPES)
         for metric, values in precise.items():
             small_constant = metric == "SSIM" and convention in ("cddfuse", "tang")
             limit = 1e-2 if small_constant else 1e-4

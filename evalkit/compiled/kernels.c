@@ -697,3 +697,54 @@ WIDE API void evalkit_gain(const double *x, const double *one, const double *oth
         out[2 * j] = x[2 * j] * gain, out[2 * j + 1] = x[2 * j + 1] * gain;
     }
 }
+
+/* The rows of a PNG from its inflated data, each after the kind of its filter (PNG, third edition, 9.2 and 12): what is
+predicted from the pixels to the left, above, and above the left one is added. */
+
+INLINE uint8_t paeth(int left, int above, int corner) {
+    int to_left = abs(above - corner), to_above = abs(left - corner), to_corner = abs(left + above - 2 * corner);
+    int nearest = to_above <= to_corner ? above : corner;
+    return (uint8_t)(to_left <= to_above && to_left <= to_corner ? left : nearest);
+}
+
+INLINE int png_row(int kind, const uint8_t *restrict x, const uint8_t *restrict up, size count, int channels,
+                   uint8_t *restrict out) {
+    int left[4] = {0}, corner[4] = {0};
+    switch (kind) {
+    case 0: memcpy(out, x, (size_t)count); return 1;
+    case 1:
+        for (size j = 0; j < count; j += channels)
+            for (int k = 0; k < channels; k++) out[j + k] = (uint8_t)(left[k] = (x[j + k] + left[k]) & 255);
+        return 1;
+    case 2:
+        for (size j = 0; j < count; j++) out[j] = (uint8_t)(x[j] + up[j]);
+        return 1;
+    case 3:
+        for (size j = 0; j < count; j += channels)
+            for (int k = 0; k < channels; k++)
+                out[j + k] = (uint8_t)(left[k] = (x[j + k] + ((left[k] + up[j + k]) >> 1)) & 255);
+        return 1;
+    case 4:
+        for (size j = 0; j < count; j += channels)
+            for (int k = 0; k < channels; k++) {
+                int above = up[j + k];
+                out[j + k] = (uint8_t)(left[k] = (x[j + k] + paeth(left[k], above, corner[k])) & 255);
+                corner[k] = above;
+            }
+        return 1;
+    default: return 0;
+    }
+}
+
+/* 1 or 3 channels of 8 bits; returns whether there are no other filters than those five. */
+API int evalkit_png_rows(const uint8_t *x, size height, size width, int channels, uint8_t *out) {
+    size count = width * channels;
+    uint8_t *zeros = calloc((size_t)count, 1);
+    if (!zeros) return 0;
+    int known = 1;
+    const uint8_t *up = zeros;
+    for (size i = 0; i < height && known; i++, x += count + 1, up = out, out += count)
+        known = channels == 1 ? png_row(x[0], x + 1, up, count, 1, out) : png_row(x[0], x + 1, up, count, 3, out);
+    free(zeros);
+    return known;
+}

@@ -305,5 +305,19 @@ def gain(spectrum: Complex, one: Array, other: Array, out: Complex) -> None:
     _call("gain", spectrum, one, other, spectrum.size, out)
 
 
+def png_rows(inflated: bytes, shape: tuple[int, ...]) -> Bytes | None:
+    """The pixels of a PNG of 8 bits per channel that is not interlaced; None where a row has a filter that PNG has not.
+
+    Args:
+        inflated: a byte for the filter and the filtered bytes, row by row.
+        shape: (H, W), or (H, W, 3).
+    """
+    out = np.empty(shape, np.uint8)
+    channels = shape[2] if len(shape) == 3 else 1
+    assert channels in (1, 3)
+    assert len(inflated) == shape[0] * (1 + shape[1] * channels)
+    return out if _call("png_rows", np.frombuffer(inflated, np.uint8), *shape[:2], _int(channels), out) else None
+
+
 def _int(value: int) -> ctypes.c_int:
     return ctypes.c_int(value)

@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from evalkit.data.damage import jpeg_claim, jpeg_damage, png_damage
 from evalkit.data.gray import GRAYS, ROUNDED
+from evalkit.data.png import plain_pixels
 from evalkit.errors import DataError, ImageError, UnknownNameError, UnreadableError, UnreadableImageError
 from evalkit.files.read import read_file
 from evalkit.files.write import write_bytes
@@ -70,6 +71,8 @@ def decode(data: bytes, name: str | os.PathLike[str], depth: Depth | None = None
         gray = image.mode == "LA" or "LA;16" in str(image.tile)
         if image.format == "PNG":
             _refuse(path, png_damage(data))
+            if (pixels := plain_pixels(data)) is not None:
+                return pixels
         if image.format == "JPEG":
             _refuse(path, jpeg_claim(data, *image.size))
         if is_misread_bmp(data, image):

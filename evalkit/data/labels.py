@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evalkit.data.card import LabelClass, LabelKind
 from evalkit.data.damage import png_damage
 from evalkit.data.images import (
     Gray,
@@ -28,9 +29,12 @@ from evalkit.data.images import (
     stored_bits,
     to_gray,
 )
-from evalkit.data.pairs import PairSet
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.read import read_text
+
+if TYPE_CHECKING:  # a tenth of a second, which workers that measure do without
+    from evalkit.data.card import LabelClass, LabelKind
+    from evalkit.data.pairs import PairSet
 
 Box = tuple[int, float, float, float, float]  # class id, centre x, centre y, width, height as parts of the image
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -52,7 +56,7 @@ def labelled(pairs: PairSet, kind: LabelKind) -> PairSet:
             f"{pairs.dataset} in {pairs.root} has {len(pairs.pairs)} pairs but no {title}: nothing can be learned from "
             f"it. `evalkit show {pairs.dataset}` says where its labels are expected."
         )
-    return PairSet(pairs.dataset, pairs.split, pairs.root, pairs.layout, kept, pairs.unpaired)
+    return replace(pairs, pairs=kept, selected="")
 
 
 def read_mask(path: str | os.PathLike[str]) -> NDArray[np.uint8]:

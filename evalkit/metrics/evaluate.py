@@ -31,6 +31,7 @@ from evalkit.data.images import (
 )
 from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
+from evalkit.metrics.fusion.information import histogram
 from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import definitions
 from evalkit.registry import PROGRAM
@@ -127,7 +128,7 @@ def _load(data: bytes, image: str | os.PathLike[str], name: str, reading: Readin
     loaded = Image(decode(data, image, reading.depth), name, reading.gray or ROUNDED, luma)
     if name == "fused":
         loaded.notes = [JPEG_NOTE] if is_jpeg(data) else []
-    elif (levels := int(np.count_nonzero(np.bincount(loaded.pixels.ravel(), minlength=256)))) < FEW_LEVELS:
+    elif (levels := int(np.count_nonzero(histogram(loaded)))) < FEW_LEVELS:
         with open_bytes(data, image) as header:
             deep = stored_bits(header) > 8
         cure = ", of the 16 bits that it is stored with: --depth stretch keeps more" if deep else ""

@@ -1,7 +1,8 @@
-"""How long the metrics take: `cli.py metrics`. Each size runs in a fresh process, on one thread."""
+"""How long the metrics take: `cli.py metrics`. Each size runs in a fresh process, on one thread: in processor time."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -83,18 +84,18 @@ def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str,
             sources = [Image(images[role], role) for role in ("infrared", "visible")]
             times = []
             for _ in range(2):
-                start = time.perf_counter()
+                start = time.process_time()
                 measure(Pair(Image(images["fused"], "fused"), *sources), wanted)
-                times.append(1000 * (time.perf_counter() - start))
+                times.append(1000 * (time.process_time() - start))
             first.append(times[0])
             further.append(times[1])
         return median(first[1:]), median(further[1:])
 
     def dense(metrics: Iterable[str]) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         for metric in metrics:
             DENSE[metric](images["fused"], images["infrared"], images["visible"])
-        return 1000 * (time.perf_counter() - start)
+        return 1000 * (time.process_time() - start)
 
     nine = definitions(NINE, "smfnet")
     rows = []
@@ -110,7 +111,35 @@ def bench_one_size(file: Path, repeats: int, names: list[str]) -> list[dict[str,
         known = definition.convention == "smfnet" and definition.metric in DENSE
         row = {"metric": definition.full_name, "first": first, "further": further}
         rows.append(row | {"dense": dense([definition.metric]) if known else None, "peak_mb": None})
+    if importlib.util.find_spec("torch"):
+        rows += [
+            {"metric": metric, "first": first, "further": further, "dense": None, "peak_mb": None}
+            for metric, as_on_gpu in (("nine, 8 tensors", False), ("nine, as on a GPU", True))
+            for first, further in (tensor_times(images, repeats, as_on_gpu),)
+        ]
     return rows
+
+
+def tensor_times(images: dict[str, np.ndarray], repeats: int, as_on_gpu: bool) -> tuple[float, float]:
+    """Milliseconds per pair of the nine metrics of a batch of eight: of new sources, and of further fused images."""
+    import torch
+
+    from evalkit.metrics.torch import Sources
+
+    torch.set_num_threads(1)
+    fused, infrared, visible = (
+        torch.from_numpy(np.repeat(images[role][None], 8, 0)) for role in ("fused", "infrared", "visible")
+    )
+    times = []
+    for _ in range(repeats + 1):  # the first round warms up
+        start = time.process_time()
+        sources = Sources(infrared, visible, as_on_gpu=as_on_gpu)
+        sources.evaluate(fused, NINE, "smfnet")
+        middle = time.process_time()
+        sources.evaluate(fused, NINE, "smfnet")
+        times.append((middle - start, time.process_time() - middle))
+    first, further = (1000 * median(each) / 8 for each in zip(*times[1:], strict=True))
+    return first, further
 
 
 def _peak_mb() -> float:

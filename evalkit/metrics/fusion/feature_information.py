@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 import pywt
-import scipy.fft
+import scipy  # loads scipy.fft, a quarter of a second that few metrics need, when it is asked for
 from numpy.typing import NDArray
 
 from evalkit.metrics.card import describes

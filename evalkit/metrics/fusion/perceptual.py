@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import scipy.fft
+import scipy  # loads scipy.fft, a quarter of a second that few metrics need, when it is asked for
 
 from evalkit.metrics.card import describes
 from evalkit.metrics.image import Array, Image, Pair, UndefinedError, once

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import scipy.fft
+import scipy  # loads scipy.fft, a quarter of a second that few metrics need, when it is asked for
 from numpy.typing import NDArray
 
 from evalkit.compiled import kernels

@@ -162,7 +162,7 @@ def _batches(
     if not jobs[0]:
         return results
     any_method = next(iter(jobs[0]))
-    sources = Sources(stack(any_method, INFRARED), stack(any_method, VISIBLE))
+    sources = Sources(stack(any_method, INFRARED), stack(any_method, VISIBLE), as_on_gpu=True)
     for method in jobs[0]:
         for result, scores in zip(results, sources.measure(stack(method, FUSED), columns).per_image(), strict=True):
             result[method] = scores

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from evalkit.data.gray import GRAYS, ROUNDED
 from evalkit.data.images import parse_gray
+from evalkit.engine.processes import on_threads
 from evalkit.errors import EvalkitError, ImageError
 from evalkit.metrics.card import Definition
-from evalkit.metrics.evaluate import Scores
-from evalkit.metrics.image import UndefinedError
+from evalkit.metrics.evaluate import Scores, measure
+from evalkit.metrics.image import Image, Pair, UndefinedError
 from evalkit.metrics.registry import definitions
 from evalkit.metrics.torch.batch import Batch, BatchPair
 from evalkit.metrics.torch.forms import Form, form_of
@@ -55,12 +57,14 @@ class Sources:
     """The infrared and visible images of N pairs, for any number of batches of their fused images.
 
     What metrics need of them is computed when it is first needed, and kept: about 160 bytes a pixel of a pair for the
-    nine usual metrics.
+    nine usual metrics. Tensors of the processor share their memory with NumPy arrays: in float64 they are measured as
+    images are, by the compiled loops, as many at once as PyTorch may use threads.
 
     Args:
         infrared, visible: uint8 tensors, (N, H, W), (N, 1, H, W) or (N, 3, H, W) RGB, on one device.
         dtype: torch.float64, or torch.float32 for devices that compute in double precision slowly; docs/tensors.md has
             its errors.
+        as_on_gpu: on a processor, too, compute with PyTorch what a GPU would compute.
 
     Raises:
         ImageError: a tensor of another kind or shape.
@@ -72,7 +76,9 @@ class Sources:
         tensor([8., 8.], dtype=torch.float64)
     """
 
-    def __init__(self, infrared: Tensor, visible: Tensor, dtype: torch.dtype = torch.float64) -> None:
+    def __init__(
+        self, infrared: Tensor, visible: Tensor, dtype: torch.dtype = torch.float64, as_on_gpu: bool = False
+    ) -> None:
         if dtype not in DTYPES:
             raise EvalkitError(f"dtype is {dtype}, expected torch.float64 or torch.float32.")
         for images, name in ((infrared, "infrared"), (visible, "visible")):
@@ -83,7 +89,9 @@ class Sources:
         self.dtype, self.device = dtype, infrared.device
         self._images = infrared, visible
         self._step = max(1, pixels_at_a_time(self.device) // (infrared.shape[-2] * infrared.shape[-1]))
+        self._shares_memory = self.device.type == "cpu" and dtype == torch.float64 and not as_on_gpu
         self._prepared: dict[str, list[tuple[Batch, Batch]]] = {}
+        self._images_of: dict[str, list[tuple[Image, Image]]] = {}
 
     def evaluate(
         self,
@@ -116,34 +124,65 @@ class Sources:
             )
         _check(fused, "fused")
         _same("fused", fused, "infrared", self._images[0])
-        parts: dict[str, list[Tensor]] = {column: [] for column in columns}
-        missing: dict[str, dict[int, str]] = {}
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             fused = fused.to(self.device)
-            by_gray: dict[str, list[str]] = {}
+            by_gray: dict[str, dict[str, Definition]] = {}
             for column, definition in columns.items():
-                by_gray.setdefault(gray or definition.gray, []).append(column)
-            for its_gray, names in by_gray.items():
-                for number, pair in enumerate(self._pairs(fused, its_gray)):
-                    for column in names:
-                        numbers, reasons = _measured(column, form_of(columns[column]), pair)
-                        parts[column].append(numbers)
-                        for n, reason in reasons.items():
-                            missing.setdefault(column, {})[number * self._step + n] = reason
-        return BatchScores({column: torch.cat(values) for column, values in parts.items()}, missing)
+                by_gray.setdefault(gray or definition.gray, {})[column] = definition
+            work = self._by_numpy if self._shares_memory else self._by_torch
+            values: dict[str, Tensor] = {}
+            missing: dict[str, dict[int, str]] = {}
+            for its_gray, its_columns in by_gray.items():
+                scores = work(fused, its_gray, its_columns)
+                values |= scores
+                missing |= scores.missing
+        return BatchScores({column: values[column] for column in columns}, missing)
+
+    def _by_torch(self, fused: Tensor, gray: str, columns: Mapping[str, Definition]) -> BatchScores:
+        parts: dict[str, list[Tensor]] = {column: [] for column in columns}
+        missing: dict[str, dict[int, str]] = {}
+        for number, pair in enumerate(self._pairs(fused, gray)):
+            for column, definition in columns.items():
+                numbers, reasons = _measured(column, form_of(definition), pair)
+                parts[column].append(numbers)
+                for n, reason in reasons.items():
+                    missing.setdefault(column, {})[number * self._step + n] = reason
+        return BatchScores({column: torch.cat(numbers) for column, numbers in parts.items()}, missing)
+
+    def _by_numpy(self, fused: Tensor, gray: str, columns: Mapping[str, Definition]) -> BatchScores:
+        kept_as = self._kept_as(gray)
+        if kept_as not in self._images_of:
+            infrared, visible = (to_gray(images, gray).numpy() for images in self._images)
+            self._images_of[kept_as] = [
+                (Image(one, "infrared"), Image(other, "visible")) for one, other in zip(infrared, visible, strict=True)
+            ]
+        both = zip(to_gray(fused, gray).numpy(), self._images_of[kept_as], strict=True)
+        pairs = (Pair(Image(pixels, "fused"), *sources) for pixels, sources in both)
+        images = list(on_threads(partial(measure, columns=columns), pairs, torch.get_num_threads()))
+        missing = {
+            column: {n: scores.missing[column] for n, scores in enumerate(images) if column in scores.missing}
+            for column in columns
+        }
+        return BatchScores(
+            {column: torch.tensor([scores[column] for scores in images], dtype=torch.float64) for column in columns},
+            {column: reasons for column, reasons in missing.items() if reasons},
+        )
+
+    def _kept_as(self, gray: str) -> str:
+        """What sources in this gray are kept as: without colours they are the same in all."""
+        return ROUNDED if all(images.ndim == 3 or images.shape[1] == 1 for images in self._images) else gray
 
     def _pairs(self, fused: Tensor, gray: str) -> Iterator[BatchPair]:
         """The pairs, as many at a time as the device takes."""
-        colourless = all(images.ndim == 3 or images.shape[1] == 1 for images in self._images)
-        prepared_as = ROUNDED if colourless else gray
-        if prepared_as not in self._prepared:
+        kept_as = self._kept_as(gray)
+        if kept_as not in self._prepared:
             infrared, visible = (to_gray(images, gray).split(self._step) for images in self._images)
-            self._prepared[prepared_as] = [
+            self._prepared[kept_as] = [
                 (Batch(one, "infrared", self.dtype), Batch(other, "visible", self.dtype))
                 for one, other in zip(infrared, visible, strict=True)
             ]
         fused_parts = to_gray(fused, gray).split(self._step)
-        for part, sources in zip(fused_parts, self._prepared[prepared_as], strict=True):
+        for part, sources in zip(fused_parts, self._prepared[kept_as], strict=True):
             yield BatchPair(Batch(part, "fused", self.dtype), *sources)
 
 
@@ -155,17 +194,18 @@ def evaluate(
     convention: str = "textbook",
     gray: str = "",
     dtype: torch.dtype = torch.float64,
+    as_on_gpu: bool = False,
 ) -> BatchScores:
     """Measure a batch of fused images against their sources, once; see `Sources`, which keeps what it prepares.
 
     Args:
-        fused, infrared, visible, dtype: as of `Sources`.
+        fused, infrared, visible, dtype, as_on_gpu: as of `Sources`.
         metrics, convention, gray: as of `evalkit.evaluate`.
 
     Raises:
         As `Sources` and `Sources.evaluate`.
     """
-    return Sources(infrared, visible, dtype).evaluate(fused, metrics, convention, gray)
+    return Sources(infrared, visible, dtype, as_on_gpu).evaluate(fused, metrics, convention, gray)
 
 
 def _measured(column: str, form: Form | None, pair: BatchPair) -> tuple[Tensor, dict[int, str]]:
