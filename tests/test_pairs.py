@@ -569,3 +569,29 @@ def test_real_check_finds_no_problems():
     assert msrs["test"].labels["boxes"].present == 361
     # each PET slice lies there twice, beside two MRI slices
     assert len(reports["MRI-PET"].splits[0].duplicates["visible"]) == 21
+
+
+@pytest.mark.parametrize(
+    ("root", "dataset", "split"),
+    [
+        ("data", "TNO", None),
+        ("data", "RoadScene", "test50"),
+        ("data221", "RoadScene", "test50"),
+        ("data221", "RoadScene", "s4fusion67"),
+        ("data221", "RoadScene", None),
+        ("data", "MSRS", "test"),
+        ("data", "MRI-CT", None),
+        ("data", "MRI-PET", None),
+        ("data", "MRI-SPECT", None),
+        ("data", "VIFB", None),
+    ],
+)
+def test_a_card_knows_the_content_of_the_pairs_at_hand(root, dataset, split):
+    folder = SHARED.parent / root
+    if not folder.is_dir():
+        pytest.skip(f"no ../shared/{root}")
+    card = load_card(dataset)
+    pairs = find_pairs(card, folder, split)
+    assert not pairs.unpaired
+    assert len(pairs.pairs) == card.expected(split)
+    assert pairs.content_hash() == card.content_of(split)

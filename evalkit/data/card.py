@@ -51,6 +51,7 @@ def _files(text: str) -> str:
     return text
 
 
+CONTENT = "SHA-256 over the stems and both images of its pairs, `PairSet.content_hash`; empty where not known"
 RelativePath = Annotated[str, AfterValidator(_relative)]
 
 
@@ -100,6 +101,7 @@ class Split(_CardModel):
     pairs: int | None = Field(None, ge=1)
     folder: RelativePath | None = Field(None, description="what {split} stands for; the name, when not given")
     stems: tuple[str, ...] = ()
+    content: str = Field("", pattern=r"^([0-9a-f]{64})?$", description=CONTENT)
     note: str = ""
 
     @property
@@ -148,6 +150,7 @@ class Card(_CardModel):
     modalities: Modalities
     colour: str
     pairs: int | None = Field(None, ge=1, description="pairs of the whole data set")
+    content: str = Field("", pattern=r"^([0-9a-f]{64})?$", description=CONTENT)
     layouts: tuple[Layout, ...] = Field(min_length=1)
     splits: tuple[Split, ...] = ()
     default_split: str | None = Field(None, description="the split meant when none is named; none: all of it")
@@ -180,6 +183,10 @@ class Card(_CardModel):
     def expected(self, split: str | None) -> int | None:
         """How many pairs the split (or the whole data set) has when complete; None where the card does not say."""
         return self.pairs if split is None else self.split(split).pairs
+
+    def content_of(self, split: str | None) -> str:
+        """The content hash of the split's (or the whole data set's) pairs; empty where the card does not know it."""
+        return self.content if split is None else self.split(split).content
 
     @model_validator(mode="after")
     def _names_agree(self) -> Card:

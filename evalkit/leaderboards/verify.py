@@ -33,6 +33,7 @@ from evalkit.metrics.evaluate import AS_STORED, DEVICE, REVISION, Crop, MeasureJ
 from evalkit.metrics.saliency import MEASURES, saliency
 from evalkit.protocols.cost import counted, missing, prefix
 from evalkit.protocols.plan import SOURCES
+from evalkit.protocols.same_data import other_data
 from evalkit.protocols.schema import Protocol, protocol_of_run
 from evalkit.protocols.tasks import tasks_of
 from evalkit.records.per_image import PerImage, read_per_image, score_key
@@ -172,8 +173,7 @@ def check_fields(record: Record, verdict: Verdict) -> None:
     if selected := record.dataset.get("selected"):
         verdict.notes.append(f"measured on {selected}")
     elif expected is not None and pairs != expected:
-        other = f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data"
-        (verdict.notes.append if record.convention in OF_THE_SET else say)(other)  # of these: never set beside it
+        verdict.notes.append(f"measured on {pairs} pairs, the protocol's table on {expected}: not the same data")
     if record.scores and record.images != pairs and record.convention not in OF_THE_SET:  # of these: the test part
         say(f"{record.images} of {pairs} images are measured, but means are given")
     _check_protocol(record, verdict)
@@ -216,6 +216,8 @@ def _check_use(record: Record, protocol: Protocol, verdict: Verdict) -> None:
     split = use.split or card.default_split
     if record.method.get("filled_from") == "code":
         return
+    if (reason := other_data(record, protocol)) and reason != record.not_comparable:
+        verdict.notes.append(f"its values stand beside no printed ones: {reason}")
     if record.dataset.get("split") != split:
         verdict.problems.append(f"the split is {record.dataset.get('split')}, that of {protocol.name} is {split}")
     if use.pairs is not None and record.dataset.get("expected") != use.pairs:

@@ -13,6 +13,7 @@ from evalkit.metrics.card import Definition
 from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows
 from evalkit.protocols.plan import Row, file_name, plan_row, use_of
+from evalkit.protocols.same_data import other_data
 from evalkit.protocols.schema import Protocol
 from evalkit.protocols.selection import check_list
 from evalkit.protocols.summary import now, summarise
@@ -57,10 +58,11 @@ class Fusion(Task):
                 method = record.method["name"]
                 save(record, out / "records" / f"{dataset}__{file_name(method)}.json")
                 table.pairs[dataset] = record.dataset["pairs"]
+                other = other_data(record, job.protocol)
                 for note in notes_of(record):
                     table.note += f"{' ' * bool(table.note)}{note}" if note not in table.note else ""
                 for metric in defined:
-                    table.cells.append(cell(record, metric, job.published.get((dataset, method, metric))))
+                    table.cells.append(cell(record, metric, job.published.get((dataset, method, metric)), other))
                 for metric, reason in undefined.items():
                     row = job.published.get((dataset, method, metric))
                     printed, mark = (row.printed, row.mark) if row else (None, "")
@@ -210,19 +212,20 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
         yield record
 
 
-def cell(record: Record, metric: str, published: PublishedRow | None) -> Cell:
-    """One number of the table, judged against the printed one when both come from the same count of pairs.
+def cell(record: Record, metric: str, published: PublishedRow | None, not_comparable: str) -> Cell:
+    """One number of the table, judged against the printed one when both are of the same pairs.
 
     Args:
         record: of one method on one data set.
         metric: the column.
         published: the printed cell, where the paper has one.
+        not_comparable: why the two cannot be compared, see `other_data`; empty where they can.
     """
     printed, mark = (published.printed, published.mark) if published else (None, "")
     value, reason = record.scores.get(metric), record.missing.get(metric, "")
-    status = status_of(value, printed, record.not_comparable)
+    status = status_of(value, printed, not_comparable)
     if value is not None:
-        reason = record.not_comparable or reason
+        reason = not_comparable or reason
     if value is not None and (jpeg := record.method.get("jpeg")):
         note = f"{jpeg} of its {record.images} fused images are JPEG: their compression changes what is measured"
         reason = "; ".join(filter(None, [reason, note]))

@@ -18,6 +18,7 @@ from evalkit.protocols.plan import (
     plan_datasets,
     plan_methods,
 )
+from evalkit.protocols.same_data import unknown_pairs
 from evalkit.protocols.schema import protocol, published_values, rows_of
 from evalkit.protocols.table.blank import expected_rows
 from evalkit.protocols.tasks import Job, tasks_of
@@ -39,9 +40,9 @@ def plan_report(
     """What `reproduce` would do with the same arguments, as a JSON-able dict.
 
     Without a data root it says what one would have to hold. Keys: protocol, source, title, task, convention, published
-    and empty (printed numbers and cells left empty), data_root, datasets (name, split, expected, found, missing,
-    layout, source), rows (method, dataset, from, missing, train), metrics (name, definition or missing), training,
-    downstream, left_open, decisions, cells (total, would_run).
+    and empty (printed numbers and cells left empty), data_root, datasets (name, split, expected, found, unknown,
+    missing, layout, source), rows (method, dataset, from, missing, train), metrics (name, definition or missing),
+    training, downstream, left_open, decisions, cells (total, would_run).
 
     Args:
         name: of the protocol, e.g. "smfnet-table1".
@@ -85,7 +86,7 @@ def plan_report(
         "published": sum(bool(row.printed) for row in printed),
         "empty": sum(not row.printed for row in printed),
         "data_root": str(root) if root else None,
-        "datasets": [_describe(uses[dataset], available) for dataset, available in sets.items()],
+        "datasets": [_describe(uses[dataset], available, bool(planned.paper)) for dataset, available in sets.items()],
         "rows": entries,
         "metrics": metrics,
         "training": planned.training,
@@ -96,14 +97,15 @@ def plan_report(
     }
 
 
-def _describe(stated: DatasetUse, available: FoundSet) -> Report:
-    """What is to be said about a data set; `stated` is the use as the protocol has it."""
+def _describe(stated: DatasetUse, available: FoundSet, paper: bool) -> Report:
+    """What is to be said about a data set; `stated` is the use as the protocol has it, which may be a paper's."""
     return {
         "name": available.card.name,
         "split": available.use.split,
         "expected": available.use.pairs,
         "expected_by": "paper" if stated.pairs else "data set" if available.use.pairs else None,
         "found": None if available.missing else len(available.pairs.pairs),
+        "unknown": unknown_pairs(available.use, available.card) if paper else "",
         "missing": available.missing,
         "layout": layout_tree(available.card),
         "source": available.card.source,
@@ -142,9 +144,9 @@ def _dataset_lines(entry: Report) -> list[str]:
     by = {"data set": " (the data set's count; the paper states none)"}.get(entry["expected_by"] or "", "")
     lines = [f"  {entry['name']}{split}: {expected} expected{by}"]
     if not entry["missing"]:
-        same = entry["expected"] in (None, entry["found"])
+        same = entry["expected"] in (None, entry["found"]) and not entry["unknown"]
         lines[0] += f", {entry['found']} found" + ("" if same else ": not compared with the published values")
-        return lines
+        return [*lines, f"    {entry['unknown']}"] if entry["unknown"] else lines
     lines.append(f"    missing: {entry['missing']}")
     lines += [f"    {line}" for line in entry["layout"].splitlines()]
     return [*lines, f"    get it from: {entry['source']}"]

@@ -135,7 +135,8 @@ class Protocol(_ProtocolModel):
         # as in records of before these fields were there
         later = ("recipe", "gray", "seeds", "rows", "retrained")
         unsaid = {field: True for field in later if not getattr(self, field)}
-        text = self.model_dump_json(exclude=places | unsaid | {"datasets": dict.fromkeys(self.datasets, PLACES)})
+        datasets = {name: PLACES if use.unlisted else PLACES | {"unlisted"} for name, use in self.datasets.items()}
+        text = self.model_dump_json(exclude=places | unsaid | {"datasets": datasets})
         classes = [[*use.segmentation, *use.detection] for use in self.datasets.values() if use.inline]
         return hashlib.sha256(f"{text}{classes if any(classes) else ''}".encode()).hexdigest()
 

@@ -26,6 +26,7 @@ class DatasetUse(BaseModel):
 
     split: str | None = None
     pairs: int | None = Field(default=None, ge=1, description="none where the paper does not say")
+    unlisted: bool = Field(default=False, description="the paper measures as many pairs of its own, and names none")
     fused: str = Field(default="", description="where the data set itself holds fused images: a folder, {method} in it")
     published_per_image: str = Field(
         default="", description="the data set's own file of values: pair, method, metric, value"

@@ -18,6 +18,7 @@ from evalkit.metrics.saliency import MEASURES
 from evalkit.protocols.fusion import cell
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, FoundSet, Row, use_of
+from evalkit.protocols.same_data import other_data
 from evalkit.protocols.schema import Protocol, of_paper
 from evalkit.protocols.summary import now, summarise
 from evalkit.protocols.table.cells import Cell
@@ -80,8 +81,10 @@ class Saliency(Task):
             for row, pairs, hashes, record in run_dataset(job, dataset, use):
                 save(record, settings.out / "records" / f"{dataset}__{file_name(row.method)}.json")
                 table.pairs[dataset] = record.dataset["pairs"]
+                other = other_data(record, job.protocol)
                 for column in columns_of(job):
-                    table.cells.append(cell(record, column, job.published.get((dataset, row.method, column))))
+                    printed = job.published.get((dataset, row.method, column))
+                    table.cells.append(cell(record, column, printed, other))
                 if "FLOPs" in job.protocol.metrics:
                     table.cells.append(flops_cell(job, dataset, row))
                 if job.protocol.draws == "pr_curve":

@@ -9,6 +9,7 @@ from evalkit.leaderboards.site.entries import Entry
 from evalkit.methods.fuse import missing_for
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.registry import better_of
+from evalkit.protocols.same_data import other_data
 from evalkit.protocols.schema import Protocol, protocol_of_run, protocols, rows_of
 from evalkit.protocols.table.blank import columns as table_columns
 from evalkit.protocols.table.cells import Status, status_of
@@ -188,7 +189,7 @@ def _block(
         candidates: list[Entry | None] = [*measured] or [None]
         for candidate in candidates:
             row = PageRow(method, candidate, "" if candidate else why_not(protocol, method))
-            row.other_data = other_data(candidate, shipped) if candidate else ""
+            row.other_data = why_apart(candidate, protocol, shipped) if candidate else ""
             for column in columns:
                 row.cells[column.name] = _cell(row, column.name, published.get((method, column.name)), protocol)
             page_rows.append(row)
@@ -210,10 +211,10 @@ def _cell(row: PageRow, column: str, published: PublishedRow | None, protocol: P
     return PageCell(status_of(value, printed, row.other_data), value, printed, mark, note, reason)
 
 
-def other_data(entry: Entry, shipped: set[str | None]) -> str:
+def why_apart(entry: Entry, protocol: Protocol, shipped: set[str | None]) -> str:
     """Why a record is of other images than the paper's or the shipped records (by content hash); empty where not."""
-    if entry.record.not_comparable:
-        return entry.record.not_comparable
+    if reason := other_data(entry.record, protocol):
+        return reason
     if shipped and entry.record.dataset.get("content_hash") not in shipped:
         return "measured on other image files than the records that evalkit ships (their content hash differs)"
     return ""
