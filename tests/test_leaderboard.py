@@ -191,7 +191,7 @@ def test_other_images_are_found(run: Path, tmp_path: Path) -> None:
         ({"method__fused_hash": ""}, "method.fused_hash is '', expected a SHA-256"),
         ({"dataset__content_hash": None}, "dataset.content_hash is None"),
         ({"method__weights": {"a.pth": "x"}}, "method.weights.a.pth is 'x'"),
-        ({"dataset__pairs": 24}, "measured on 24 pairs, the protocol's table on 25"),
+        ({"dataset__pairs": 24}, "25 of 24 images are measured, but means are given"),
         ({"dataset__pairs": 21, "dataset__expected": 21}, "expects 21 pairs, smfnet-table1 has 25"),
         ({"dataset__split": "test"}, "the split is test, that of smfnet-table1 is None"),
         ({"images": 24}, "24 of 25 images are measured, but means are given"),
@@ -260,7 +260,8 @@ def test_verify_command(copy: Path, tmp_path: Path) -> None:
     path = copy / "records/TNO__CDDFuse.json"
     code, text = call(path)
     assert code == 0
-    assert text.startswith(f"note on 1 of 1: {UNPROVEN}")
+    assert f"note on 1 of 1: {UNPROVEN}" in text
+    assert "its pairs are not those of TNO" in text  # they are generated
     assert text.endswith("1 checked (fields, scores), 0 with problems\n")
     assert call(copy)[0] == 0
     change(path, scores__EN=7.5)
@@ -462,7 +463,7 @@ def test_other_image_files_are_neither_compared_nor_ranked(run: Path, tmp_path: 
     own = [d for d in json.loads(page.data["rows"]).values() if {c["status"] for c in d["cells"]} == {"other data"}]
     assert [d["method"] for d in own] == ["CDDFuse", "average"]
     assert {c["difference"] for d in own for c in d["cells"]} == {None}
-    assert all("their content hash differs" in c["note"] for d in own for c in d["cells"])
+    assert all("its pairs are not those of TNO" in c["note"] for d in own for c in d["cells"])
 
 
 def test_plots_are_drawn_from_the_records_alone(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

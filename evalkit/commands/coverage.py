@@ -24,7 +24,7 @@ from evalkit.commands.wrap import say
 @json_option
 def coverage(
     records: tuple[Path, ...],
-    data_root: Path | None,
+    data_root: tuple[Path, ...] | None,
     outputs: Path | None,
     checkpoints: Path | None,
     as_json: bool,

@@ -32,20 +32,23 @@ def data() -> None:
 @click.argument("dataset", required=False)
 @data_root_option
 @json_option
-def data_check(dataset: str | None, data_root: Path | None, as_json: bool) -> None:
+def data_check(dataset: str | None, data_root: tuple[Path, ...] | None, as_json: bool) -> None:
     """Check one data set, or all that are found: pairs, sizes, missing partners, unreadable files, duplicates."""
     from dataclasses import asdict
 
     from evalkit.data.card import load_card, load_cards
     from evalkit.data.check import check_dataset
     from evalkit.data.report import report_text
-    from evalkit.protocols.plan import find_data_root
+    from evalkit.protocols.plan import each_root, find_data_root
 
-    root = find_data_root(data_root)
-    cards = [load_card(dataset)] if dataset else load_cards()
-    reports = [check_dataset(card, root) for card in progress(cards, len(cards), "check")]
+    roots = each_root(find_data_root(data_root))
+    cards = [(card, root) for root in roots for card in ([load_card(dataset)] if dataset else load_cards())]
+    reports = [check_dataset(card, root) for card, root in progress(cards, len(cards), "check")]
     if not any(report.present for report in reports):
-        raise EvalkitError(str(reports[0].reason) if dataset else f"{root} holds no data set that evalkit knows.")
+        named = ", ".join(map(str, roots))
+        raise EvalkitError(str(reports[0].reason) if dataset else f"{named} holds no data set that evalkit knows.")
+    if len(roots) > 1:
+        reports = [report for report in reports if report.present]
     if as_json:
         print_json([asdict(report) for report in reports])
     else:

@@ -37,7 +37,7 @@ from evalkit.commands.wrap import say
 @json_option
 def fuse(
     method: str,
-    data_root: Path | None,
+    data_root: tuple[Path, ...] | None,
     dataset: str,
     split: str | None,
     out: Path,

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit.commands.console import print_json, progress
-from evalkit.commands.options import Commands, json_option
+from evalkit.commands.options import Commands, given, json_option
 from evalkit.commands.program import kept
 from evalkit.commands.wrap import say
 
@@ -75,7 +75,13 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, only_mine: 
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--scores", type=click.Path(path_type=Path), help="Per-image scores; those of its run when not given.")
 @click.option("--fused", type=click.Path(path_type=Path), help="Fused images: FUSED/<method>/<dataset>/<stem>.png.")
-@click.option("--data-root", type=click.Path(path_type=Path), help="Folder with the data sets, to check the sources.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    callback=given,
+    help="Folder with the data sets, to check the sources; may be given more than once.",
+)
 @click.option("--checkpoints", type=click.Path(path_type=Path), help="Folder with the weights, to check them.")
 @click.option(
     "--remeasure",
@@ -90,7 +96,7 @@ def verify_command(
     file: Path,
     scores: Path | None,
     fused: Path | None,
-    data_root: Path | None,
+    data_root: tuple[Path, ...] | None,
     checkpoints: Path | None,
     remeasure: int | None,
     as_json: bool,

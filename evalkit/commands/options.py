@@ -58,11 +58,20 @@ image_name_option = click.option(
     help="What fused images are called: '{stem}_fused', or below OUTPUTS '{dataset}/{method}/{stem}'.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def given(context: click.Context, option: click.Parameter, folders: tuple[Path, ...]) -> tuple[Path, ...] | None:
+    """The folders of a repeatable option; None where it is not given."""
+    return folders or None
+
+
 data_root_option = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
+    multiple=True,
+    callback=given,
     envvar="EVALKIT_DATA",
-    help="Folder with the data sets [EVALKIT_DATA].",
+    help="Folder with the data sets [EVALKIT_DATA]; of several the first that has all pairs of a set is taken.",
 )
 with_published_option = click.option(
     "--with-published", is_flag=True, help="Set the printed rows that were not measured below the measured ones."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.commands.options import EXIT_INCOMPLETE, Commands, names
+from evalkit.commands.options import EXIT_INCOMPLETE, Commands, data_root_option, names
 from evalkit.commands.wrap import say
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def f(**which: Any) -> None:
         "--box", "boxes", multiple=True, metavar="[SCENE:]X,Y,W,H",
         help="Red, then green, in pixels or fractions; where the methods differ most when not given; none for none.",
     ),
-    click.option("--data-root", type=click.Path(path_type=Path), envvar="EVALKIT_DATA", help="[EVALKIT_DATA]"),
+    data_root_option,
     click.option("--outputs", type=click.Path(path_type=Path), help="OUTPUTS/<method>/<dataset>/<stem>.png."),
     click.option("--per-line", type=click.IntRange(1, 20), help="Panels side by side."),
     click.option("--methods-down", is_flag=True, help="A row per method and a column per scene."),
@@ -212,7 +212,7 @@ def grid(
     datasets: str | None,
     scenes: list[str] | None,
     boxes: tuple[str, ...],
-    data_root: Path | None,
+    data_root: tuple[Path, ...] | None,
     outputs: Path | None,
     per_line: int | None,
     methods_down: bool,

@@ -19,7 +19,9 @@ from evalkit.commands.wrap import say
 @click.option(
     "--sections", callback=names, help="tables, ranks, radar, boxes, images, setup, versions; all if not given."
 )
-def report(run: Path, out: Path, data_root: Path | None, outputs: Path | None, sections: list[str] | None) -> None:
+def report(
+    run: Path, out: Path, data_root: tuple[Path, ...] | None, outputs: Path | None, sections: list[str] | None
+) -> None:
     """Write RUN, the --out folder of `evalkit reproduce`, as one HTML file: to read, to print, to send.
 
     \b

@@ -76,7 +76,7 @@ from evalkit.files.names import printable
 @json_option
 def reproduce(
     protocol: str,
-    data_root: Path | None,
+    data_root: tuple[Path, ...] | None,
     sample: bool,
     outputs: Path | None,
     image_name: str,

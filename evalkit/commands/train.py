@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from evalkit.commands.console import print_json, progress
-from evalkit.commands.options import json_option
+from evalkit.commands.options import data_root_option, json_option
 from evalkit.commands.program import kept
 
 
@@ -16,12 +16,7 @@ from evalkit.commands.program import kept
 @click.argument("method")
 @click.option("--recipe", "name", default="small", show_default=True, help="small, paper, authors, or a YAML file.")
 @click.option("--variant", default="", help="A row of the paper's ablation, e.g. AE3.")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    envvar="EVALKIT_DATA",
-    help="Folder with the data sets [EVALKIT_DATA].",
-)
+@data_root_option
 @click.option("--sample", is_flag=True, help="Learn from generated scenes instead of the recipe's data sets.")
 @click.option(
     "--checkpoints",
@@ -41,7 +36,7 @@ def train(
     method: str,
     name: str,
     variant: str,
-    data_root: Path | None,
+    data_root: tuple[Path, ...] | None,
     sample: bool,
     weights: Path | None,
     out: Path | None,
@@ -77,12 +72,10 @@ def train(
     choose_device(device)  # refused before anything is drawn
     with kept(f"The last complete epoch is kept in {out}; the same command goes on from there."):
         if sample:
-            recipe, root = on_samples(recipe), training_scenes(out / "data", progress)
-        else:
-            root = find_data_root(data_root)
+            recipe, data_root = on_samples(recipe), (training_scenes(out / "data", progress),)
         result = run(
             recipe,
-            root,
+            find_data_root(data_root),
             out,
             weights=weights,
             device=device,

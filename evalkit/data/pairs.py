@@ -21,6 +21,7 @@ from evalkit.files.read import read_text
 
 LABEL_SUFFIXES = {"mask": SUFFIXES, "saliency": SUFFIXES, "yolo": (".txt",), "voc": (".xml",)}
 THREADS = 4
+DataRoot = str | os.PathLike[str] | tuple[Path, ...]  # one folder, or several
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,13 @@ def natural_key(stem: str) -> tuple[list[str | int], str]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], stem
 
 
-def find_pairs(card: Card, data_root: str | os.PathLike[str], split: str | None = None) -> PairSet:
+def find_pairs(card: Card, data_root: DataRoot, split: str | None = None) -> PairSet:
     """Find the pairs of a data set below a data root, which may also be the data set's own folder.
 
     Args:
         card: the data set.
-        data_root: the folder that holds it.
+        data_root: the folder that holds it; of several the first that has all pairs that the split (or the whole data
+            set) has by its card, else the first that has it at all.
         split: a split of the card; None means the card's default split, or everything where it has none.
 
     Returns:
@@ -97,6 +99,8 @@ def find_pairs(card: Card, data_root: str | os.PathLike[str], split: str | None 
     """
     split = card.default_split if split is None else split
     part = None if split is None else card.split(split)
+    if isinstance(data_root, tuple):
+        return _in_several(card, data_root, split)
     place = locate(card, data_root, part)
     if place.layout.by_folder and part is None:
         raise DataError(f"{card.name} comes in splits: name one of {', '.join(s.name for s in card.splits)}.")
@@ -122,6 +126,25 @@ def find_pairs(card: Card, data_root: str | os.PathLike[str], split: str | None 
     )
     unpaired = tuple((role, stem) for stem in ordered for role in ROLES if stem not in files[role])
     return PairSet(card.name, split, place.root, place.layout.name, pairs, unpaired)
+
+
+def _in_several(card: Card, roots: tuple[Path, ...], split: str | None) -> PairSet:
+    """The pairs as the first root has them that has all; else the first that has some. Raises DataError."""
+    begun: list[PairSet] = []
+    errors: list[DataError] = []
+    for root in roots:
+        try:
+            pairs = find_pairs(card, root, split)
+        except DataError as error:
+            errors.append(error)
+            continue
+        if not pairs.unpaired and card.expected(split) in (None, len(pairs.pairs)):
+            return pairs
+        begun.append(pairs)
+    if not begun:
+        others = f"It is not in {', '.join(map(str, roots[1:]))}, either. " if len(roots) > 1 else ""
+        raise DataError(f"{errors[0]} {others}".strip())
+    return begun[0]
 
 
 def locate(card: Card, data_root: str | os.PathLike[str], split: Split | None = None) -> Place:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from evalkit.data.card import Card, LabelKind
 from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
-from evalkit.data.pairs import ImagePair, PairSet, find_pairs
+from evalkit.data.pairs import DataRoot, ImagePair, PairSet, find_pairs
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
 from evalkit.downstream.splits import Division
@@ -80,7 +80,7 @@ class Images:
         }
 
 
-def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root: Path) -> Images:
+def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root: DataRoot) -> Images:
     """Every row's images of the pairs that have a label; fused now where evalkit has the code.
 
     Classical methods fuse the luminance; here their images take the chroma of the visible one, because the detectors

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from evalkit.data.pairs import DataRoot
 from evalkit.leaderboards.site.pages import Page, PageBlock, PageCell
 from evalkit.protocols.report import plan_report
 from evalkit.protocols.schema import protocols
@@ -62,7 +63,7 @@ def coverage(pages: Iterable[Page], reasons: Reasons) -> list[Coverage]:
 
 
 def reasons_here(
-    data_root: str | os.PathLike[str] | None = None,
+    data_root: DataRoot | None = None,
     outputs: str | os.PathLike[str] | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
 ) -> Reasons:

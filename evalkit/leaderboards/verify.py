@@ -13,7 +13,7 @@ from evalkit.data.card import load_card
 from evalkit.data.hashes import combine_hashes, digest, file_hash
 from evalkit.data.images import parse_depth, parse_gray, read_image
 from evalkit.data.labels import labelled, read_salient
-from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files, resolve, respell
+from evalkit.data.pairs import DataRoot, ImagePair, PairSet, find_pairs, image_files, resolve, respell
 from evalkit.errors import DataError, EvalkitError, ImageError, UnknownNameError
 from evalkit.files.names import file_name
 from evalkit.leaderboards.fits import (
@@ -53,7 +53,7 @@ def verify(
     path: str | os.PathLike[str],
     scores: str | os.PathLike[str] | None = None,
     fused: str | os.PathLike[str] | None = None,
-    data_root: str | os.PathLike[str] | None = None,
+    data_root: DataRoot | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
     remeasure: int | None = REMEASURED,
 ) -> list[Verdict]:
@@ -90,7 +90,7 @@ def _verify(
     path: Path,
     scores: str | os.PathLike[str] | None,
     fused: str | os.PathLike[str] | None,
-    data_root: str | os.PathLike[str] | None,
+    data_root: DataRoot | None,
     checkpoints: str | os.PathLike[str] | None,
     remeasure: int | None,
 ) -> Verdict:
@@ -237,7 +237,7 @@ def check_images(
     record: Record,
     rows: PerImage | None,
     fused: str | os.PathLike[str] | None,
-    data_root: str | os.PathLike[str] | None,
+    data_root: DataRoot | None,
     verdict: Verdict,
     remeasure: int | None = REMEASURED,
 ) -> None:
@@ -313,7 +313,7 @@ def fused_of(
     record: Record,
     pairs: Mapping[str, ImagePair],
     fused: str | os.PathLike[str] | None,
-    data_root: str | os.PathLike[str] | None,
+    data_root: DataRoot | None,
     protocol: Protocol | None,
 ) -> dict[str, Path] | None:
     """The fused images of a record by stem, empty where they are missing; None where nobody says where they are.

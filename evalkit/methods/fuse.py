@@ -17,7 +17,7 @@ from evalkit.data.card import load_card
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.hashes import file_hash
 from evalkit.data.images import merge_colour, pixel_digest, to_gray, write_png
-from evalkit.data.pairs import ImagePair, find_pairs
+from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError
@@ -467,7 +467,7 @@ class FuseResult:
 def fuse_dataset(
     method: str,
     dataset: str,
-    data_root: Path,
+    data_root: DataRoot,
     out: Path,
     split: str | None = None,
     gray: bool = False,
@@ -483,7 +483,7 @@ def fuse_dataset(
     Args:
         method, dataset, split: names; the data set's default split when None.
         gray: for classical methods: the fused luminance only, not merged with the chroma of the visible image.
-        data_root: folder with the data set.
+        data_root: folder with the data set, or several.
         out: folder for the fused images, 8-bit PNG.
         checkpoints, files, device, trained: as in `make_fuser`.
         workers: processes, of classical methods and of networks without a GPU; None for one per processor.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from evalkit.data.gray import ROUNDED
 from evalkit.data.images import header_size
@@ -171,7 +172,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
         if settings.images is not None:
             pairs = settings.images.of_list(pairs)
     except EvalkitError as error:
-        pairs = PairSet(card.name, use.split, root, "", ())
+        pairs = PairSet(card.name, use.split, Path(), "", ())
         rows = [Row(method, reason=f"the data set cannot be used: {error}") for method in job.methods]
     else:
         rows = [plan_row(method, card, pairs, use, settings, job.protocol) for method in job.methods]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evalkit.data.card import Card, LabelKind, load_card
-from evalkit.data.pairs import PairSet, find_pairs, image_files, resolve, respell
+from evalkit.data.pairs import DataRoot, PairSet, find_pairs, image_files, resolve, respell
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.data.stems import PLAIN, suggest
 from evalkit.engine.base import Engine, Local
@@ -48,7 +48,7 @@ class Settings:
     train: bool = False  # rows that have no images and no weights
     recipe: str = "small"  # how networks are trained: for fusing, and downstream
     engine: Engine = field(default_factory=Local)
-    root: Path | None = None  # the data root
+    root: DataRoot | None = None  # the data root, or several
     name: str = ""  # how fused images are called below `outputs`, see `evalkit.methods.outputs.parse_name`
     images: Selection | None = None  # which images are measured
     reading: Reading = AS_STORED
@@ -57,8 +57,9 @@ class Settings:
 
     def named(self, text: str) -> str:
         """A reason as records keep it: the run's folders by what they are, not by where they lie."""
-        folders = {"OUTPUTS": self.outputs, "CHECKPOINTS": self.checkpoints, "DATA": self.root, "OUT": self.out}
-        for name, folder in sorted((folders | self.roots).items(), key=lambda item: -len(str(item[1]))):
+        folders = [("OUTPUTS", self.outputs), ("CHECKPOINTS", self.checkpoints), ("OUT", self.out)]
+        folders += [("DATA", root) for root in each_root(self.root)]
+        for name, folder in sorted([*folders, *self.roots.items()], key=lambda item: -len(str(item[1]))):
             for path in {folder, folder.absolute()} if folder is not None and folder.name else ():
                 end = r"(?![\w-])" if path.is_absolute() else "(?=/)"  # a folder "data" is not a word of a sentence
                 text = re.sub(rf"(?<![\w/.-]){re.escape(str(path))}{end}", name, text)
@@ -113,14 +114,14 @@ class FoundSet:
 
 
 def find_set(
-    card: Card, use: DatasetUse, root: Path | None, usable: Callable[[PairSet], PairSet] = lambda pairs: pairs
+    card: Card, use: DatasetUse, root: DataRoot | None, usable: Callable[[PairSet], PairSet] = lambda pairs: pairs
 ) -> FoundSet:
     """Look for a data set below the data root, or where its card says that it lies.
 
     Args:
         card: of the data set.
         use: the protocol's of this data set.
-        root: none where no data root is named.
+        root: one or several; none where no data root is named.
         usable: leaves the pairs that a task can use; raises EvalkitError where there are none.
     """
     use = use_of(use, card)
@@ -384,15 +385,25 @@ def use_of(use: DatasetUse, card: Card, paper: bool = True) -> DatasetUse:
     return use if use.pairs or not (known and paper) else use.model_copy(update={"pairs": card.expected(split)})
 
 
-def find_data_root(data_root: str | os.PathLike[str] | None) -> Path:
-    """The data root as named, or EVALKIT_DATA. Raises DataError."""
-    root = data_root if data_root is not None else os.environ.get("EVALKIT_DATA")
+def each_root(data_root: str | os.PathLike[str] | Iterable[Path] | None) -> tuple[Path, ...]:
+    """The folders of one data root or several; none of None."""
+    if data_root is None:
+        return ()
+    return (Path(data_root),) if isinstance(data_root, str | os.PathLike) else tuple(map(Path, data_root))
+
+
+def find_data_root(data_root: str | os.PathLike[str] | Iterable[Path] | None) -> DataRoot:
+    """The data root as named, or several; or EVALKIT_DATA, which divides several as PATH does. Raises DataError."""
+    if data_root is None:
+        data_root = [Path(root) for root in os.environ.get("EVALKIT_DATA", "").split(os.pathsep) if root]
+    roots = each_root(data_root)
     cure = "Give --data-root DIR (or set EVALKIT_DATA) with the data sets in it, or --sample for generated scenes."
-    if not root:
+    if not roots:
         raise DataError(f"no data root is named. {cure}")
-    if not Path(root).is_dir():
-        raise DataError(f"the data root {root} is not a folder. {cure}")
-    return Path(root)
+    for root in roots:
+        if not root.is_dir():
+            raise DataError(f"the data root {root} is not a folder. {cure}")
+    return roots[0] if len(roots) == 1 else roots
 
 
 def find_outputs_root(outputs: str | os.PathLike[str] | None) -> Path | None:

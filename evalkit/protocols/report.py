@@ -11,6 +11,7 @@ from evalkit.data.pairs import layout_tree
 from evalkit.protocols.plan import (
     FoundSet,
     Settings,
+    each_root,
     find_checkpoints,
     find_data_root,
     find_outputs_root,
@@ -29,7 +30,7 @@ Report = dict[str, Any]
 
 def plan_report(
     name: str,
-    data_root: str | os.PathLike[str] | None = None,
+    data_root: str | os.PathLike[str] | Iterable[Path] | None = None,
     *,
     outputs: str | os.PathLike[str] | None = None,
     image_name: str = "",
@@ -46,7 +47,7 @@ def plan_report(
 
     Args:
         name: of the protocol, e.g. "smfnet-table1".
-        data_root: folder with the data sets; the environment variable EVALKIT_DATA when not given.
+        data_root: folder with the data sets, or several; the environment variable EVALKIT_DATA when not given.
         outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
         image_name: how they are called, where not so, e.g. "{stem}_fused" or "{dataset}/{method}/{stem}".
         checkpoints: folder with the authors' weights.
@@ -85,7 +86,7 @@ def plan_report(
         "convention": planned.convention,
         "published": sum(bool(row.printed) for row in printed),
         "empty": sum(not row.printed for row in printed),
-        "data_root": str(root) if root else None,
+        "data_root": ", ".join(map(str, each_root(root))) or None,
         "datasets": [_describe(uses[dataset], available, bool(planned.paper)) for dataset, available in sets.items()],
         "rows": entries,
         "metrics": metrics,

@@ -22,6 +22,7 @@ from evalkit.protocols.plan import (
     Existing,
     Progress,
     Settings,
+    each_root,
     find_checkpoints,
     find_data_root,
     find_outputs_root,
@@ -48,7 +49,7 @@ from evalkit.records.older import check_folder, set_aside_older
 
 def reproduce(
     name: str | Protocol,
-    data_root: str | os.PathLike[str] | None = None,
+    data_root: str | os.PathLike[str] | Iterable[Path] | None = None,
     *,
     sample: bool = False,
     outputs: str | os.PathLike[str] | None = None,
@@ -148,7 +149,8 @@ def reproduce(
     out = default_out(protocol, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
         out = out.absolute()
-        root, outputs, weights = (path and path.absolute() for path in (root, outputs, weights))
+        outputs, weights = (path and path.absolute() for path in (outputs, weights))
+        root = None if root is None else find_data_root([folder.absolute() for folder in each_root(root)])
     out = prepare_out(out, existing)
     with locked(out) as lock:
         remove_parts(out)
@@ -158,7 +160,7 @@ def reproduce(
             root = sample_scenes(out, progress)
         keep_protocol(protocol, out)
         table = blank_table(protocol, sample)
-        must_see = [path for path in (lock, root, outputs, weights, *roots.values()) if path]
+        must_see = [path for path in (lock, *each_root(root), outputs, weights, *roots.values()) if path]
         with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
             settings = Settings(
                 out,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from evalkit.data.card import LabelKind
-from evalkit.data.pairs import PairSet
+from evalkit.data.pairs import DataRoot, PairSet
 from evalkit.errors import DataError
 from evalkit.metrics.registry import column_card
 from evalkit.protocols.plan import FoundSet, Settings, find_row
@@ -32,7 +31,7 @@ class Job:
     uses: dict[str, DatasetUse]
     methods: list[str]
     published: Published  # empty in a sample run
-    root: Path | None  # the data root; none in a sample run and where the task needs no images
+    root: DataRoot | None  # the data root, or several; none in a sample run and where the task needs no images
     sample: bool
     settings: Settings
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from evalkit.data.hashes import file_hash
+from evalkit.data.pairs import DataRoot
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.fuse import NetworkFuser, choose_device
 from evalkit.protocols.plan import Row, Settings, file_name
@@ -56,7 +57,7 @@ def wants_training(row: Row, protocol: Protocol, settings: Settings) -> bool:
     return network_of(protocol, row.method) in trainable()
 
 
-def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, sample: bool) -> Row:
+def train_row(row: Row, protocol: Protocol, settings: Settings, root: DataRoot, sample: bool) -> Row:
     """The row with a trained network, or a missing value that says why training failed.
 
     Args:
@@ -82,7 +83,7 @@ def train_row(row: Row, protocol: Protocol, settings: Settings, root: Path, samp
 
 
 def train_network(
-    method: str, protocol: Protocol, settings: Settings, root: Path, sample: bool
+    method: str, protocol: Protocol, settings: Settings, root: DataRoot, sample: bool
 ) -> tuple[Recipe, TrainingResult] | str:
     """The row's network, trained, or the reason why it cannot be.
 
@@ -160,7 +161,7 @@ def device_here(settings: Settings) -> str:
     return "cpu" if settings.engine.remote else choose_device(settings.device)
 
 
-def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, Path, Path]) -> TrainingResult:
+def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, DataRoot, Path]) -> TrainingResult:
     """A training as a unit of work: one that another worker began goes on."""
     return learn(*unit)
 

@@ -24,7 +24,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from evalkit.data.card import LabelClass, load_card
-from evalkit.data.pairs import ImagePair, find_pairs
+from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_bytes
 from evalkit.methods.checkpoints import load_strictly
@@ -112,7 +112,7 @@ class Progress:
     pretrained: dict[str, str] = field(default_factory=dict)  # files that it began with -> SHA-256
 
 
-def gather(recipe: Recipe, data_root: Path) -> tuple[list[ImagePair], list[ImagePair], list[LabelClass], str]:
+def gather(recipe: Recipe, data_root: DataRoot) -> tuple[list[ImagePair], list[ImagePair], list[LabelClass], str]:
     """Pairs to learn from, pairs for validation, the box classes, and a hash of all of it.
 
     Raises:
@@ -165,7 +165,7 @@ class TrainingRun:
         self,
         recipe: Recipe,
         fabric: Fabric,
-        data_root: Path,
+        data_root: DataRoot,
         out: Path,
         weights: Path | None,
         workers: int,
@@ -441,7 +441,7 @@ class TrainingRun:
 
 def train(
     recipe: Recipe,
-    data_root: Path,
+    data_root: DataRoot,
     out: Path,
     *,
     weights: Path | None = None,
@@ -456,7 +456,7 @@ def train(
 
     Args:
         recipe: what to train and how.
-        data_root: folder with the recipe's data sets.
+        data_root: folder with the recipe's data sets, or several.
         out: folder for weights, log and curves.
         weights: folder with the pretrained weights that the recipe names.
         device: auto, cpu, cuda or cuda:N.
@@ -483,7 +483,7 @@ def train(
     if workers is None:
         workers = 0 if device == "cpu" else 4
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    run = TrainingRun(recipe, fabric, Path(data_root), Path(out), weights, workers, tell)
+    run = TrainingRun(recipe, fabric, data_root, Path(out), weights, workers, tell)
     start, resumed = time.monotonic(), run.progress.epoch
     left = sum(run.steps_of(leg.stage) for leg in run.legs[resumed:]) - run.progress.step
     if fabric.device.type == "cuda":

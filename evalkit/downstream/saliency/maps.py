@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from evalkit.data.card import Card
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.labels import decode_salient
-from evalkit.data.pairs import PairSet
+from evalkit.data.pairs import DataRoot, PairSet
 from evalkit.engine.base import chunks
 from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.files.names import file_name
@@ -83,7 +83,7 @@ def weights_of(method: str, checkpoints: Path | None) -> Path | None:
 
 
 def plan_maps(
-    method: str, protocol: Protocol, card: Card, pairs: PairSet, settings: Settings, root: Path, sample: bool
+    method: str, protocol: Protocol, card: Card, pairs: PairSet, settings: Settings, root: DataRoot, sample: bool
 ) -> Row:
     """The row that is ready to be predicted and measured, or a missing one with its reason; trains where that is asked.
 

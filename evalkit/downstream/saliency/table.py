@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from evalkit.data.hashes import combine_hashes
 from evalkit.data.labels import labelled
@@ -131,7 +132,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse) -> Iterator[tuple[Row, 
     except (OutputError, UnknownNameError):
         raise
     except EvalkitError as error:
-        pairs = PairSet(card.name, use.split, root, "", ())
+        pairs = PairSet(card.name, use.split, Path(), "", ())
         for method in job.methods:
             row = Row(method, reason=settings.named(f"the data set cannot be used: {error}"))
             yield row, pairs, {}, summarise(job.protocol, pairs, use, row, names, {}, {}, started)

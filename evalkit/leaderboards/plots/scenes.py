@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evalkit.data.card import load_card
 from evalkit.data.images import read_image
-from evalkit.data.pairs import ImagePair, PairSet, find_pairs, image_files
+from evalkit.data.pairs import DataRoot, ImagePair, PairSet, find_pairs, image_files
 from evalkit.errors import DataError, EvalkitError, UnknownNameError
 from evalkit.leaderboards.plots.grid import GridScene
 from evalkit.leaderboards.plots.zoom import choose_boxes, parse_boxes, place_box
@@ -32,7 +32,7 @@ def load_scenes(
     methods: Iterable[str] | None = None,
     stems: Sequence[str] | None = None,
     boxes: Sequence[str] = (),
-    data_root: Path | None = None,
+    data_root: DataRoot | None = None,
     outputs: Path | None = None,
 ) -> tuple[list[GridScene], dict[str, str]]:
     """Infrared, visible and fused images of each scene, with its boxes; and the methods that lack one, with reasons.
@@ -83,7 +83,7 @@ def _block(table: Table, dataset: str) -> str:
 
 
 def pairs_of_run(
-    table: Table, run: Path, dataset: str | None, data_root: Path | None
+    table: Table, run: Path, dataset: str | None, data_root: DataRoot | None
 ) -> tuple[PairSet, DatasetUse, Protocol | None]:
     """The pairs of one data set of a run, its protocol (None of a sample run), and what that says of their use.
 

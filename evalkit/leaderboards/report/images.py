@@ -11,7 +11,7 @@ from typing import Literal
 from evalkit.data.hashes import combine_hashes, file_hash
 from evalkit.data.images import decode, image_bytes
 from evalkit.data.labels import labelled
-from evalkit.data.pairs import PairSet
+from evalkit.data.pairs import DataRoot, PairSet
 from evalkit.errors import DataError, EvalkitError
 from evalkit.leaderboards.plots.scenes import fused_of_run, pairs_of_run
 from evalkit.leaderboards.plots.zoom import Box, choose_boxes
@@ -128,7 +128,7 @@ class DatasetImages:
 
 
 def images_of(
-    table: Table, run: Path, measured: Mapping[str, Measured], data_root: Path | None, outputs: Path | None
+    table: Table, run: Path, measured: Mapping[str, Measured], data_root: DataRoot | None, outputs: Path | None
 ) -> DatasetImages:
     """Find the images that one data set's records were measured on; what is not found is told where it is shown.
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from evalkit.data.pairs import DataRoot
 from evalkit.errors import EvalkitError
 from evalkit.files.names import several
 from evalkit.files.write import write_text
@@ -31,7 +32,7 @@ def report(
     run: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    data_root: str | os.PathLike[str] | None = None,
+    data_root: DataRoot | None = None,
     outputs: str | os.PathLike[str] | None = None,
     only: Iterable[str] | str | None = None,
     progress: Progress = lambda items, total, text: items,
@@ -59,7 +60,7 @@ def report(
     if out.suffix.lower() not in (".html", ".htm"):
         raise EvalkitError(f"{out} ends in {out.suffix or 'no suffix'!r}. A report is an .html file.")
     named = chosen_names("section", several(only), SECTIONS)
-    places = None if data_root is None else Path(data_root), find_outputs_root(outputs)
+    places = data_root, find_outputs_root(outputs)
     content = read_run(Path(run))
     plots = [kind for kind, section in PLOTS.items() if section in named]
     todo = steps(content.blocks if content.measured else [], plots)
@@ -99,7 +100,7 @@ def _ranks(content: RunContent, critical: Gallery | None) -> str:
 
 
 def _images(
-    content: RunContent, data_root: Path | None, outputs: Path | None, notes: list[str], progress: Progress
+    content: RunContent, data_root: DataRoot | None, outputs: Path | None, notes: list[str], progress: Progress
 ) -> str:
     """The scenes of every data set; what cannot be shown is told there and in the notes."""
     chosen: list[tuple[str, DatasetImages, Choices]] = []
