@@ -89,7 +89,7 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, only_mine: 
     default="3",
     show_default=True,
     metavar="all|N",
-    help="How many images of each record are measured again, chosen by hash: needs --fused and --data-root.",
+    help="How many images of each record are measured again, chosen by hash; they are fused again where need be.",
 )
 @json_option
 def verify_command(
@@ -104,12 +104,14 @@ def verify_command(
     """Check the record FILE, or every record of a run: fields, hashes, completeness, means of the per-image scores.
 
     Where the images are at hand, some are measured again: without them nothing shows that the scores were measured.
+    That takes --data-root and --fused; images that evalkit fused itself are fused again, with --checkpoints where a
+    network made them.
 
     Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is not a record.
     """
     from evalkit.leaderboards.verify import verify
 
-    verdicts = verify(file, scores, fused, data_root, checkpoints, remeasure)
+    verdicts = verify(file, scores, fused, data_root, checkpoints, remeasure, progress)
     if as_json:
         print_json(
             [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +16,7 @@ from evalkit.data.labels import labelled, read_salient
 from evalkit.data.pairs import DataRoot, ImagePair, PairSet, find_pairs, image_files, resolve, respell
 from evalkit.errors import DataError, EvalkitError, ImageError, UnknownNameError
 from evalkit.files.names import file_name
+from evalkit.leaderboards.again import MADE_HERE, fused_again
 from evalkit.leaderboards.fits import (
     CHANGED,
     OF_THE_SET,
@@ -44,7 +45,7 @@ TOLERANCE = 1e-9
 REMEASURED = 3  # images of a record that are measured again
 UNPROVEN = (
     "without its images or its data set only this is checked, that the numbers fit together, not that they were "
-    "measured: give --fused and --data-root"
+    "measured: give --data-root, and --fused or, where evalkit fuses itself, --checkpoints"
 )
 MAPS = TASK_CONVENTIONS["saliency"]
 
@@ -56,6 +57,7 @@ def verify(
     data_root: DataRoot | None = None,
     checkpoints: str | os.PathLike[str] | None = None,
     remeasure: int | None = REMEASURED,
+    progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
 ) -> list[Verdict]:
     """Check a record, or every record below a folder.
 
@@ -66,8 +68,10 @@ def verify(
             itself are found without it.
         data_root: the data sets, to check the hash of the sources.
         checkpoints: the folder of the weights, to check theirs; weights that the run trained are found without it.
-        remeasure: how many images of each record are measured again, chosen by hash, where both the fused images and
-            the sources are at hand; None for all.
+        remeasure: how many images of each record are measured again, chosen by hash, where the sources are at hand;
+            None for all. Images that evalkit fused and that are not at hand are fused again, by its own code or by
+            networks whose weights lie in `checkpoints`.
+        progress: wraps the records, called with (items, count, text).
 
     Returns:
         A verdict per record, and of a folder one per table of a run in it.
@@ -81,7 +85,8 @@ def verify(
         raise DataError(f"{path} holds no records (records/*.json). Name a record or the --out folder of a run.")
     if scores is not None and path.is_dir():
         raise DataError("--scores belongs to one record: name the record itself instead of a folder.")
-    verdicts = [_verify(file, scores, fused, data_root, checkpoints, remeasure) for file in files]
+    todo = progress(files, len(files), "verify")
+    verdicts = [_verify(file, scores, fused, data_root, checkpoints, remeasure) for file in todo]
     homes = dict.fromkeys(file.parents[1] for file in files) if path.is_dir() else []
     return verdicts + [verify_table(home / "table.json") for home in homes if (home / "table.json").is_file()]
 
@@ -127,7 +132,7 @@ def _verify(
     elif record.convention not in OF_THE_SET:
         described = protocol is not None and record.dataset["name"] in protocol.datasets and protocol.sources
         if data_root is not None or fused is not None or described:
-            check_images(record, rows, fused, data_root, verdict, remeasure)
+            check_images(record, rows, fused, data_root, verdict, remeasure, checkpoints)
         if record.scores and "measured again" not in verdict.checked:
             verdict.notes.append(UNPROVEN)
     trained = run / "training" / file_name(record.method["name"])
@@ -240,6 +245,7 @@ def check_images(
     data_root: DataRoot | None,
     verdict: Verdict,
     remeasure: int | None = REMEASURED,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> None:
     """That the images at hand are those that were measured, and that some of them measure the same again.
 
@@ -250,6 +256,7 @@ def check_images(
         data_root: folder of the data sets, None where nobody says.
         verdict: gets a problem for everything that does not hold, and the checks that were possible.
         remeasure: how many images are measured again, None for all.
+        checkpoints: folder of the weights, with which images that are not at hand are fused again.
     """
     name, method, split = record.dataset["name"], record.method["name"], record.dataset.get("split")
     pairs: dict[str, ImagePair] = {}
@@ -271,7 +278,9 @@ def check_images(
         verdict.problems.append(f"the sources cannot be checked: {error}")
     files = fused_of(record, pairs, fused, data_root, described)
     images: dict[str, str] = {}
-    if not files and not record.images:
+    if not files and rows is not None and sources and record.method.get("filled_from") in MADE_HERE and remeasure != 0:
+        _fuse_and_measure(record, rows, pairs, sources, verdict, remeasure, checkpoints)
+    elif not files and not record.images:
         pass  # a row that is a missing value: there is nothing to compare
     elif files is not None and not files:
         verdict.problems.append(f"no fused images in {Path(fused or '') / file_name(method) / name}")
@@ -284,29 +293,81 @@ def check_images(
     if rows is None or not sources or not images or not files:
         return
     both = [stem for stem in rows.rows if stem in sources and stem in images]
-    unknown = [full for full in record.metrics if record.convention != MAPS and full not in DEFINITIONS]
-    if unknown:
-        verdict.problems.append(f"{unknown[0]} is not a metric here: name the plug-in that has it with --plugin")
+    if _unknown_metric(record, verdict):
         return
     verdict.checked.append("keys")
-    # of an earlier revision, too: whether its values are those of today is seen by measuring again
-    known = {
-        stem: {key_of(record, sources[stem], images[stem], revision) for revision in range(1, REVISION + 1)}
-        for stem in both
-    }
-    odd = [stem for stem in both if rows.rows[stem].key not in known[stem]]
+    odd = [stem for stem in both if rows.rows[stem].key not in _keys_of(record, sources[stem], images[stem])]
     verdict.problems += [f"{stem}: its scores are of other images, or of other code for the metrics" for stem in odd]
     both = [stem for stem in both if stem not in odd]
     again = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
     for stem in again:
         values = measure_again(record, pairs[stem], files[stem])
         verdict.problems += [f"{stem}: {problem}" for problem in differences(rows.rows[stem].values, values)]
+    _tell_measured(len(again), len(rows.rows), verdict)
+
+
+def _unknown_metric(record: Record, verdict: Verdict) -> bool:
+    unknown = [full for full in record.metrics if record.convention != MAPS and full not in DEFINITIONS]
+    if unknown:
+        verdict.problems.append(f"{unknown[0]} is not a metric here: name the plug-in that has it with --plugin")
+    return bool(unknown)
+
+
+def _keys_of(record: Record, sources: Sequence[str], image: str) -> set[str]:
+    """The key of an image's row, of earlier revisions, too: whether its values are today's, measuring again tells."""
+    return {key_of(record, sources, image, revision) for revision in range(1, REVISION + 1)}
+
+
+def _tell_measured(again: int, images: int, verdict: Verdict) -> None:
     if again:
         verdict.checked.append("measured again")
-        if len(again) < len(rows.rows):
-            verdict.notes.append(
-                f"{len(again)} of {len(rows.rows)} images were measured again; --remeasure all takes all"
-            )
+        if again < images:
+            verdict.notes.append(f"{again} of {images} images were measured again; --remeasure all takes all")
+
+
+def _fuse_and_measure(
+    record: Record,
+    rows: PerImage,
+    pairs: Mapping[str, ImagePair],
+    sources: Mapping[str, tuple[str, ...]],
+    verdict: Verdict,
+    remeasure: int | None,
+    checkpoints: str | os.PathLike[str] | None,
+) -> None:
+    """Images that are not at hand are fused again, by the same code and weights, and measured.
+
+    Args:
+        record: of a method that evalkit fused.
+        rows: its per-image scores.
+        pairs: by stem.
+        sources: their hashes, by stem.
+        verdict: gets a problem for everything that is measured otherwise.
+        remeasure: how many images, None for all.
+        checkpoints: folder of the weights.
+    """
+    stems = sorted(set(rows.rows) & set(pairs), key=lambda stem: digest(record.scores_hash, stem))[:remeasure]
+    if not stems or _unknown_metric(record, verdict):
+        return
+    try:
+        folder = None if checkpoints is None else Path(checkpoints)
+        with fused_again(record, [pairs[stem] for stem in stems], folder) as files:
+            others = [s for s in stems if rows.rows[s].key not in _keys_of(record, sources[s], file_hash(files[s]))]
+            for stem in stems:
+                values = measure_again(record, pairs[stem], files[stem])
+                for problem in differences(rows.rows[stem].values, values):
+                    verdict.problems.append(f"{stem}, fused again: {problem}")
+    except EvalkitError as error:
+        verdict.notes.append(f"its fused images are not at hand, and are not fused again: {error}")
+        return
+    verdict.checked.append("fused again")
+    if others:
+        verdict.notes.append(
+            f"{len(others)} of {len(stems)} images that were fused again are other files than those that were "
+            "measured, by this machine's rounding or another version; their scores were compared"
+        )
+    else:
+        verdict.checked.append("keys")
+    _tell_measured(len(stems), len(rows.rows), verdict)
 
 
 def fused_of(
@@ -436,8 +497,11 @@ def check_weights(record: Record, folders: list[Path], verdict: Verdict) -> None
         folders: where they may lie; the first that holds a file gives it.
         verdict: gets a problem for weights that are others.
     """
+    card = method_cards().get(str(record.method.get("card") or record.method["name"]))
+    by_name = {Path(path).name: path for path in (card.checkpoint if card else ())}  # some lie in a folder of their own
     for name, measured in dict(record.method.get("weights") or {}).items():
-        path = next((folder / file_name(name) for folder in folders if (folder / file_name(name)).is_file()), None)
+        places = [folder / path for folder in folders for path in (file_name(name), by_name.get(name)) if path]
+        path = next((place for place in places if place.is_file()), None)
         if path is None:
             verdict.notes.append("its weights are not at hand: give their folder with --checkpoints")
             continue
