@@ -6,11 +6,16 @@ of that network is then flattered. Images are compared by content, so names and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from evalkit.data.card import load_card
 from evalkit.data.hashes import file_hash
+from evalkit.data.images import read_image, to_gray
 from evalkit.data.pairs import ImagePair, find_pairs
 from evalkit.errors import DataError
 
@@ -82,3 +87,29 @@ def leakage_by_paper(method: str, dataset: str, split: str | None) -> str:
     if split == "test" and part.endswith(("training set", "class labels")):
         return f"none by name: trained on {dataset}'s {part}, tested on its test set"
     return f"possible: trained on {dataset} ({part})"
+
+
+THUMBNAIL = (40, 30)  # width and height
+
+
+def similarities(pairs: Sequence[ImagePair]) -> NDArray[np.float32]:
+    """How alike pairs are: (N, N) in [-1, 1], the mean over infrared and visible of the correlation of gray thumbnails.
+
+    Two frames of a standing camera have nearly 1, and a test image with such a partner in training was seen before.
+
+    Raises:
+        DataError: an image that cannot be read.
+    """
+    total = np.zeros((len(pairs), len(pairs)), np.float32)
+    for role in ("infrared", "visible"):
+        rows = np.stack([_thumbnail(getattr(pair, role)) for pair in pairs])
+        total += rows @ rows.T / 2
+    return total
+
+
+def _thumbnail(path: Path) -> NDArray[np.float32]:
+    """Gray values of zero mean and length 1; all zero for an image without contrast."""
+    small = Image.fromarray(to_gray(read_image(path))).resize(THUMBNAIL, Image.Resampling.BOX)
+    values = np.asarray(small, np.float32).ravel()
+    values = values - values.mean()
+    return values / max(float(np.linalg.norm(values)), 1e-6)

@@ -8,6 +8,7 @@ from evalkit.downstream.detection.recipe import DetectionRecipe, detection_recip
 from evalkit.downstream.detection.run import AP50, DetectionResult, DetectionRun
 from evalkit.downstream.environment import missing
 from evalkit.downstream.images import printed_classes
+from evalkit.downstream.splits import Kind
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.files.names import file_name
@@ -17,6 +18,7 @@ from evalkit.protocols.table.cells import Cell, Column, status_of
 from evalkit.protocols.table.published import block_name, column_name
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, Needs, Trained
+from evalkit.protocols.use import DatasetUse
 from evalkit.records.record import save
 
 
@@ -47,38 +49,76 @@ class Detection(Trained):
             block, variant, published = place_of(job, dataset, recipe)
             if not block:
                 continue
-            names = [label.name for label in job.protocol.card(dataset).detection]
-            printed = printed_classes(names, job.protocol.classes if published else ())
-            table.blocks[block] = [dataset, variant]
-            add_columns(table, job, [*printed.values(), "mean"])
-            started = now()
-            try:
-                if reason := missing("detection"):
-                    raise EvalkitError(reason)
-                run = DetectionRun(job, dataset, use, recipe, variant)
-            except (OutputError, UnknownNameError):
-                raise
-            except EvalkitError as error:
-                for method in job.methods:
-                    table.cells += cells_of(
-                        job, block, method, DetectionResult(reason=job.settings.named(str(error))), printed, recipe, 0
-                    )
-                continue
-            table.pairs[block] = len(run.images.pairs.pairs)
-            results = run.measure()
-            for condition in run.conditions if not published else ():
-                add_columns(table, job, [f"mean ({condition})"])
-            for row in run.images.rows:
-                result = results[row.method]
-                extra = () if published else tuple(run.conditions)
-                table.cells += cells_of(job, block, row.method, result, printed, recipe, len(run.split.test), extra)
-                record = run.record(row, result, why_not_comparable(run.recipe, published), started)
-                save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
+            trained = fill_block(job, table, dataset, use, recipe, block, variant, published)
+            if trained and published and job.settings.recipe == "paper":  # papers say nothing of their lists
+                other = recipe.model_copy(update={"split": OTHER_LISTS[recipe.split]})
+                variant = f"{recipe.network} {recipe.name}, {other.split} lists"
+                fill_block(job, table, dataset, use, other, block_name(dataset, variant), variant, True)
         note = (
             f"AP at IoU 0.5, {recipe.summary}. {'Small: not the set-up of the paper.' if recipe.small else ''}".strip()
         )
         if note not in table.note:
             table.note = " ".join(filter(None, [table.note, note]))
+
+
+OTHER_LISTS: dict[str, Kind] = {"sequence": "random", "random": "sequence"}
+
+
+def fill_block(
+    job: Job,
+    table: Table,
+    dataset: str,
+    use: DatasetUse,
+    recipe: DetectionRecipe,
+    block: str,
+    variant: str,
+    published: bool,
+) -> bool:
+    """The cells and records of the detectors of one data set; missing values where there are no images.
+
+    Args:
+        job: the run, in whose folder the records are written.
+        table: changed in place.
+        dataset: the protocol's name of it.
+        use: the protocol's of this data set.
+        recipe: how detectors are trained, and on which lists.
+        block: of the table.
+        variant: what tells the block from others of the data set.
+        published: the paper prints numbers of the data set, under its own names of the classes.
+
+    Returns:
+        Whether there were images.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    names = [label.name for label in job.protocol.card(dataset).detection]
+    printed = printed_classes(names, job.protocol.classes if published else ())
+    table.blocks[block] = [dataset, variant]
+    add_columns(table, job, [*printed.values(), "mean"])
+    started = now()
+    try:
+        if reason := missing("detection"):
+            raise EvalkitError(reason)
+        run = DetectionRun(job, dataset, use, recipe, variant)
+    except (OutputError, UnknownNameError):
+        raise
+    except EvalkitError as error:
+        for method in job.methods:
+            result = DetectionResult(reason=job.settings.named(str(error)))
+            table.cells += cells_of(job, block, method, result, printed, recipe, 0)
+        return False
+    table.pairs[block] = len(run.images.pairs.pairs)
+    results = run.measure()
+    for condition in run.conditions if not published else ():
+        add_columns(table, job, [f"mean ({condition})"])
+    for row in run.images.rows:
+        result = results[row.method]
+        extra = () if published else tuple(run.conditions)
+        table.cells += cells_of(job, block, row.method, result, printed, recipe, len(run.split.test), extra)
+        record = run.record(row, result, why_not_comparable(run.recipe, published), started)
+        save(record, job.settings.out / "records" / f"{file_name(block)}__{file_name(row.method)}.json")
+    return True
 
 
 def place_of(job: Job, dataset: str, recipe: DetectionRecipe) -> tuple[str, str, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -86,6 +87,20 @@ class SegmentationScenes:
         kept = tuple(stem for stem in stems if stem not in set(held))
         split = Division(kept, held, tuple(pair.stem for pair in test.pairs.pairs))
         return merged([train, test]), split, f"a tenth of the training split held out ({kind})"
+
+    def in_sequences(self) -> SegmentationScenes:
+        """The same pairs in lists of as many that keep neighbouring frames together, as the data set's own may not.
+
+        Raises:
+            EvalkitError: too few pairs for that.
+        """
+        other, counts = copy(self), self.split.counts
+        stems = tuple(pair.stem for pair in self.images.pairs.pairs)
+        strata = conditions(self.images.pairs.dataset, stems)
+        other.split = divide(stems, counts.replace("/", ":"), "sequence", strata=strata)
+        other.how = f"all pairs divided {counts} in runs of neighbouring frames, in place of the data set's own lists"
+        other.shown = other._shown()
+        return other
 
     def _divided(self, images: Images, lists: str) -> tuple[Images, Division]:
         stems = tuple(pair.stem for pair in images.pairs.pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from evalkit.downstream.detection.run import AP50
@@ -77,6 +78,8 @@ class Segmentation(Trained):
                 if methods := methods_of(job, block, variant):
                     table.blocks[block] = [dataset, variant.name]
                     fill_block(job, table, block, variant, methods, scenes, reason)
+            if scenes is not None and not small:
+                fill_sequences(job, table, dataset, variants, scenes)
             if not job.sample:
                 networks = ", ".join(variant.schedule.network for variant in variants)
                 why = f"recipe {job.settings.recipe} trains {networks} on {dataset}"
@@ -84,6 +87,28 @@ class Segmentation(Trained):
                 rows = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
                 add_missing(table, rows, lambda row, why=why + cure: why)  # type: ignore[misc]
         table.note = " ".join(filter(None, [table.note, note(variants, small)]))
+
+
+def fill_sequences(job: Job, table: Table, dataset: str, variants: list[Variant], scenes: SegmentationScenes) -> None:
+    """Beside the paper's blocks the same trainings on lists without neighbouring frames in training and test.
+
+    Args:
+        job: the run.
+        table: changed in place.
+        dataset: the protocol's name of it.
+        variants: the blocks' networks.
+        scenes: in the data set's own lists.
+    """
+    try:
+        apart, reason = scenes.in_sequences(), ""
+    except EvalkitError as error:
+        apart, reason = None, job.settings.named(str(error))
+    for variant in variants:
+        if methods := methods_of(job, block_name(dataset, variant.name), variant):
+            other = replace(variant, name=f"{variant.name}, sequence lists", published=False)
+            block = block_name(dataset, other.name)
+            table.blocks[block] = [dataset, other.name]
+            fill_block(job, table, block, other, methods, apart, reason)
 
 
 def methods_of(job: Job, block: str, variant: Variant) -> list[str]:
