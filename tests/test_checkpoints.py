@@ -16,6 +16,7 @@ from test_reproduce import run
 
 torch = pytest.importorskip("torch")
 
+from evalkit import read_table  # noqa: E402
 from evalkit.data.images import write_png  # noqa: E402
 from evalkit.data.pairs import ImagePair  # noqa: E402
 from evalkit.errors import EvalkitError, ImageError  # noqa: E402
@@ -214,8 +215,6 @@ def test_cost_table_counts_as_the_paper_does(tmp_path, monkeypatch):
     monkeypatch.setattr("evalkit.methods.complexity.seconds_per_image", lambda *_: 0.5)
     code, out, _ = run("reproduce", "smfnet-table5", "--methods", "DenseFuse,DIDFuse,TarDAL,MURF", "--out", tmp_path)
     assert code == 0
-    from evalkit import read_table
-
     table = read_table(tmp_path)
     status = {(c.method, c.metric.split()[0]): c.status for c in table.cells}
     assert status["DenseFuse", "FLOPs"] == status["DenseFuse", "Params"] == status["DIDFuse", "Params"] == "equal"
@@ -224,6 +223,20 @@ def test_cost_table_counts_as_the_paper_does(tmp_path, monkeypatch):
     assert status["DenseFuse", "Time"] == "other data"
     assert "measured on" in out
     assert run("reproduce", "smfnet-table5", "--sample", "--out", tmp_path / "x")[0] == 2
+
+
+def test_cost_table_has_segmentation_networks_of_two_streams(tmp_path, monkeypatch):
+    """psfusion-fig3: feature-level networks beside a fusion network. It prints no times, so nothing is timed."""
+    monkeypatch.delattr("evalkit.methods.complexity.seconds_per_image")
+    code, out, _ = run("reproduce", "psfusion-fig3", "--methods", "MFNet,PSFusion,average", "--out", tmp_path)
+    assert code == 3
+    table = read_table(tmp_path)
+    values = {(c.method, c.metric): c.value for c in table.cells}
+    assert values["MFNet", "Params"] == pytest.approx(0.736275)
+    assert values["MFNet", "FLOPs"] == pytest.approx(8.30, abs=0.0051)
+    assert values["PSFusion", "Params"] == pytest.approx(45.899360)
+    assert values["average", "FLOPs"] is None
+    assert "evalkit has no code for this network" in out
 
 
 def test_complexity_of_a_known_network():

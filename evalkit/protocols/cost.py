@@ -58,9 +58,18 @@ class Complexity(Task):
             dataset: under which the table prints the cost.
             available: not used; cost needs no data.
         """
-        reason = missing(method_cards().get(job.protocol.method_of(method)))
+        reason = self.missing(job, method)
         from_ = "" if reason else "network"
         return {"method": method, "dataset": dataset, "from": from_, "missing": reason, "train": ""}
+
+    def missing(self, job: Job, method: str) -> str:
+        """Why a row's network cannot be counted here; empty where it can."""
+        return missing(method_cards().get(job.protocol.method_of(method)))
+
+    def costs(self, job: Job, method: str) -> tuple[dict[str, float], str]:
+        """Measure -> value (multiply-adds, parameters, seconds) of a row's network, or the reason why there is none."""
+        card = method_cards().get(job.protocol.method_of(method))
+        return costs(card, job.settings, "Time" in job.protocol.metrics)
 
     def fill(self, job: Job, table: Table) -> None:
         """The rows of a cost table: networks that evalkit has code for. Nothing is fused; weights are not needed."""
@@ -68,8 +77,8 @@ class Complexity(Task):
         measurable = [name for name in job.protocol.metrics if name in COST_UNITS]
         for method in settings.progress(job.methods, len(job.methods), "count") if measurable else []:
             started = now()
-            values, reason = costs(method_cards().get(job.protocol.method_of(method)), settings)
-            scaled = {n: values[n] / prefix(job.protocol.units, n) for n in measurable if values}
+            values, reason = self.costs(job, method)
+            scaled = {n: values[n] / prefix(job.protocol.units, n) for n in measurable if n in values}
             for dataset in list(job.uses) or [""]:
                 table.pairs[dataset] = 1  # one pair of 640x480
                 if scaled:
@@ -120,10 +129,12 @@ def counted(card: MethodCard) -> dict[str, float]:
     return {"FLOPs": cost.multiply_adds, "Params": cost.parameters_by_call}
 
 
-def costs(card: MethodCard | None, settings: Settings) -> tuple[dict[str, float], str]:
-    """Measure -> value (multiply-adds, parameters, seconds), or the reason why there is none."""
+def costs(card: MethodCard | None, settings: Settings, timed: bool) -> tuple[dict[str, float], str]:
+    """Measure -> value (multiply-adds, parameters, seconds if timed), or the reason why there is none."""
     if card is None or (reason := missing(card)):
         return {}, missing(card)
+    if not timed:
+        return counted(card), reason
     threads = settings.workers or default_workers()
     seconds = _counting().seconds_per_image(network_of(card), choose_device(settings.device), threads)
     return counted(card) | {"Time": seconds}, reason
