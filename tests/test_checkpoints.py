@@ -23,7 +23,8 @@ from evalkit.errors import EvalkitError, ImageError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, as_state, load_strictly, read_checkpoint  # noqa: E402
 from evalkit.methods.fuse import NetworkFuser, make_fuser  # noqa: E402
 from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
-from evalkit.methods.registry import method_card, method_cards  # noqa: E402
+from evalkit.methods.registry import METHODS, method_card, method_cards  # noqa: E402
+from evalkit.protocols.schema import protocol  # noqa: E402
 
 
 class Bomb:
@@ -254,7 +255,7 @@ def test_complexity_of_a_known_network():
     counted = complexity(NetworkMethod(Twice, unit_gray_pair, lambda o, i, v: i, per_modality=("encoder",)), 10, 20)
     assert counted.parameters == 40 + 4
     assert counted.parameters_by_call == 2 * 40 + 4
-    assert counted.multiply_adds == 10 * 20 * (2 * 9 * 4 + 4)
+    assert counted.multiply_adds == counted.of_layers == 10 * 20 * (2 * 9 * 4 + 4)
 
 
 @pytest.mark.parametrize(
@@ -271,6 +272,30 @@ def test_parameters_as_the_cost_table_counts_them(name, printed):
 
     module = importlib.import_module(f"evalkit.methods.networks.{method_card(name).module}")
     assert round(complexity(module.METHODS[name], 64, 64).parameters_by_call / 1000) == printed
+
+
+@pytest.mark.slow
+def test_the_notes_on_smfnets_table_5_are_what_is_counted():
+    """At 640x480: with products of features, and of layers alone where attention makes a difference."""
+    from evalkit.methods.complexity import complexity
+
+    notes = protocol("smfnet-table5").notes
+    for name in (
+        "CDDFuse",
+        "SHIP",
+        "SMFNet",
+        "SwinFusion",
+        "DeFusion",
+        "DIDFuse",
+        "ReCoNet",
+        "MURF",
+        "U2Fusion",
+        "PMGI",
+    ):
+        cost = complexity(METHODS[name].network())
+        assert f"{cost.multiply_adds / 1e9:.1f}" in notes, name
+        if name in ("CDDFuse", "SHIP", "SMFNet", "SwinFusion"):
+            assert f"{cost.of_layers / 1e9:.1f}" in notes, name
 
 
 def test_recoloured_results_keep_the_visible_chroma(shared, tmp_path):

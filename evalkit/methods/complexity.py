@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.methods.network import NetworkMethod, count_parameters
 
 HEIGHT, WIDTH = 480, 640
+LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,21 @@ class NetworkCost:
             layers that run, without those that a network's own modules hold (norms over channels, temperatures, bias
             tables); parts that the authors call once per modality counted twice.
         multiply_adds: of convolutions and matrix products; PyTorch's counter, which takes a multiply-add for two.
+        of_layers: those of convolutional and linear layers alone, which is what profilers print: products of features
+            with features (attention) are not in it.
     """
 
     parameters: int
     parameters_by_call: int
     multiply_adds: int
+    of_layers: int
+
+
+def layer_multiply_adds(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> int:
+    """Of one call of a convolutional or linear layer, with what it was given and what it returned."""
+    of_input = isinstance(layer, nn.ConvTranspose2d)  # each value of the input meets each value of a kernel
+    positions = (given[0] if of_input else output).numel() // layer.weight.shape[0]
+    return int(positions * layer.weight.numel())
 
 
 def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) -> NetworkCost:
@@ -44,9 +56,12 @@ def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) 
     inputs = [tensor[None].to("meta") for tensor in method.prepare(gray, gray)]
     network = method.build().to("meta").eval()
     ran: set[nn.Module] = set()
+    layers: list[int] = []
     for module in network.modules():
         if type(module).__module__.startswith("torch.nn"):
             module.register_forward_hook(lambda module, *_: ran.add(module))
+        if isinstance(module, LAYERS):
+            module.register_forward_hook(lambda *call: layers.append(layer_multiply_adds(*call)))
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
         network(*inputs)
@@ -57,7 +72,7 @@ def complexity(method: NetworkMethod, height: int = HEIGHT, width: int = WIDTH) 
     parameters = count_parameters(network)
     # a network that takes its layers' weights without running the layers looks empty to such a profiler
     by_call = counted(network) + sum(counted(network.get_submodule(name)) for name in method.per_modality) or parameters
-    return NetworkCost(parameters, by_call, counter.get_total_flops() // 2)
+    return NetworkCost(parameters, by_call, counter.get_total_flops() // 2, sum(layers))
 
 
 def seconds_per_image(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from evalkit.downstream.segmentation.networks import segmenter
 from evalkit.errors import EvalkitError
-from evalkit.methods.complexity import HEIGHT, WIDTH
+from evalkit.methods.complexity import HEIGHT, LAYERS, WIDTH, layer_multiply_adds
 from evalkit.methods.network import count_parameters
 
 
@@ -48,21 +46,16 @@ def segmenter_cost(
     entry = segmenter(name)
     if entry.network is None:
         raise EvalkitError(f"{name} is built by mmsegmentation: evalkit counts networks in its own code only.")
-    system, layers = entry.network(), [0]
-
-    def count(layer: Any, given: tuple[Tensor, ...], output: Tensor) -> None:
-        of_input = isinstance(layer, nn.ConvTranspose2d)  # each value of the input meets each value of a kernel
-        positions = given[0].numel() // layer.weight.shape[0] if of_input else output.numel() // layer.weight.shape[0]
-        layers[0] += positions * layer.weight.numel()
-
+    system, calls = entry.network(), list[int]()
     with torch.device("meta"):
         network = system.build(classes).eval()
         network.training = training  # of the whole alone: BatchNorm learns nothing from one image
         images = torch.zeros(1, 4 if entry.streams == 2 else 3, height, width)
         inputs = system.prepare(images) if system.prepare else (images,)
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            module.register_forward_hook(count)
+        if isinstance(module, LAYERS):
+            module.register_forward_hook(lambda *call: calls.append(layer_multiply_adds(*call)))
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(*inputs)
-    return SegmenterCost(count_parameters(network), layers[0], counter.get_total_flops() // 2 - layers[0])
+    layers = sum(calls)
+    return SegmenterCost(count_parameters(network), layers, counter.get_total_flops() // 2 - layers)

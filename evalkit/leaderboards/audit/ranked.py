@@ -108,7 +108,8 @@ def _over_blocks(claim: Statement, method: str, open_: bool) -> Iterator[Finding
         first = max((m for ahead in readings.values() for m in ahead), key=lambda m: (rank[m], mean[m]))
         yield claim.finding(
             sure, "", method, name, _standing(tables, method, rank), f"{first} {_standing(tables, first, rank)}",
-            f"It fails {', '.join(fails)}; it holds {', '.join(holds) or 'in no reading that was tried'}"
+            f"False if it means best {', '.join(fails)}; true "
+            + (f"if it means best {', '.join(holds)}" if holds else "in no reading that was tried")
             + (f". Better in every block: {names(m for m in rivals if all(m in a for a in above.values()))}"
                if sure == "certain" else ""),
         )  # fmt: skip
