@@ -494,9 +494,14 @@ def test_only_my_runs(run: Path, tmp_path: Path) -> None:
     assert len(page.entries) == 2
     assert all(entry.own for entry in page.entries)
     names = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.*")}
-    assert {name for name in names if name.endswith(".html")} == {"index.html", "records.html", "smfnet-table1.html"}
+    assert {name for name in names if name.endswith(".html")} == {
+        "index.html",
+        "coverage.html",
+        "records.html",
+        "smfnet-table1.html",
+    }
     assert len([name for name in names if name.startswith("records/") and name.endswith(".json")]) == 2
-    for name in ("index.html", "records.html", "smfnet-table1.html"):
+    for name in ("index.html", "coverage.html", "records.html", "smfnet-table1.html"):
         reader = Reader((tmp_path / "site" / name).read_text(encoding="utf-8"))
         for link in [str(a["href"]) for a in reader.all("a")] + [str(a["src"]) for a in reader.all("img")]:
             if "#" not in link:

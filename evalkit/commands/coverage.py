@@ -29,28 +29,31 @@ def coverage(
     checkpoints: Path | None,
     as_json: bool,
 ) -> None:
-    """Count the printed numbers that the records measure, how they agree, and why the others are not measured.
+    """Count the printed numbers that the records measure, how they agree, and what would unlock the others.
 
-    A printed number counts once; of several records the one that comes nearest to it. The reasons depend on what is at
-    hand: with --data-root, --outputs and --checkpoints they say what could be measured here.
+    A printed number counts once; of several records the one that comes nearest to it. A number that is not compared
+    stands under the hardest thing that it lacks. With --data-root, --outputs and --checkpoints what is at hand is not
+    among these; without them, data and weights are.
     """
     from evalkit.leaderboards.coverage import coverage as coverage_of
-    from evalkit.leaderboards.coverage import reasons_here, total
+    from evalkit.leaderboards.coverage import needs_here, reasons, total
     from evalkit.leaderboards.site.entries import own_entries, shipped_entries
     from evalkit.leaderboards.site.pages import pages
 
-    reasons = reasons_here(data_root, outputs, checkpoints)
-    parts = coverage_of(pages([*shipped_entries(), *own_entries(list(records))]), reasons)
+    needs = needs_here(data_root, outputs, checkpoints)
+    parts = coverage_of(pages([*shipped_entries(), *own_entries(list(records))]), needs)
     whole = total(parts)
     if as_json:
         blocks = [
-            {"protocol": p.protocol, "block": p.block, **p.counts(), "reasons": dict(p.reasons.most_common())}
+            {"protocol": p.protocol, "block": p.block, **p.counts(), "reasons": [r.to_dict() for r in reasons([p])]}
             for p in parts
         ]
-        print_json({"blocks": blocks, "total": whole.counts() | {"reasons": dict(whole.reasons.most_common())}})
+        print_json({"blocks": blocks, "total": whole.counts() | {"reasons": [r.to_dict() for r in reasons(parts)]}})
         return
     rows = [[p.protocol, p.block, *map(str, p.counts().values())] for p in [*parts, whole]]
     print_rows(["protocol", "block", *whole.counts()], rows)
-    say("\nWhy printed numbers are not compared:")
-    for reason, count in whole.reasons.most_common():
-        say(f"{count} {reason}")
+    say("\nWhy printed numbers are not compared, and what would unlock them:")
+    for reason in reasons(parts):
+        also = ", ".join(f"{kind} ({count})" for kind, count in reason.also.most_common())
+        say(f"{reason.count} {reason.need.kind}: {reason.need.text}")
+        say(f"  unlocked by: {reason.need.unlock}{f'; besides: {also}' if also else ''} [{', '.join(reason.where)}]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from evalkit.protocols.plan import (
 from evalkit.protocols.same_data import unknown_pairs
 from evalkit.protocols.schema import protocol, published_values, rows_of
 from evalkit.protocols.table.blank import expected_rows
-from evalkit.protocols.tasks import Job, tasks_of
+from evalkit.protocols.tasks import Job, Key, Trained, tasks_of
 from evalkit.protocols.use import DatasetUse
 
 Report = dict[str, Any]
@@ -43,11 +43,12 @@ def plan_report(
     Without a data root it says what one would have to hold. Keys: protocol, source, title, task, convention, published
     and empty (printed numbers and cells left empty), data_root, datasets (name, split, expected, found, unknown,
     missing, layout, source), rows (method, dataset, from, missing, train), metrics (name, definition or missing),
-    training, downstream, left_open, decisions, cells (total, would_run).
+    training, downstream, left_open, decisions, cells (total, would_run, comparable).
 
     Args:
         name: of the protocol, e.g. "smfnet-table1".
-        data_root: folder with the data sets, or several; the environment variable EVALKIT_DATA when not given.
+        data_root: folder with the data sets, or several; the environment variable EVALKIT_DATA when not given; none at
+            all where it is empty.
         outputs: fused images, OUTPUTS/<method>/<dataset>/<stem>.png.
         image_name: how they are called, where not so, e.g. "{stem}_fused" or "{dataset}/{method}/{stem}".
         checkpoints: folder with the authors' weights.
@@ -65,9 +66,9 @@ def plan_report(
     uses = plan_datasets(planned, datasets, False, task.needs.labels)
     sources = task.needs.labels is not None
     rows = plan_methods(planned, methods, output_root, None, sources, uses, image_name)
-    data_root = data_root or planned.place("data_root")
-    named = data_root is not None or bool(os.environ.get("EVALKIT_DATA"))
-    root = find_data_root(data_root) if named else None
+    if data_root is None:
+        data_root = planned.place("data_root") or (() if not os.environ.get("EVALKIT_DATA") else None)
+    root = find_data_root(data_root) if data_root != () else None
     sets = {dataset: find_set(planned.card(dataset), use, root, task.pairs) for dataset, use in uses.items()}
     settings = Settings(Path(), output_root, weights, root=root, name=image_name)
     job = Job(planned, uses, rows, published_values(planned), root, False, settings)
@@ -75,7 +76,12 @@ def plan_report(
     ready = [(entry["dataset"], entry["method"]) for entry in entries if not entry["missing"]]
     if task.needs.data:
         ready = [(dataset, method) for dataset, method in ready if not sets[dataset].missing]
+    if isinstance(task, Trained):  # networks trained on a part of the images fill no cell of the table
+        ready = [(dataset, method) for dataset, method in ready if whole(sets[dataset])]
     would_run = task.cells(job, ready, metrics)
+    beside = {key for key in would_run if key[2] not in task.not_timed}
+    if planned.paper and task.needs.data:
+        beside = {key for key in beside if _of_paper(key, sets)}
     expected = {row.key for row in expected_rows(planned, uses, rows)}
     printed = rows_of(planned)
     return {
@@ -94,8 +100,19 @@ def plan_report(
         "downstream": planned.downstream,
         "left_open": list(planned.left_open),
         "decisions": list(planned.decisions),
-        "cells": {"total": len(expected | would_run), "would_run": len(would_run)},
+        "cells": {"total": len(expected | would_run), "would_run": len(would_run), "comparable": len(beside)},
     }
+
+
+def whole(available: FoundSet) -> bool:
+    """Whether all pairs are there that the paper, or the data set's card, counts."""
+    return available.use.pairs is None or len(available.pairs.pairs) >= available.use.pairs
+
+
+def _of_paper(key: Key, sets: Mapping[str, FoundSet]) -> bool:
+    """Whether a cell is of pairs that the paper measured, as far as their names and count say."""
+    available = sets.get(key[0].partition(" · ")[0])
+    return available is None or (whole(available) and not unknown_pairs(available.use, available.card))
 
 
 def _describe(stated: DatasetUse, available: FoundSet, paper: bool) -> Report:
@@ -135,7 +152,12 @@ def report_text(report: Report) -> str:
         if report[key]:
             lines += ["", title, *(f"  - {sentence}" for sentence in report[key])]
     cells = report["cells"]
-    lines += ["", f"{cells['would_run']} of {cells['total']} cells would be measured; nothing was run or written."]
+    apart = cells["would_run"] - cells["comparable"]
+    other = f", {apart} of them beside no printed number (other data, or a time)" if apart else ""
+    lines += [
+        "",
+        f"{cells['would_run']} of {cells['total']} cells would be measured{other}; nothing was run or written.",
+    ]
     return "\n".join(lines)
 
 

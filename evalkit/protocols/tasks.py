@@ -10,7 +10,7 @@ from evalkit.data.card import LabelKind
 from evalkit.data.pairs import DataRoot, PairSet
 from evalkit.errors import DataError
 from evalkit.metrics.registry import column_card
-from evalkit.protocols.plan import FoundSet, Settings, find_row
+from evalkit.protocols.plan import FoundSet, Row, Settings, find_row
 from evalkit.protocols.schema import Protocol, Published
 from evalkit.protocols.table.blank import expected_rows
 from evalkit.protocols.table.table import Table
@@ -112,7 +112,8 @@ class Task:
         except DataError as error:  # two fused images of one stem
             return entry | {"missing": str(error)}
         train = how_to_train(job.protocol, method) if row.reason else ""
-        missing = "; ".join(filter(None, [row.reason, train, *self.missing_packages(job.protocol)]))
+        lacking = _lacking(row, available)
+        missing = "; ".join(filter(None, [row.reason, train, lacking, *self.missing_packages(job.protocol)]))
         return entry | {"from": row.filled_from, "missing": missing, "train": train}
 
     def missing_packages(self, protocol: Protocol) -> list[str]:
@@ -138,6 +139,16 @@ class Task:
             OutputError: a file cannot be written.
         """
         raise NotImplementedError
+
+
+def _lacking(row: Row, available: FoundSet) -> str:
+    """Which of the fused images that are brought, or that the data set holds, are not there."""
+    stems = [pair.stem for pair in available.pairs.pairs]
+    lacking = [stem for stem in stems if stem not in row.fused] if row.fused else []
+    if not lacking:
+        return ""
+    named = f"{', '.join(lacking[:3])}{', ...' if len(lacking) > 3 else ''}"
+    return f"{len(lacking)} of the {len(stems)} fused images of {row.method} are not there ({named})"
 
 
 class Trained(Task):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from evalkit.data.labels import labelled
+from evalkit.data.pairs import PairSet
 from evalkit.downstream.detection.recipe import DetectionRecipe, detection_recipe
 from evalkit.downstream.detection.run import AP50, DetectionResult, DetectionRun
 from evalkit.downstream.environment import missing
@@ -27,6 +29,9 @@ class Detection(Trained):
 
     name, title = "detection", "Detection"
     needs = Needs(labels="boxes", extra="detection")
+
+    def pairs(self, pairs: PairSet) -> PairSet:
+        return labelled(pairs, "boxes")
 
     def missing_packages(self, protocol: Protocol) -> list[str]:
         return [missing("detection")]

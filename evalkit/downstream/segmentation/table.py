@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from evalkit.data.labels import labelled
+from evalkit.data.pairs import PairSet
 from evalkit.downstream.detection.run import AP50
 from evalkit.downstream.environment import missing
 from evalkit.downstream.segmentation.networks import find_weights, network_of_row, segmenter
@@ -20,14 +22,14 @@ from evalkit.downstream.segmentation.run import (
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.pretrained import where_published
-from evalkit.protocols.plan import file_name, use_of
+from evalkit.protocols.plan import FoundSet, file_name, use_of
 from evalkit.protocols.schema import Protocol, rows_of
 from evalkit.protocols.summary import now
 from evalkit.protocols.table.blank import add_missing, expected_rows
 from evalkit.protocols.table.cells import Cell, Column, status_of
 from evalkit.protocols.table.published import block_name
 from evalkit.protocols.table.table import Table
-from evalkit.protocols.tasks import TASKS, Job, Needs, Task, Trained
+from evalkit.protocols.tasks import TASKS, Entry, Job, Needs, Task, Trained
 from evalkit.records.record import save
 
 PRINTED = {
@@ -45,6 +47,23 @@ class Segmentation(Trained):
 
     def parts(self, protocol: Protocol) -> list[Task]:
         return [self, TASKS["detection"]] if AP50 in protocol.metrics else [self]
+
+    def pairs(self, pairs: PairSet) -> PairSet:
+        return labelled(pairs, "boxes" if pairs.split == "detection" else "classes")  # as `fill` divides them
+
+    def plan_row(self, job: Job, method: str, dataset: str, available: FoundSet) -> Entry:
+        """One entry of `plan`; a network of two streams sees the pairs themselves and needs no fused images.
+
+        Args:
+            job: the run that is planned.
+            method: the row's name.
+            dataset: the protocol's name of the data set.
+            available: what is there of it.
+        """
+        if not network_of_row(method):
+            return super().plan_row(job, method, dataset, available)
+        missing = "; ".join(filter(None, self.missing_packages(job.protocol)))
+        return {"method": method, "dataset": dataset, "from": "network", "missing": missing, "train": ""}
 
     def missing_packages(self, protocol: Protocol) -> list[str]:
         return [missing(task.needs.extra) for task in self.parts(protocol)]

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from evalkit.errors import DataError
 from evalkit.files.folder import others_of, replace_folder
+from evalkit.leaderboards.coverage import coverage, needs_here
 from evalkit.leaderboards.site import render
+from evalkit.leaderboards.site.coverage_page import coverage_page
 from evalkit.leaderboards.site.entries import measured_folder, own_entries, read_agreement, shipped_entries
 from evalkit.leaderboards.site.figures import figures
 from evalkit.leaderboards.site.notes import audit_notes
@@ -63,6 +65,9 @@ def build(
             files[f"records/{entry.stem}.json"] = entry.text
             if entry.csv is not None:
                 files[f"records/{entry.stem}.csv"] = entry.csv
+    files["coverage.html"] = coverage_page(
+        coverage(written, needs_here(())), [p.protocol.name for p in written]
+    ).encode()
     files["index.html"] = render.index(written, all_notes).encode()
     files["records.html"] = render.records_page(written).encode()
     replace_folder(out, files, MANIFEST)
