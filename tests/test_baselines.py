@@ -26,9 +26,7 @@ def test_the_rows_are_those_of_the_records() -> None:
 @pytest.mark.parametrize(("start", "protocol", "dataset", "method"), REPEATED)
 def test_a_typed_value_is_that_of_its_record(start: str, protocol: str, dataset: str, method: str) -> None:
     (entry,) = (
-        e
-        for e in shipped_entries()
-        if (e.record.protocol["name"], e.dataset, e.method) == (protocol, dataset, method)
+        e for e in shipped_entries() if (e.record.protocol["name"], e.dataset, e.method) == (protocol, dataset, method)
     )
     (line,) = (x for x in baselines.PAGE.read_text(encoding="utf-8").splitlines() if x.startswith(f"| {start} |"))
     typed = re.search(r"\*\*([\d.]+)\*\*", line)
