@@ -102,3 +102,11 @@ def nearest(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.6
     """
     by_folded = {k.casefold(): k for k in known}
     return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=cutoff)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: PyTorch says so in the text of a RuntimeError, of a GPU and of a processor."""
+    texts = ("out of memory", "not enough memory", "allocate memory", "insufficient memory", "alloc_failed")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from evalkit.data.images import merge_colour, pixel_digest, to_gray, write_png
 from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import on_threads
-from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError
+from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError, is_out_of_memory
 from evalkit.files.bundles import DATA, with_data
 from evalkit.methods.classical import REVISION
 from evalkit.methods.registry import METHODS, Method, MethodCard, method_card
@@ -190,6 +191,8 @@ class NetworkFuser:
     recolour: bool = False
     elsewhere: str = "auto"
     gpu: bool = field(default=True, init=False)
+    most: int = field(default=BATCH, init=False)  # pairs that the memory held at once, as far as is known
+    said: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         from evalkit.methods.checkpoints import load_strictly, read_checkpoint  # needs torch
@@ -236,21 +239,55 @@ class NetworkFuser:
         if isinstance(group[0], EvalkitError):
             yield from group  # type: ignore[misc]
             return
-        failure: EvalkitError | None = None
-        try:
-            outputs = list(self.network_method.run(self.network, group, self.device))  # type: ignore[arg-type]
-        except EvalkitError as error:
-            failure = error
-        except RuntimeError as error:  # out of memory, an image smaller than a layer's padding
-            failure = ImageError(f"{self.method} cannot fuse this pair: {str(error).splitlines()[0]}")
-        if failure is None:
-            for output, images in zip(outputs, group, strict=True):
+        size = self.most  # which may fall while the loop runs
+        if len(group) > size:
+            for start in range(0, len(group), size):
+                yield from self._fuse_group(group[start : start + size])
+            return
+        failure, memory_ran_out = self._attempt(group)
+        if not isinstance(failure, EvalkitError):
+            for output, images in zip(failure, group, strict=True):
                 yield self._finished(*output, *images)  # type: ignore[misc]
         elif len(group) == 1:
-            yield failure
-        else:  # one pair may fit where several do not, and is not to blame for another
+            yield self._fuse_in_parts(*group[0], failure) if memory_ran_out else failure  # type: ignore[misc]
+        elif memory_ran_out:
+            self.most = (len(group) + 1) // 2
+            self._say(f"the memory does not hold {len(group)} pairs at once: {self.most} are fused at a time")
+            yield from self._fuse_group(group)
+        else:  # one pair is not to blame for another
             for images in group:
                 yield from self._fuse_group([images])
+
+    def _attempt(self, group: list) -> tuple[list[tuple[Tensor, bool]] | EvalkitError, bool]:
+        """The outputs or why there are none, and whether memory ran out. What was computed is gone on return."""
+        try:
+            return list(self.network_method.run(self.network, group, self.device)), False
+        except EvalkitError as error:
+            return error, False
+        except (RuntimeError, MemoryError) as error:  # also an image smaller than a layer's padding
+            first = (str(error) or "out of memory").splitlines()[0]
+            return ImageError(f"{self.method} cannot fuse this pair: {first}"), is_out_of_memory(error)
+
+    def _fuse_in_parts(self, infrared: Pixels, visible: Pixels, failure: EvalkitError) -> Pixels | EvalkitError:
+        """A pair that is too large for the memory, where a fused pixel depends on its surroundings alone."""
+        size = f"{infrared.shape[1]}x{infrared.shape[0]}"
+        if self.network_method.reach is None:
+            return ImageError(
+                f"{failure}. {size} is too large for the memory, and {self.method} looks at the whole image at once, "
+                "so it is not fused in parts"
+            )
+        try:
+            output, parts = self.network_method.run_in_parts(self.network, (infrared, visible), self.device)
+        except (RuntimeError, MemoryError) as error:
+            return ImageError(f"{failure}, nor in parts: {(str(error) or 'out of memory').splitlines()[0]}")
+        self._say(f"the memory does not hold a pair of {size}: it is fused in {parts} parts that overlap")
+        return self._finished(*output, infrared, visible)
+
+    def _say(self, sentence: str) -> None:
+        """Once per sentence, however many images it is true of."""
+        if sentence not in self.said:
+            self.said.add(sentence)
+            logging.getLogger("evalkit").warning("%s: %s.", self.method, sentence)
 
     def _finished(self, output: Tensor, finite: bool, infrared: Pixels, visible: Pixels) -> Pixels | EvalkitError:
         if not finite:

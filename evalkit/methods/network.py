@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from evalkit.data.images import to_gray
 from evalkit.methods.checkpoints import State
+from evalkit.methods.tiling import in_parts
 
 Pixels = NDArray[np.uint8]  # (H, W) gray or (H, W, 3) RGB
 
@@ -29,6 +30,9 @@ class NetworkMethod:
         files: the names under which the weights are published, all of them needed.
         convert: (content, path) of each of these files, one after the other -> state dict of `build()`.
         per_modality: parts that the authors call once per modality, which some tables therefore count twice.
+        reach: rows and columns around a fused pixel that it depends on at most, so that an image that does not fit into
+            the memory can be fused in parts; None where that is the whole image, or not known.
+        step: the network's largest stride; parts begin at its multiples.
     """
 
     build: Callable[[], nn.Module]
@@ -37,6 +41,8 @@ class NetworkMethod:
     files: tuple[str, ...] = ()
     convert: Callable[..., State] | None = None
     per_modality: tuple[str, ...] = ()
+    reach: int | None = None
+    step: int = 1
 
     def run(
         self, network: nn.Module, images: Sequence[tuple[Pixels, Pixels]], device: str
@@ -57,6 +63,27 @@ class NetworkMethod:
             outputs = network(*inputs).float().cpu()
         for output in outputs:
             yield output, bool(torch.isfinite(output).all())
+
+    def run_in_parts(
+        self, network: nn.Module, pair: tuple[Pixels, Pixels], device: str
+    ) -> tuple[tuple[Tensor, bool], int]:
+        """As `run`, of one pair that does not fit into the memory as a whole; only with a `reach`.
+
+        Args:
+            network, device: as for `run`.
+            pair: as stored.
+
+        Returns:
+            What `run` gives of a pair, and the number of parts.
+
+        Raises:
+            RuntimeError: memory ran out for parts that are hardly larger than their border.
+        """
+        assert self.reach is not None
+        with torch.inference_mode():
+            inputs = [tensor[None] for tensor in self.prepare(*pair)]
+            output, parts = in_parts(lambda *cut: network(*(x.to(device) for x in cut)), inputs, self.reach, self.step)
+        return (output[0], bool(torch.isfinite(output).all())), parts
 
 
 def unit_gray(image: Pixels) -> Tensor:

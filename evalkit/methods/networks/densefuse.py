@@ -75,6 +75,8 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 # The authors' script feeds 0..255 and cuts the fraction off. The biases make that another picture, and not the one
 # whose scores are printed in the comparisons of SMFNet: those come out with 0..1 and rounding.
 METHODS = {
-    name: NetworkMethod(partial(DenseFuse, strategy), unit_gray_pair, _finish, ("densefuse_gray.model",), _convert)
-    for name, strategy in (("DenseFuse", addition), ("DenseFuse-l1", l1_weighted))
+    name: NetworkMethod(
+        partial(DenseFuse, strategy), unit_gray_pair, _finish, ("densefuse_gray.model",), _convert, reach=reach
+    )
+    for name, strategy, reach in (("DenseFuse", addition, 8), ("DenseFuse-l1", l1_weighted, 9))
 }

@@ -119,6 +119,8 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 _FILES = ("DIDFuse_Encoder.pkl", "DIDFuse_Decoder.pkl")
 METHODS = {
-    name: NetworkMethod(partial(DIDFuse, strategy), unit_gray_pair, _finish, _FILES, _convert, ("encoder",))
-    for name, strategy in (("DIDFuse", total), ("DIDFuse-mean", mean), ("DIDFuse-l1", l1_weighted))
+    name: NetworkMethod(
+        partial(DIDFuse, strategy), unit_gray_pair, _finish, _FILES, _convert, ("encoder",), reach=reach
+    )
+    for name, strategy, reach in (("DIDFuse", total, 6), ("DIDFuse-mean", mean, 6), ("DIDFuse-l1", l1_weighted, 7))
 }

@@ -90,6 +90,6 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 FILES = ("EMFusion/3200.ckpt.index", "EMFusion/3200.ckpt.data-00000-of-00001")
 METHODS = {
-    "EMFusion": NetworkMethod(EMFusion, _prepare, _finish),
-    "EMFusion-CT": NetworkMethod(EMFusion, _prepare_gray, save_gray, FILES, _convert),
+    "EMFusion": NetworkMethod(EMFusion, _prepare, _finish, reach=7),
+    "EMFusion-CT": NetworkMethod(EMFusion, _prepare_gray, save_gray, FILES, _convert, reach=7),
 }

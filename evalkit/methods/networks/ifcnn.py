@@ -69,4 +69,4 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return opencv_gray(truncated(output.clamp(0, 1).permute(1, 2, 0).numpy() * 255))
 
 
-METHODS = {"IFCNN": NetworkMethod(IFCNN, _prepare, _finish, ("IFCNN-MAX.pth",), _convert, ("conv1", "conv2"))}
+METHODS = {"IFCNN": NetworkMethod(IFCNN, _prepare, _finish, ("IFCNN-MAX.pth",), _convert, ("conv1", "conv2"), reach=5)}

@@ -178,4 +178,4 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return truncated(stretched(output[0].numpy(), 1e-5) * 255)
 
 
-METHODS = {"LRRNet": NetworkMethod(LRRNet, _prepare, _finish, ("LRRNet.model",), _convert)}
+METHODS = {"LRRNet": NetworkMethod(LRRNet, _prepare, _finish, ("LRRNet.model",), _convert, reach=11)}

@@ -161,6 +161,6 @@ def _convert(content: Any, path: Path) -> State:
 
 
 METHODS = {
-    "MsgFusion": NetworkMethod(MsgFusion, _prepare, _finish, ("mr_pet.pth",), _convert),
-    "MsgFusion-CT": NetworkMethod(MsgFusion, _prepare_ct, _finish, ("ct_mr.pth",), _convert),
+    "MsgFusion": NetworkMethod(MsgFusion, _prepare, _finish, ("mr_pet.pth",), _convert, reach=15, step=4),
+    "MsgFusion-CT": NetworkMethod(MsgFusion, _prepare_ct, _finish, ("ct_mr.pth",), _convert, reach=15, step=4),
 }

@@ -72,4 +72,4 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return rounded(output[0].numpy() * 255)
 
 
-METHODS = {"ReCoNet": NetworkMethod(ReCoNet, _prepare, _finish, ("ReCoNet.pth",), _convert)}
+METHODS = {"ReCoNet": NetworkMethod(ReCoNet, _prepare, _finish, ("ReCoNet.pth",), _convert, reach=15)}

@@ -106,6 +106,6 @@ def _convert(content: Any, path: Path) -> State:
 
 
 METHODS = {
-    "SDNet": NetworkMethod(SDNet, signed_pair, save_gray, FILES, _convert),
-    "SDNet-Medical": NetworkMethod(SDNet, signed_functional_first, save_gray, MEDICAL, _convert),
+    "SDNet": NetworkMethod(SDNet, signed_pair, save_gray, FILES, _convert, reach=5),
+    "SDNet-Medical": NetworkMethod(SDNet, signed_functional_first, save_gray, MEDICAL, _convert, reach=5),
 }

@@ -138,4 +138,4 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return fused if visible.ndim == 3 else to_gray(fused)
 
 
-METHODS = {"SeAFusion": NetworkMethod(SeAFusion, _prepare, _finish, ("SeAFusion.pth",), _convert)}
+METHODS = {"SeAFusion": NetworkMethod(SeAFusion, _prepare, _finish, ("SeAFusion.pth",), _convert, reach=9)}

@@ -150,7 +150,7 @@ def _convert_both(content: Any, path: Path, fusion: Any, fusion_path: Path) -> S
 _FUSION = ("SemLA/fusion.ckpt",)
 _BOTH = ("SemLA/reg.ckpt", *_FUSION)
 METHODS = {
-    "SemLA": NetworkMethod(SemLA, gray_and_luminance, recoloured, _FUSION, _convert),
+    "SemLA": NetworkMethod(SemLA, gray_and_luminance, recoloured, _FUSION, _convert, reach=6),
     "SemLA-semantic": NetworkMethod(SemanticSemLA, gray_and_luminance, recoloured, _BOTH, _convert_both),
     "SemLA-registered": NetworkMethod(RegisteredSemLA, gray_and_luminance, recoloured, _BOTH, _convert_both),
     "SemLA-registered-semantic": NetworkMethod(

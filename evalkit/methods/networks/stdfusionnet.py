@@ -78,4 +78,4 @@ def _convert(content: Any, path: Path) -> State:
     return from_tensorflow(content, path, changes)
 
 
-METHODS = {"STDFusionNet": NetworkMethod(STDFusionNet, signed_pair, save_gray, FILES, _convert)}
+METHODS = {"STDFusionNet": NetworkMethod(STDFusionNet, signed_pair, save_gray, FILES, _convert, reach=9)}

@@ -50,4 +50,4 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 
 # the authors' layers have the same names
-METHODS = {"TarDAL": NetworkMethod(TarDAL, _prepare, _finish, ("TarDAL.pt",), as_state)}
+METHODS = {"TarDAL": NetworkMethod(TarDAL, _prepare, _finish, ("TarDAL.pt",), as_state, reach=8)}

@@ -91,9 +91,9 @@ def _finish_port(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 
 METHODS = {
-    "U2Fusion": NetworkMethod(U2Fusion, unit_gray_pair, _finish, FILES, _convert),
-    "U2Fusion-stretched": NetworkMethod(U2Fusion, _infrared_first, save_gray, FILES, _convert),
+    "U2Fusion": NetworkMethod(U2Fusion, unit_gray_pair, _finish, FILES, _convert, reach=10),
+    "U2Fusion-stretched": NetworkMethod(U2Fusion, _infrared_first, save_gray, FILES, _convert, reach=10),
     "U2Fusion-port": NetworkMethod(
-        partial(U2Fusion, "zeros"), _prepare_port, _finish_port, ("U2Fusion-port.pth",), _convert_port
+        partial(U2Fusion, "zeros"), _prepare_port, _finish_port, ("U2Fusion-port.pth",), _convert_port, reach=10
     ),
 }

@@ -111,4 +111,4 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
     return rounded(values) if visible.ndim == 2 else merge_colour(wrapped(values), visible)
 
 
-METHODS = {"UMF-CMGR": NetworkMethod(UMFCMGR, _prepare, _finish, ("UMF_CMGR.pth",), _convert)}
+METHODS = {"UMF-CMGR": NetworkMethod(UMFCMGR, _prepare, _finish, ("UMF_CMGR.pth",), _convert, reach=8)}
