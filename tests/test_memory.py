@@ -13,8 +13,15 @@ torch = pytest.importorskip("torch")
 
 from evalkit.errors import ImageError, is_out_of_memory  # noqa: E402
 from evalkit.methods.fuse import NetworkFuser  # noqa: E402
-from evalkit.methods.memory import MemoryCounter  # noqa: E402
+from evalkit.methods.layers import strips, windows  # noqa: E402
+from evalkit.methods.memory import MemoryCounter, inference_memory  # noqa: E402
 from evalkit.methods.network import NetworkMethod  # noqa: E402
+from evalkit.methods.networks.cddfuse import CDDFuse  # noqa: E402
+from evalkit.methods.networks.divfusion import DIVFusion  # noqa: E402
+from evalkit.methods.networks.msgfusion import MsgFusion  # noqa: E402
+from evalkit.methods.networks.smfnet import SMALL, SMFNet  # noqa: E402
+from evalkit.methods.networks.swinfusion import SwinFusion  # noqa: E402
+from evalkit.methods.networks.tsjnet import Sizes, TSJNet  # noqa: E402
 from evalkit.methods.registry import METHODS, method_cards  # noqa: E402
 from evalkit.methods.tiling import Part, in_parts  # noqa: E402
 
@@ -155,3 +162,61 @@ def test_the_counter_counts_what_lives() -> None:
     assert counter.peak == 8000
     assert counter.now == 0
     assert "(1000,)" in counter.largest
+
+
+IN_STRIPS = {
+    "SMFNet": (lambda: SMFNet(SMALL), 1, 2),
+    "CDDFuse": (CDDFuse, 1, 2),
+    "TSJNet": (lambda: TSJNet(Sizes((4, 4, 8), 4, 16, (1,), 1), pad_small=True), 1, 2),
+    "SwinFusion": (SwinFusion, 1, 2),
+    "MsgFusion": (lambda: MsgFusion(width=8), 3, 3),
+    "DIVFusion": (DIVFusion, 1, 2),
+}
+
+
+@pytest.mark.parametrize("name", IN_STRIPS)
+def test_strips_give_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large maps are computed by strips of rows, and windows a few at a time."""
+    build, channels, count = IN_STRIPS[name]
+    torch.manual_seed(0)
+    network = build().eval()
+    inputs = [torch.rand(1, channels, 52, 32) for _ in range(count)]
+    before = [x.clone() for x in inputs]
+    with torch.inference_mode():
+        whole = network(*inputs)
+        monkeypatch.setattr(strips, "LARGE", 1)
+        monkeypatch.setattr(strips, "STRIP", 12 * 32)
+        monkeypatch.setattr(windows, "TOGETHER", 5)
+        in_strips = network(*inputs)
+    assert (whole - in_strips).abs().max() <= 1e-6
+    assert all(torch.equal(x, y) for x, y in zip(inputs, before, strict=True))
+
+
+def test_strips_keep_their_border_and_gradients_see_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "LARGE", 1)
+    monkeypatch.setattr(strips, "STRIP", 8 * 16)
+    conv = torch.nn.Conv2d(1, 2, 7, padding=3)
+    x = torch.rand(2, 1, 37, 16)
+    heights = []
+
+    def noted(rows: torch.Tensor) -> torch.Tensor:
+        heights.append(rows.shape[2])
+        return conv(rows)
+
+    whole = strips.by_strips(noted, x, border=3)
+    assert heights == [37], "a gradient may be asked for"
+    with torch.no_grad():
+        torch.testing.assert_close(strips.by_strips(noted, x, border=3), whole)
+    assert max(heights[1:]) < 37
+
+
+@pytest.mark.parametrize("name", ["CDDFuse", "MsgFusion"])
+def test_a_pair_of_1280x1024_needs_less_than_6_gib(name: str) -> None:
+    assert inference_memory(NETWORKS[name](), 1024, 1280) < 6 * 2**30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"CDDFuse", "MsgFusion", "DDFM"}))
+def test_a_pair_of_1280x1024_needs_less_than_6_gib_in_every_network(name: str) -> None:
+    """All but DDFM, whose U-Net holds the features of half its depth for the other half."""
+    assert inference_memory(NETWORKS[name](), 1024, 1280) < 6 * 2**30

@@ -249,7 +249,7 @@ class NetworkFuser:
             for output, images in zip(failure, group, strict=True):
                 yield self._finished(*output, *images)  # type: ignore[misc]
         elif len(group) == 1:
-            yield self._fuse_in_parts(*group[0], failure) if memory_ran_out else failure  # type: ignore[misc]
+            yield self._fuse_in_parts(*group[0], failure) if memory_ran_out else failure
         elif memory_ran_out:
             self.most = (len(group) + 1) // 2
             self._say(f"the memory does not hold {len(group)} pairs at once: {self.most} are fused at a time")

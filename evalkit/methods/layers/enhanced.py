@@ -16,6 +16,7 @@ from evalkit.methods.layers.restormer import (
     TransposedAttention,
     channel_attention,
 )
+from evalkit.methods.layers.strips import by_strips
 
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
@@ -33,6 +34,9 @@ class LocallyEnhancedFeedForward(nn.Module):
         self.out = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return by_strips(self._enhanced, x, border=1)
+
+    def _enhanced(self, x: Tensor) -> Tensor:
         y = x
         for conv in (self.expand, self.mix, self.out):
             y = functional.gelu(conv(y))
@@ -48,7 +52,7 @@ class FeedForward(nn.Module):
         self.out = nn.Conv2d(hidden, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(functional.gelu(self.expand(x)))
+        return by_strips(lambda rows: self.out(functional.gelu(self.expand(rows))), x)
 
 
 def enhanced_block(channels: int, heads: int) -> TransformerBlock:
@@ -127,5 +131,8 @@ class GradientResidualDense(nn.Module):
         self.sobel_out = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return by_strips(self._added, x, border=4)
+
+    def _added(self, x: Tensor) -> Tensor:
         x = functional.leaky_relu(self.first(x), 0.2)
         return functional.leaky_relu(self.dense_out(self.dense(x)) + self.sobel_out(self.sobel(x)), 0.1)

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from evalkit.methods.layers.strips import by_strips
+
 EdgeLayout = Literal["block", "interleaved"]
 
 
@@ -45,10 +47,17 @@ class CrossModalityEdges(nn.Module):
         self.to_first = nn.Conv2d(channels, 1, 1, bias=False)
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = by_strips(self._exchanged, first, second).chunk(2, dim=1)
+        return first, second
+
+    def _exchanged(self, first: Tensor, second: Tensor) -> Tensor:
         difference = first - second
-        return (
-            first + second * self.to_first(-difference).sigmoid(),
-            second + first * self.to_second(difference).sigmoid(),
+        return torch.cat(
+            (
+                first + second * self.to_first(-difference).sigmoid(),
+                second + first * self.to_second(difference).sigmoid(),
+            ),
+            dim=1,
         )
 
 
@@ -129,6 +138,10 @@ class ModalityGraph(nn.Module):
         self.reasoning = IntraModalityGraph(channels, len(dilations), steps, layout, residual)
         self.read_out = conv_norm_relu(len(dilations) * channels, channels)
 
+    def reason(self, *nodes: Tensor) -> Tensor:
+        """Nodes, each (N, C, H, W) -> what becomes of them, one behind the other: (N, nodes * C, H, W)."""
+        return torch.cat(self.reasoning(list(nodes)), dim=1)
+
 
 class GraphReasoning(nn.Module):
     """Features of two modalities -> what each learns from the other and from its own scales (Eq. 12).
@@ -167,7 +180,8 @@ class GraphReasoning(nn.Module):
                 pair = self.cross(*pair)
             states.append(pair)
         nodes = zip((self.infrared, self.visible), zip(*states, strict=True), strict=True)
-        first, second = (graph.read_out(torch.cat(graph.reasoning(list(state)), dim=1)) for graph, state in nodes)
+        del states, pair
+        first, second = (graph.read_out(by_strips(graph.reason, *state)) for graph, state in nodes)
         return first, second
 
     def fuse(self, infrared: Tensor, visible: Tensor) -> Tensor:

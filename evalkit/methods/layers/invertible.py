@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.methods.layers.strips import by_strips
+
 
 def inverted_residual(channels: int, expansion: int = 2) -> nn.Sequential:
     """1x1 to more channels, depthwise 3x3 with reflected border, 1x1 back, ReLU6 between, no bias, no residual.
@@ -40,6 +42,9 @@ class InvertibleNode(nn.Module):
         self.eta = inverted_residual(half)
 
     def forward(self, x: Tensor) -> Tensor:
+        return by_strips(self._coupled, x, border=2)
+
+    def _coupled(self, x: Tensor) -> Tensor:
         first, second = self.shuffle(x).chunk(2, dim=1)
         second = second + self.phi(first)
         first = first * self.rho(second).exp() + self.eta(second)
@@ -96,5 +101,4 @@ class ClampedCoupling(nn.Module):
         return first, second
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = self.shuffle(x).chunk(2, dim=1)
-        return torch.cat(self.decouple(first, second), dim=1)
+        return by_strips(lambda rows: torch.cat(self.decouple(*self.shuffle(rows).chunk(2, dim=1)), dim=1), x, border=2)

@@ -16,10 +16,12 @@ class CurrentNorm(nn.Module):
         channels: channels of the features.
         affine: learn a scale and an offset per channel.
         epsilon: added to the variance.
+        overwrite: without a gradient, the result takes the place of the features, which nobody else reads.
     """
 
-    def __init__(self, channels: int, affine: bool = True, epsilon: float = 1e-5) -> None:
+    def __init__(self, channels: int, affine: bool = True, epsilon: float = 1e-5, overwrite: bool = False) -> None:
         super().__init__()
+        self.overwrite = overwrite
         self.epsilon = epsilon
         self.weight = nn.Parameter(torch.ones(channels)) if affine else None
         self.bias = nn.Parameter(torch.zeros(channels)) if affine else None
@@ -33,7 +35,8 @@ class CurrentNorm(nn.Module):
         shift = -mean * scale
         if self.bias is not None:
             shift = shift + self.bias[:, None, None]
-        return torch.addcmul(shift, x, scale)  # one copy of the features instead of three
+        out = x if self.overwrite and not torch.is_grad_enabled() else None
+        return torch.addcmul(shift, x, scale, out=out)  # one copy of the features instead of three
 
 
 def conv_current_norm(
@@ -52,6 +55,6 @@ def conv_current_norm(
     """
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, size, padding=padding),
-        CurrentNorm(channels_out, affine),
+        CurrentNorm(channels_out, affine, overwrite=True),
         nn.LeakyReLU(0.2),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from evalkit.methods.layers.blocks import conv_norm
+from evalkit.methods.layers.strips import by_strips
 
 
 def _pointwise(channels_in: int, channels_out: int, bias: bool = True, relu: bool = True) -> nn.Sequential:
@@ -43,9 +44,13 @@ class SplitAttention(nn.Module):
         mean = splits.sum(dim=1).mean(dim=(2, 3), keepdim=True)
         return self.excite(self.squeeze(mean)).unflatten(1, (self.radix, -1)).softmax(dim=1)
 
+    def summed(self, splits: Tensor, weights: Tensor) -> Tensor:
+        """Splits (N, radix * C, H, W) with their weights (N, radix, C, 1, 1) -> (N, C, H, W)."""
+        return (weights * splits.unflatten(1, (self.radix, -1))).sum(dim=1)
+
     def forward(self, x: Tensor) -> Tensor:
-        splits = self.split(x).unflatten(1, (self.radix, -1))
-        return (self.weights(splits) * splits).sum(dim=1)
+        splits = by_strips(self.split, x, border=1)
+        return self.summed(splits, self.weights(splits.unflatten(1, (self.radix, -1))))
 
 
 class Bottleneck(nn.Module):
@@ -53,7 +58,8 @@ class Bottleneck(nn.Module):
 
     Args:
         channels: in.
-        planes: width P between the 1x1 convolutions. Where 4P is not `channels`, the input passes a 3x3 maximum (which
+        planes: width P between the 1x1 convolutions. Where 4P is `channels`, a large input is overwritten without a
+            gradient. Where 4P is not `channels`, the input passes a 3x3 maximum (which
             keeps the size) and a 1x1 convolution before it is added.
     """
 
@@ -72,7 +78,16 @@ class Bottleneck(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.expand(self.attention(self.reduce(x))) + self.shortcut(x))
+        splits = by_strips(lambda rows: self.attention.split(self.reduce(rows)), x, border=1)
+        weights = self.attention.weights(splits.unflatten(1, (self.attention.radix, -1)))
+
+        def joined(splits: Tensor, x: Tensor) -> Tensor:
+            return self.relu(self.expand(self.attention.summed(splits, weights)) + self.shortcut(x))
+
+        # these are the largest maps of all; where there are strips, the result takes the place of its input
+        if isinstance(self.shortcut, nn.Identity):
+            return by_strips(joined, splits, x, out=x)
+        return by_strips(joined, splits, x, border=1)
 
 
 class ResNeStStage(nn.Module):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.methods.layers.strips import by_strips
+
 PaddingMode = Literal["zeros", "reflect"]
 
 
@@ -66,7 +68,7 @@ class TransposedAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
-        query, key, value = self.mix(self.qkv(x)).chunk(3, dim=1)
+        query, key, value = by_strips(lambda rows: self.mix(self.qkv(rows)), x, border=1).chunk(3, dim=1)
         return self.out(channel_attention(query, key, value, self.temperature))
 
 
@@ -93,6 +95,9 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape."""
+        return by_strips(self._gated, x, border=1)
+
+    def _gated(self, x: Tensor) -> Tensor:
         gate, features = self.mix(self.expand(x)).chunk(2, dim=1)
         return self.out(functional.gelu(gate) * features)
 

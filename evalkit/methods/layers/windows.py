@@ -6,12 +6,16 @@ doi:10.1109/ICCV48922.2021.00986. Features are (N, H, W, C) here; H and W are mu
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from evalkit.methods.layers.attention import Mlp
 
+TOGETHER = 256  # windows whose scores are held at once
 APART = -100.0  # score of two elements that must not attend to each other; as trained, not minus infinity
 
 
@@ -44,10 +48,22 @@ def relative_positions(side: int) -> Tensor:
     return down * (2 * side - 1) + right
 
 
-def shift_mask(height: int, width: int, side: int, shift: int) -> Tensor:
-    """Which elements share a window only because shifting wraps around the image: (windows, side², side²) float32.
+class ShiftMask(NamedTuple):
+    """0 where two elements of a window may attend to each other, `APART` where they come from opposite ends.
 
-    0 where two elements may attend to each other, `APART` where they come from opposite ends.
+    Attributes:
+        kinds: (at most 4, side², side²) float32: windows differ by whether they lie at the right and at the lower edge.
+        of_window: (windows,) int64, the kind of every window.
+    """
+
+    kinds: Tensor
+    of_window: Tensor
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)  # also of use to what learns
+def shift_mask(height: int, width: int, side: int, shift: int) -> ShiftMask:
+    """Which elements share a window only because shifting wraps around the image; made once per size.
 
     Args:
         height, width: of the map, multiples of the side.
@@ -61,7 +77,8 @@ def shift_mask(height: int, width: int, side: int, shift: int) -> Tensor:
 
     region = 3 * regions(height)[:, None] + regions(width)[None, :]
     windows = to_windows(region[None, :, :, None], side)[..., 0]
-    return torch.where(windows[:, :, None] == windows[:, None, :], 0.0, APART)
+    kinds, of_window = windows.unique(dim=0, return_inverse=True)
+    return ShiftMask(torch.where(kinds[:, :, None] == kinds[:, None, :], 0.0, APART), of_window)
 
 
 class WindowAttention(nn.Module):
@@ -90,7 +107,7 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.bias_table, std=0.02)
         self.register_buffer("positions", relative_positions(side), persistent=False)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor | None = None, mask: ShiftMask | None = None) -> Tensor:
         """Windows (N * windows, side², C) -> the same shape.
 
         Args:
@@ -105,10 +122,13 @@ class WindowAttention(nn.Module):
             parts = self.qkv(x).chunk(3, dim=-1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         bias = self.bias_table[self.positions].permute(2, 0, 1)[None]  # (1, heads, side², side²)
-        if mask is not None:
-            bias = (bias + mask[:, None]).repeat(len(x) // len(mask), 1, 1, 1)
-        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        return self.proj(attended.transpose(1, 2).flatten(2))
+        kinds = None if mask is None else mask.of_window.repeat(len(x) // len(mask.of_window)).to(x.device)
+        attended = []
+        for start in range(0, len(x), TOGETHER):
+            few = slice(start, start + TOGETHER)
+            scores = bias if mask is None or kinds is None else bias + mask.kinds.to(x)[kinds[few], None]
+            attended.append(functional.scaled_dot_product_attention(q[few], k[few], v[few], attn_mask=scores))
+        return self.proj(torch.cat(attended).transpose(1, 2).flatten(2))
 
 
 class WindowShift:
@@ -118,7 +138,7 @@ class WindowShift:
         self.height, self.width = x.shape[1:3]
         self.side = side
         self.shift = shift
-        self.mask = shift_mask(self.height, self.width, side, shift).to(x) if shift else None
+        self.mask = shift_mask(self.height, self.width, side, shift) if shift else None
 
     def split(self, x: Tensor) -> Tensor:
         """(N, H, W, C) -> (N * windows, side², C)."""

@@ -16,6 +16,7 @@ from evalkit.methods.layers.colour import centred_chroma, unit_rgb, with_chroma
 from evalkit.methods.layers.keys import from_tensorflow
 from evalkit.methods.layers.luminance import luminance
 from evalkit.methods.layers.norm import CurrentNorm, conv_current_norm
+from evalkit.methods.layers.strips import by_strips
 from evalkit.methods.network import NetworkMethod, Pixels, truncated
 
 CHANNELS = 256
@@ -127,12 +128,27 @@ class DIVFusion(nn.Module):
         self.decoder = nn.Sequential(_layer(CHANNELS, 128), _layer(128, 64), _layer(64, 32), _linear(32, 1))
 
     def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
-        return self.steps(self.encoder(torch.cat((visible, infrared), dim=1))).fused
+        x = self.encoder(torch.cat((visible, infrared), dim=1))
+        for step in (self.joined, self.gradient, self.contrast, self.decoder):
+            x = step(x)  # what came before is gone
+        return torch.sigmoid(x)
+
+    def joined(self, features: Tensor) -> Tensor:
+        """Features (N, 256, H, W), weighted for each image, joined to as many."""
+        first, second = (of(features)[..., None, None] for of in (self.of_infrared, self.of_visible))
+        conv, *others = self.join
+
+        def mixed(rows: Tensor) -> Tensor:
+            return conv(torch.cat((first * rows, second * rows), dim=1))
+
+        x = by_strips(mixed, features)
+        for layer in others:
+            x = layer(x)
+        return x
 
     def steps(self, features: Tensor) -> Steps:
         """Features of the encoder (N, 256, H, W) -> all that follows."""
-        weighted = (of(features)[..., None, None] * features for of in (self.of_infrared, self.of_visible))
-        joined = self.join(torch.cat(tuple(weighted), dim=1))
+        joined = self.joined(features)
         gradients = self.gradient(joined)
         contrast = self.contrast(gradients)
         return Steps(joined, gradients, contrast, torch.sigmoid(self.decoder(contrast)))

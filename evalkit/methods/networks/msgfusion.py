@@ -16,6 +16,7 @@ from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.borders import padded
 from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.pixels import opencv_gray, stretched
+from evalkit.methods.layers.strips import by_strips
 from evalkit.methods.network import NetworkMethod, Pixels, truncated
 
 
@@ -97,10 +98,12 @@ class MsgFusion(nn.Module):
     def forward(self, anatomical: Tensor, functional_image: Tensor, light: Tensor) -> Tensor:
         height, width = anatomical.shape[2:]
         first, second, third = (padded(image, 2) for image in (anatomical, functional_image, light))
-        features = torch.maximum(self.channels(second), self.spatial(first))
-        fused = torch.tanh(self.last(features))
+        fused = by_strips(self._fused, first, second, border=REACH)
         bright = mixed(third, torch.tanh(self.last(self.smooth(third))))
         return torch.maximum(fused, bright)[..., :height, :width]
+
+    def _fused(self, first: Tensor, second: Tensor) -> Tensor:
+        return torch.tanh(self.last(torch.maximum(self.channels(second), self.spatial(first))))
 
 
 def light(image: NDArray[np.uint8], clipped: bool) -> NDArray[np.float32]:
@@ -144,6 +147,7 @@ def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 
 # in the file, without effect
+REACH = 15  # rows and columns around a fused pixel that it depends on
 DEAD = re.compile(r"^(SpT\.(conv2|fu|lfu)|FFC|convfcout|pet_hf)\.")
 _KEYS = {
     r"^(conv(?!1\.|6)\d+)\.conv\.": r"channels.\1.0.",
@@ -161,6 +165,6 @@ def _convert(content: Any, path: Path) -> State:
 
 
 METHODS = {
-    "MsgFusion": NetworkMethod(MsgFusion, _prepare, _finish, ("mr_pet.pth",), _convert, reach=15, step=4),
-    "MsgFusion-CT": NetworkMethod(MsgFusion, _prepare_ct, _finish, ("ct_mr.pth",), _convert, reach=15, step=4),
+    "MsgFusion": NetworkMethod(MsgFusion, _prepare, _finish, ("mr_pet.pth",), _convert, reach=REACH, step=2),
+    "MsgFusion-CT": NetworkMethod(MsgFusion, _prepare_ct, _finish, ("ct_mr.pth",), _convert, reach=REACH, step=2),
 }

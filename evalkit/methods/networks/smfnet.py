@@ -233,7 +233,17 @@ class SMFNet(nn.Module):
             self.unused = dead_layers(options)
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        return self.fuse(infrared, visible).fused
+        """As `fuse`, branch by branch, so that what one of them needs is gone when the next one begins."""
+        encoder = self.encoder
+        shallow = [encoder.shallow(encoder.embed(image)) for image in (infrared, visible)]
+        layers: tuple[nn.Module, nn.Module] = (self.fuse_base, self.fuse_detail)
+        fuse_base, fuse_detail = reversed(layers) if self.options.swap_fusion else layers
+        total = fuse_detail(encoder.detail(shallow[0]) + encoder.detail(shallow[1]))
+        total = total + fuse_base(encoder.base(shallow[0]) + encoder.base(shallow[1]))
+        if self.graph is not None:
+            total = total + self.graph.fuse(*self.graph(*shallow))
+        del shallow
+        return self.decoder(total)
 
     def features(self, infrared: Tensor, visible: Tensor) -> tuple[Features, Features]:
         """Features of both images; those of the graph depend on both."""

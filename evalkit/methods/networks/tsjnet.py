@@ -31,6 +31,7 @@ from evalkit.methods.layers.nat import NeighbourhoodTransformer
 from evalkit.methods.layers.pixels import stretched
 from evalkit.methods.layers.resnest import ResNeStStage
 from evalkit.methods.layers.restormer import ChannelNorm
+from evalkit.methods.layers.strips import by_strips
 from evalkit.methods.network import NetworkMethod, Pixels, rounded, truncated, unit_gray_pair
 
 
@@ -172,7 +173,7 @@ class Encoder(nn.Module):
         self.detail = DetailSalience(c) if detail else nn.Identity()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.refine(self.trunk(self.embed(image)))
+        features = by_strips(self.refine, self.trunk(self.embed(image)), border=3)
         return self.base(features), self.detail(features)
 
 
@@ -194,7 +195,8 @@ class Decoder(nn.Module):
 
     def forward(self, base: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
         features, maps = self.attention(torch.cat((base, detail), dim=1))
-        return self.output(self.trunk(self.join(features))), maps
+        features = self.join(features)  # few channels
+        return by_strips(self.output, self.trunk(features), border=2), maps
 
 
 class Outputs(NamedTuple):
@@ -237,8 +239,12 @@ class TSJNet(nn.Module):
         self.fuse_detail = DetailSalience(sizes.width) if detail else nn.Identity()
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        features = [self.encoder(padded(image, self.stride)) for image in (infrared, visible)]
-        return self._fuse(*features)[0][..., : infrared.shape[2], : infrared.shape[3]]
+        base, detail = self.encoder(padded(infrared, self.stride))
+        other_base, other_detail = self.encoder(padded(visible, self.stride))
+        base, detail = base + other_base, detail + other_detail
+        del other_base, other_detail
+        base, detail = self.fuse_base(base), self.fuse_detail(detail)
+        return self.decoder(base, detail)[0][..., : infrared.shape[2], : infrared.shape[3]]
 
     def outputs(self, infrared: Tensor, visible: Tensor) -> Outputs:
         """The fused image with what training needs beside it; sides are multiples of the stride (32)."""
