@@ -3,6 +3,8 @@
 python scripts/bench/cli.py metrics      milliseconds per pair of each metric
 python scripts/bench/cli.py scale        pairs per second over workers, methods and pixels
 python scripts/bench/cli.py site         processor seconds of the leaderboards' site
+python scripts/bench/cli.py memory       GiB of each fusion network, counted on shapes
+python scripts/bench/cli.py networks     processor seconds of each fusion network
 """
 
 from __future__ import annotations
@@ -115,6 +117,40 @@ def site(repeats: int, as_json: bool) -> None:
         for r in rows
     ]
     print_rows(heads, lines, f"the leaderboards' site, median of {repeats}")
+
+
+networks_option = click.option("--networks", callback=names, help="E.g. SMFNet,CDDFuse; all when not given.")
+
+
+@bench.command()
+@networks_option
+@json_option
+def memory(networks: list[str] | None, as_json: bool) -> None:
+    """The most memory that one pair takes on its way through each fusion network; nothing is computed."""
+    from bench_networks import SIZES, bench_memory, shipped_networks  # needs torch
+
+    rows = bench_memory(networks or shipped_networks(), progress)
+    if as_json:
+        print_json(rows)
+        return
+    lines = [[r["network"], *(f"{r[size]:.2f}" for size in SIZES), str(r["reach"] or "the whole image")] for r in rows]
+    print_rows(["network", *SIZES, "reach"], lines, "GiB in float32, one pair, weights not counted")
+
+
+@bench.command("networks")
+@networks_option
+@click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="The median counts.")
+@json_option
+def seconds_of_networks(networks: list[str] | None, repeats: int, as_json: bool) -> None:
+    """Processor seconds of each fusion network for one 640x480 pair on one thread."""
+    from bench_networks import bench_networks, shipped_networks  # needs torch
+
+    rows = bench_networks(networks or shipped_networks(), repeats, progress)
+    if as_json:
+        print_json(rows)
+        return
+    lines = [[r["network"], f"{r['seconds']:.2f}"] for r in rows]
+    print_rows(["network", "processor s"], lines, f"one 640x480 pair, one thread, median of {repeats}")
 
 
 def counts(texts: list[str] | None) -> list[int]:
