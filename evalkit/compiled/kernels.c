@@ -698,6 +698,10 @@ WIDE API void evalkit_gain(const double *x, const double *one, const double *oth
     }
 }
 
+WIDE API void evalkit_power(const double *x, size count, double *restrict out) {
+    for (size j = 0; j < count; j++) out[j] = x[2 * j] * x[2 * j] + x[2 * j + 1] * x[2 * j + 1];
+}
+
 /* The rows of a PNG from its inflated data, each after the kind of its filter (PNG, third edition, 9.2 and 12): what is
 predicted from the pixels to the left, above, and above the left one is added. */
 

@@ -305,6 +305,13 @@ def gain(spectrum: Complex, one: Array, other: Array, out: Complex) -> None:
     _call("gain", spectrum, one, other, spectrum.size, out)
 
 
+def power(x: Complex) -> Array:
+    """Squared amplitudes, (H, W)."""
+    out = np.empty(x.shape)
+    _call("power", x, x.size, out)
+    return out
+
+
 def png_rows(inflated: bytes, shape: tuple[int, ...]) -> Bytes | None:
     """The pixels of a PNG of 8 bits per channel that is not interlaced; None where a row has a filter that PNG has not.
 

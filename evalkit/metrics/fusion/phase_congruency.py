@@ -30,6 +30,7 @@ FEATURE = 0.1  # phase congruency above this is a feature
 STABILISER = 1e-4
 RADIUS = 5  # of the local correlations' windows
 _GAUSSIAN = np.exp(-(np.arange(-RADIUS, RADIUS + 1) ** 2) / (2 * 1.5**2))
+CACHED = 32  # rows of a spectrum and of a filter that stay in the cache while the scales take turns
 Rows = slice | NDArray[np.int64]
 _GAUSSIAN /= _GAUSSIAN.sum()
 
@@ -168,16 +169,18 @@ def _responses(spectrum: Complex, orientation: int, spent: bool) -> tuple[list[C
         orientation: 0 .. 5.
         spent: whether the last response takes the spectrum's place.
     """
-    responses, median = [], 0.0
-    for scale in range(SCALES):
-        out = spectrum if spent and scale == SCALES - 1 else np.empty_like(spectrum)
-        for rows in strips(len(spectrum)):
-            (gain,), spread = filters(spectrum.shape, orientation, rows, [scale])
-            _filter(spectrum[rows], gain, spread, out[rows])
-        response = scipy.fft.ifft2(out, overwrite_x=True)
-        responses.append(response)
-        if scale == 0:
-            median = _median(np.square(response.real) + np.square(response.imag))
+    responses: list[Complex] = []
+    median = 0.0
+    # all scales of a strip while the spectrum is in the cache; of a large image one scale at a time, which takes less
+    for scales in [[scale] for scale in range(SCALES)] if spent else [list(range(SCALES))]:
+        outs = [spectrum if spent and scale == SCALES - 1 else np.empty_like(spectrum) for scale in scales]
+        for rows in strips(len(spectrum), CACHED):
+            gains, spread = filters(spectrum.shape, orientation, rows, scales)
+            for gain, out in zip(gains, outs, strict=True):
+                _filter(spectrum[rows], gain, spread, out[rows])
+        responses += [scipy.fft.ifft2(out, overwrite_x=True) for out in outs]
+        if 0 in scales:
+            median = _median(_power(responses[0]))
     return responses, median
 
 
@@ -186,6 +189,11 @@ def _filter(spectrum: Complex, gain: Array, spread: Array, out: Complex) -> None
         kernels.gain(spectrum, gain, spread, out)
     else:
         np.multiply(spectrum, gain * spread, out=out)
+
+
+def _power(response: Complex) -> Array:
+    """The squared amplitude."""
+    return kernels.power(response) if kernels.compiled() else np.square(response.real) + np.square(response.imag)
 
 
 def _median(x: Array) -> float:
@@ -243,36 +251,79 @@ def _mean(x: Array) -> Array:
     return cv2.sepFilter2D(x, cv2.CV_64F, _GAUSSIAN, _GAUSSIAN, borderType=cv2.BORDER_CONSTANT)
 
 
-def _correlation(one: Array, fused: Array, of_fused: tuple[Array, Array], mask: NDArray[np.bool_]) -> Array:
-    """Local correlation of a source's feature map, where it has features, with the fused image's; 0 elsewhere."""
-    one = np.where(mask, one, 0)
-    mean = _mean(one)
-    covariance = _mean(one * fused)
-    covariance -= mean * of_fused[0]
-    covariance += STABILISER
-    spread = _mean(one * one)
-    spread -= mean * mean
-    spread *= of_fused[1]
-    np.sqrt(np.abs(spread, out=spread), out=spread)
-    spread += STABILISER
-    return np.divide(covariance, spread, out=np.zeros_like(spread), where=mask)
+Reference = tuple[Array, NDArray[np.bool_]]  # the feature map of a source where it has features, else 0; and where
 
 
-def _kept(a: PhaseMaps, b: PhaseMaps, f: PhaseMaps, rows: slice) -> list[float]:
-    """Sums of the best local correlations over some rows, of each of the three maps."""
-    top, bottom = max(rows.start - RADIUS, 0), rows.stop + RADIUS  # a window reaches beyond
-    inside = slice(rows.start - top, rows.stop - top)
-    part_a, part_b, part_f = (PhaseMaps(*(one[top:bottom] for one in maps)) for maps in (a, b, f))
-    masks = part_a.congruency > FEATURE, part_b.congruency > FEATURE
+def _wider(rows: slice) -> tuple[slice, slice]:
+    """The rows that windows centred on some rows reach, and where these lie among them."""
+    top = max(rows.start - RADIUS, 0)
+    return slice(top, rows.stop + RADIUS), slice(rows.start - top, rows.stop - top)
+
+
+def _references(a: PhaseMaps, b: PhaseMaps, rows: slice) -> list[list[Reference]]:
+    """Of each of the three maps some rows: those of the source with the larger phase congruency, of A, and of B."""
+    part_a, part_b = (PhaseMaps(*(one[rows] for one in maps)) for maps in (a, b))
+    in_a, in_b = part_a.congruency > FEATURE, part_b.congruency > FEATURE
     a_leads = part_a.congruency > part_b.congruency
+    masks = in_a | in_b, in_a, in_b
+    return [
+        [
+            (np.where(mask, one, 0), mask)
+            for one, mask in zip((np.where(a_leads, of_a, of_b), of_a, of_b), masks, strict=True)
+        ]
+        for of_a, of_b in zip(part_a, part_b, strict=True)
+    ]
+
+
+def _moments(one: Array) -> tuple[Array, Array]:
+    """Local mean and variance."""
+    mean = _mean(one)
+    variance = _mean(one * one)
+    variance -= mean * mean
+    return mean, variance
+
+
+def _moments_of_sources(a: PhaseMaps, b: PhaseMaps, rows: slice) -> list[list[tuple[Array, Array]]]:
+    """Local mean and variance of each reference at some rows."""
+    wider, inside = _wider(rows)
+    references = _references(a, b, wider)
+    return [[tuple(x[inside].copy() for x in _moments(one)) for one, _ in of_map] for of_map in references]  # type: ignore[misc]
+
+
+@once
+def _remembered_moments(infrared: Image, visible: Image, stabilised: bool) -> list[list[list[tuple[Array, Array]]]]:
+    """`_moments_of_sources` of each strip, for further fused images."""
+    a, b = _maps(infrared, stabilised), _maps(visible, stabilised)
+    return [_moments_of_sources(a, b, rows) for rows in strips(infrared.shape[0])]
+
+
+def _kept(
+    a: PhaseMaps, b: PhaseMaps, f: PhaseMaps, moments: list[list[tuple[Array, Array]]], rows: slice
+) -> list[float]:
+    """Sums of the best local correlations over some rows, of each of the three maps.
+
+    Args:
+        a, b, f: of both sources and the fused image.
+        moments: of the sources at these rows.
+        rows: of a strip.
+    """
+    wider, inside = _wider(rows)
     sums = []
-    for of_a, of_b, of_f in zip(part_a, part_b, part_f, strict=True):
-        mean = _mean(of_f)
-        of_fused = mean, _mean(of_f * of_f) - mean * mean
-        best = _correlation(np.where(a_leads, of_a, of_b), of_f, of_fused, masks[0] | masks[1])
-        for one, mask in ((of_a, masks[0]), (of_b, masks[1])):
-            np.maximum(best, _correlation(one, of_f, of_fused, mask), out=best)
-        sums.append(float(best[inside].sum()))
+    for of_f, references, of_sources in zip(f, _references(a, b, wider), moments, strict=True):
+        fused = of_f[wider]
+        mean_f, variance_f = (x[inside] for x in _moments(fused))
+        best: Array | None = None
+        for (one, mask), (mean, variance) in zip(references, of_sources, strict=True):
+            covariance = _mean(one * fused)[inside]
+            covariance -= mean * mean_f
+            covariance += STABILISER
+            spread = variance * variance_f
+            np.sqrt(np.abs(spread, out=spread), out=spread)
+            spread += STABILISER
+            correlation = np.divide(covariance, spread, out=np.zeros_like(spread), where=mask[inside])
+            best = correlation if best is None else np.maximum(best, correlation, out=best)
+        assert best is not None
+        sums.append(float(best.sum()))
     return sums
 
 
@@ -304,7 +355,11 @@ def phase_congruency_quality(pair: Pair, stabilised: bool = True) -> float:
     count = int(np.count_nonzero((a.congruency > FEATURE) | (b.congruency > FEATURE)))
     if count == 0:
         raise UndefinedError(f"QP is 0/0: neither source has a phase congruency above {FEATURE}")
-    parts = [_kept(a, b, f, rows) for rows in strips(pair.fused.shape[0])]
+    remembered = None if pair.fused.large else _remembered_moments(*pair.sources, stabilised)
+    parts = [
+        _kept(a, b, f, _moments_of_sources(a, b, rows) if remembered is None else remembered[number], rows)
+        for number, rows in enumerate(strips(pair.fused.shape[0]))
+    ]
     value = math.prod(sum(of_map) / count for of_map in zip(*parts, strict=True))
     if not math.isfinite(value):
         raise UndefinedError("QP is 0/0: an image has no response to the filters of an orientation")
