@@ -9,6 +9,7 @@ import pytest
 from browser import Browser, find_chromium
 
 from evalkit.leaderboards.site.build import build
+from evalkit.leaderboards.site.entries import shipped_entries
 
 TABLE = "document.querySelector('.block[data-dataset=\"TNO\"]')"
 SHOWN = "[...document.querySelectorAll('main > .block:not([hidden]) tbody tr:not([hidden])')]"
@@ -122,8 +123,8 @@ def test_a_record_opens_and_closes(page: Browser) -> None:
 
 
 def test_a_row_without_a_record_says_why(page: Browser) -> None:
-    page.evaluate(f"{TABLE}.querySelector('tr[data-method=murf] .open').click()")
-    assert "not measured: needs its weights MURF-RGB-IR" in page.evaluate("document.querySelector('#panel').innerText")
+    page.evaluate(f"{TABLE}.querySelector('tr[data-method=swinfusion] .open').click()")
+    assert "not measured: needs its weights" in page.evaluate("document.querySelector('#panel').innerText")
 
 
 def test_the_front_page_finds_tables(browser: Browser, site: Path) -> None:
@@ -133,9 +134,8 @@ def test_the_front_page_finds_tables(browser: Browser, site: Path) -> None:
     focus(browser, "document.querySelector('#measured')")
     browser.press(" ")
     found = browser.evaluate(f"{cards}.map(c => c.querySelector('a').getAttribute('href'))")
-    assert found == [
-        f"{name}.html" for name in ("psfusion-table1", "smfnet-table1", "smfnet-table2", "smfnet-table5", "vifb")
-    ]
+    runs = sorted({entry.record.protocol["name"] for entry in shipped_entries()})
+    assert found == [f"{name}.html" for name in runs]
     focus(browser, "document.querySelector('#find')")
     browser.type("vifb")
     assert browser.evaluate(f"{cards}.map(c => c.querySelector('a').getAttribute('href'))") == ["vifb.html"]
@@ -145,7 +145,7 @@ def test_the_front_page_finds_tables(browser: Browser, site: Path) -> None:
 
 
 @pytest.mark.parametrize(("width", "height", "phone"), [(1280, 900, False), (390, 844, True)])
-@pytest.mark.parametrize("name", ["index", "records", "smfnet-table1", "tsjnet-table2"])
+@pytest.mark.parametrize("name", ["index", "coverage", "records", "smfnet-table1", "tsjnet-table2"])
 def test_pages_fit_their_window(browser: Browser, site: Path, name: str, width: int, height: int, phone: bool) -> None:
     if not (site / f"{name}.html").is_file():
         pytest.skip(f"{name} prints no numbers")
