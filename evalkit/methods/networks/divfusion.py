@@ -24,7 +24,8 @@ LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
 
 
 def _layer(channels_in: int, channels_out: int, size: int = 3) -> nn.Sequential:
-    return conv_current_norm(channels_in, channels_out, size, size // 2, affine=False)
+    conv, norm, _ = conv_current_norm(channels_in, channels_out, size, size // 2, affine=False)
+    return nn.Sequential(conv, norm, nn.LeakyReLU(0.2, inplace=True))  # 256 channels at full size are not held twice
 
 
 def _linear(channels_in: int, channels_out: int, size: int = 3) -> nn.Sequential:
