@@ -6,6 +6,7 @@ import pickle
 import shutil
 import socket
 import sys
+import tempfile
 import types
 import warnings
 from pathlib import Path
@@ -26,9 +27,10 @@ from evalkit.downstream.detection import train as detection
 from evalkit.downstream.detection.recipe import detection_recipe, find_weights
 from evalkit.downstream.detection.weights import pretrained, read_weights
 from evalkit.downstream.splits import PARTS, Division
-from evalkit.errors import DataError, StateWarning
+from evalkit.errors import DataError, EvalkitError, StateWarning
 from evalkit.metrics.detection import Boxes, detection_scores
 from evalkit.protocols.table.table import read_table
+from evalkit.protocols.trial import try_protocol
 from evalkit.records.record import load
 
 if reason := environment.missing("detection"):  # not by importing it: that is for the environment to do, quietly
@@ -648,3 +650,19 @@ def test_trainings_on_a_cluster_give_the_same_numbers(tmp_path):
         there = evalkit.reproduce("smfnet-table2", out=tmp_path / "there", engine="dask", address=address, **options)
     assert there.cells == here.cells
     assert here.measured
+
+
+def test_batches_are_tried_and_nothing_is_left(tmp_path, monkeypatch, guarded):
+    folder, recipe = tmp_path / "temporary", tmp_path / "tiny.yaml"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    recipe.write_text(yaml.safe_dump(TINY | {"weights": "yolov5nu.pt", "epochs": 5}), encoding="utf-8")
+    options = {"sample": True, "recipe": str(recipe), "device": "cpu"}
+    (trial,) = try_protocol("smfnet-table2", None, 2, **options)
+    assert (trial.network, trial.batch, trial.sample, trial.steps) == ("YOLOv5n", 8, "64x64", 5)  # 8 of 16 scenes
+    assert len(trial.seconds) == len(trial.losses) == 2
+    assert {"total", "box_loss", "cls_loss", "dfl_loss"} <= trial.losses[0].keys()
+    assert "random weights in place of yolov5nu.pt" in trial.notes
+    assert not list(folder.glob("evalkit*"))  # PyTorch has a folder of its own there
+    with pytest.raises(EvalkitError, match="accumulate is not of detectors"):
+        try_protocol("smfnet-table2", None, 2, accumulate=2, **options)

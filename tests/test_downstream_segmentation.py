@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import socket
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from evalkit.protocols.plan import Settings  # noqa: E402
 from evalkit.protocols.run import reproduce  # noqa: E402
 from evalkit.protocols.schema import protocol, rows_of  # noqa: E402
 from evalkit.protocols.tasks import Job  # noqa: E402
+from evalkit.protocols.trial import try_protocol  # noqa: E402
 
 NAMES = ("background", "car", "person", "bike", "curve", "car stop", "guardrail", "color cone", "bump")
 TINY = {
@@ -434,3 +436,53 @@ class Touch:
 
     def __reduce__(self) -> tuple:
         return Path.touch, (self.proof,)
+
+
+# --- trials
+
+
+@needs_mmseg
+def test_iterations_are_tried_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, recipe = tmp_path / "temporary", tmp_path / "tiny.yaml"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    recipe.write_text(yaml.safe_dump(TINY | {"network": "SegNeXt-T", "iterations": 40}), encoding="utf-8")
+    options = {"sample": True, "recipe": str(recipe), "methods": ["visible"], "device": "cpu"}
+    (trial,) = try_protocol("psfusion-table1", None, 2, accumulate=2, **options)
+    assert (trial.network, trial.batch, trial.parts, trial.sample, trial.steps) == ("SegNeXt-T", 2, 2, "64x64", 40)
+    assert len(trial.seconds) == len(trial.losses) == 2
+    assert 1 < trial.losses[0]["total"] < 4
+    assert "random weights in place of mscan_t*.pth (SegNeXt-T)" in trial.notes
+    assert not list(folder.glob("evalkit*"))  # PyTorch has a folder of its own there
+    with pytest.raises(EvalkitError, match="none of BANet is trained"):
+        try_protocol("psfusion-table1", None, 2, networks=["BANet"], **options)
+
+
+@needs_mmseg
+def test_parts_of_a_batch_make_the_step_of_the_whole() -> None:
+    from mmengine.optim import OptimWrapper  # an extra
+
+    from evalkit.downstream.segmentation.mmseg_parts import step_in_parts
+
+    class Fitted(torch.nn.Linear):
+        """As the models of mmengine: a preprocessor, a loss, its terms."""
+
+        def data_preprocessor(self, data: dict, training: bool) -> dict:
+            assert training
+            return {"inputs": torch.stack(data["inputs"])}
+
+        def _run_forward(self, data: dict, mode: str) -> dict:
+            return {"loss": self(data["inputs"]).square().mean()}
+
+        def parse_losses(self, losses: dict) -> tuple:
+            return losses["loss"], losses
+
+    data = {"inputs": list(torch.rand(5, 3, generator=torch.Generator().manual_seed(0))), "data_samples": [None] * 5}
+    results = []
+    for parts in (1, 3):
+        torch.manual_seed(0)
+        network = Fitted(3, 2)
+        terms = step_in_parts(network, parts, data, OptimWrapper(torch.optim.SGD(network.parameters(), lr=0.1)))
+        results.append((float(terms["loss"]), network.weight.detach()))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    assert torch.allclose(results[0][1], results[1][1], rtol=1e-6)

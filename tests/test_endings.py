@@ -341,7 +341,7 @@ def test_ctrl_c_in_a_training(tmp_path: Path) -> None:
 def test_more_devices_than_there_are() -> None:
     pytest.importorskip("lightning_fabric")
     from evalkit.errors import EvalkitError
-    from evalkit.training.loop import _fabric
+    from evalkit.training.loop import start_fabric
 
     with pytest.raises(EvalkitError, match="--devices 9999: there are"):
-        _fabric("cpu", 9999, "32-true")
+        start_fabric("cpu", 9999, "32-true")

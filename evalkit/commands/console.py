@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evalkit.leaderboards.shown import TextTable
+    from evalkit.training.trial import StageTrial
 
 NAMED = 25  # images that one line names; the table and --json have all
 
@@ -187,6 +188,23 @@ def _print_block(rows: list[list[str]], block: list[int], widths: list[int], num
                 line.append(space + text if numeric[i] else text + space)
             shown = "  ".join(line).rstrip()
             click.echo(click.style(shown, bold=True) if number == 0 or last else shown)
+
+
+def print_trials(trials: list[StageTrial], as_json: bool) -> None:
+    """What `--steps` measured: a row per stage, then the terms of the losses, then what was not as in a training."""
+    from evalkit.training.trial import NOTHING_KEPT, json_of, rows_of, terms_of
+
+    if as_json:
+        print_json({"trial": NOTHING_KEPT, "stages": json_of(trials)})
+        return
+    print_rows(*rows_of(trials))
+    click.echo()
+    for trial in trials:
+        terms = ", ".join(f"{name} {first:.4g} to {last:.4g}" for name, (first, last) in terms_of(trial).items())
+        say(f"{trial.network}, {trial.stage}: {terms}", 2)
+    for note in dict.fromkeys(note for trial in trials for note in trial.notes):
+        say(f"– {note}", 2)
+    say(NOTHING_KEPT, 0)
 
 
 def print_texts(tables: Iterable[TextTable]) -> None:

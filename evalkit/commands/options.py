@@ -78,6 +78,21 @@ with_published_option = click.option(
 )
 
 
+steps_option = click.option(
+    "--steps",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Try the recipe: N steps of every stage as they stand, their time, memory and loss; nothing is kept.",
+)
+accumulate_option = click.option(
+    "--accumulate",
+    type=click.IntRange(1),
+    default=1,
+    metavar="K",
+    help="Compute each batch in K parts, whose gradients add up, where it does not fit into the memory.",
+)
+
+
 def _plugin_option() -> click.Option:
     return click.Option(
         ["--plugin", "plugins"],

@@ -12,10 +12,12 @@ from evalkit.commands.console import (
     print_agreement,
     print_json,
     print_table,
+    print_trials,
     progress,
 )
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
+    accumulate_option,
     checkpoints_option,
     crop_option,
     data_root_option,
@@ -26,6 +28,7 @@ from evalkit.commands.options import (
     images_option,
     json_option,
     names,
+    steps_option,
     with_published_option,
     workers_option,
 )
@@ -57,6 +60,9 @@ from evalkit.files.names import printable
 @click.option(
     "--recipe", default="", help="How networks are trained: small (unless PROTOCOL has another), paper, or a YAML file."
 )
+@accumulate_option
+@steps_option
+@click.option("--networks", callback=names, help="With --steps: those of the recipe that are tried, e.g. SegFormer-B2.")
 @click.option(
     "--engine",
     type=click.Choice(["local", "dask"]),
@@ -94,6 +100,9 @@ def reproduce(
     workers: int | None,
     train: bool,
     recipe: str,
+    accumulate: int,
+    steps: int | None,
+    networks: list[str] | None,
     engine: Literal["local", "dask"],
     address: str | None,
     cluster: str | None,
@@ -129,6 +138,29 @@ def reproduce(
         )
         print_json(report) if as_json else say(report_text(report))
         return
+    if networks and not steps:
+        raise EvalkitError("--networks is of --steps; a recipe of your own names the network that is trained.")
+    if steps:
+        from evalkit.protocols.trial import try_protocol
+
+        if out is not None:
+            raise EvalkitError("--steps keeps nothing: leave --out out.")
+        trials = try_protocol(
+            protocol,
+            data_root,
+            steps,
+            sample=sample,
+            checkpoints=checkpoints,
+            device=device,
+            methods=methods,
+            datasets=datasets,
+            networks=networks or (),
+            recipe=recipe,
+            accumulate=accumulate,
+            progress=progress,
+        )
+        print_trials(trials, as_json)
+        return
     from evalkit.protocols.run import default_out
     from evalkit.protocols.run import reproduce as run
     from evalkit.protocols.schema import protocol as load_protocol
@@ -161,6 +193,7 @@ def reproduce(
             workers=workers,
             train=train,
             recipe=recipe,
+            accumulate=accumulate,
             engine=engine,
             address=address,
             cluster=cluster,

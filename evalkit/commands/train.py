@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from evalkit.commands.console import print_json, progress
-from evalkit.commands.options import data_root_option, json_option
+from evalkit.commands.console import print_json, print_trials, progress
+from evalkit.commands.options import accumulate_option, data_root_option, json_option, steps_option
 from evalkit.commands.program import kept
+from evalkit.errors import EvalkitError
 
 
 @click.command()
@@ -31,6 +32,9 @@ from evalkit.commands.program import kept
 @click.option("--workers", type=click.IntRange(0), help="Processes that read images.")
 @click.option("--existing", type=click.Choice(["reuse", "replace", "fail"]), default="reuse", show_default=True)
 @click.option("--show", is_flag=True, help="Print the recipe and stop.")
+@click.option("--checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory.")
+@accumulate_option
+@steps_option
 @json_option
 def train(
     method: str,
@@ -45,12 +49,16 @@ def train(
     workers: int | None,
     existing: str,
     show: bool,
+    checkpointing: bool,
+    accumulate: int,
+    steps: int | None,
     as_json: bool,
 ) -> None:
     """Train a network by a recipe; a run that was interrupted goes on where it stopped.
 
     \b
       evalkit train SMFNet --recipe small --sample
+      evalkit train SMFNet --recipe paper --steps 2     what a step takes, and the whole recipe would
       evalkit fuse SMFNet --checkpoint runs/train/SMFNet-small/best.safetensors --dataset TNO --data-root DIR --out DIR
     """
     from evalkit.methods.extras import need_torch
@@ -60,8 +68,28 @@ def train(
     from evalkit.training.find_recipe import load_recipe
 
     recipe = load_recipe(method, name, variant)
+    if checkpointing:
+        recipe = recipe.model_copy(update={"checkpointing": True})
     if show:
         click.echo(_as_yaml(recipe.model_dump(exclude_defaults=True)))
+        return
+    if steps:
+        if out is not None or devices > 1:
+            raise EvalkitError("--steps keeps nothing and runs on one device: leave --out and --devices out.")
+        from evalkit.training.try_recipe import try_recipe
+
+        root = None if sample else find_data_root(data_root)
+        trials = try_recipe(
+            recipe,
+            root,
+            steps,
+            weights=weights,
+            device=device,
+            workers=workers,
+            accumulate=accumulate,
+            progress=progress,
+        )
+        print_trials(trials, as_json)
         return
     from evalkit.methods.fuse import choose_device
     from evalkit.training.loop import train as run
@@ -81,6 +109,7 @@ def train(
             device=device,
             devices=devices,
             workers=workers,
+            accumulate=accumulate,
             existing=existing,
             progress=progress,
             tell=lambda text: click.echo(text, err=True),

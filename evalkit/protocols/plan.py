@@ -53,6 +53,7 @@ class Settings:
     images: Selection | None = None  # which images are measured
     reading: Reading = AS_STORED
     roots: dict[str, Path] = field(default_factory=dict)  # of data sets that lie elsewhere
+    accumulate: int = 1  # parts that a batch of a training is computed in
     trained: dict[str, Any] = field(default_factory=dict)  # what this run has trained: row -> recipe and result
 
     def named(self, text: str) -> str:

@@ -68,6 +68,7 @@ def reproduce(
     workers: int | None = None,
     train: bool = False,
     recipe: str = "",
+    accumulate: int = 1,
     engine: Name = "local",
     address: str | None = None,
     cluster: str | None = None,
@@ -103,6 +104,8 @@ def reproduce(
         out: folder for fused images, scores, records and tables; runs/<protocol>[-sample] when not given.
         existing: "reuse" what was measured on the same images, "replace" it, or "fail" when the folder is not empty.
         workers: processes; None for one per processor. The numbers do not depend on it.
+        accumulate: parts that a batch of a training is computed in where it does not fit into the memory, see
+            `evalkit.training.loop.train`.
         engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a
             kind of cluster (see `evalkit.engine.open.open_engine`). The numbers do not depend on it.
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
@@ -145,7 +148,7 @@ def reproduce(
     if protocol.sources and (folder := protocol.folder):
         roots["BENCHMARK"] = folder
     weights = find_checkpoints(checkpoints or protocol.place("checkpoints"))
-    recipe = recipe or _recipe_of(protocol)
+    recipe = recipe or recipe_of(protocol)
     out = default_out(protocol, sample) if out is None else Path(out)
     if engine != "local":  # workers run in folders of their own
         out = out.absolute()
@@ -179,6 +182,7 @@ def reproduce(
                 selection,
                 reading,
                 roots,
+                accumulate,
             )
             job = Job(protocol, uses, rows, {} if sample else published_values(protocol), root, sample, settings)
             for task in tasks:
@@ -189,7 +193,7 @@ def reproduce(
     return table
 
 
-def _recipe_of(protocol: Protocol) -> str:
+def recipe_of(protocol: Protocol) -> str:
     """The recipe that a protocol states, a file relative to its own, or small."""
     if protocol.recipe.endswith((".yaml", ".yml")):
         return str((protocol.folder or Path()) / protocol.recipe)

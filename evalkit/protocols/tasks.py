@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evalkit.data.card import LabelKind
 from evalkit.data.pairs import DataRoot, PairSet
@@ -14,9 +14,12 @@ from evalkit.protocols.plan import FoundSet, Row, Settings, find_row
 from evalkit.protocols.schema import Protocol, Published
 from evalkit.protocols.table.blank import expected_rows
 from evalkit.protocols.table.table import Table
-from evalkit.protocols.training import how_to_train
+from evalkit.protocols.training import how_to_train, try_rows
 from evalkit.protocols.use import DatasetUse
 from evalkit.registry import Registry
+
+if TYPE_CHECKING:
+    from evalkit.training.trial import StageTrial
 
 Entry = dict[str, Any]
 Key = tuple[str, str, str]  # block, method, column
@@ -130,6 +133,19 @@ class Task:
         """
         names = [metric["name"] for metric in metrics if not metric["missing"]]
         return {(dataset, method, name) for dataset, method in ready for name in names}
+
+    def trial(self, job: Job, steps: int, networks: Sequence[str]) -> list[StageTrial]:
+        """Some steps of the trainings that the task's rows ask for, measured; nothing is kept.
+
+        Args:
+            job: the run that is tried; its folder is a temporary one.
+            steps: of every stage.
+            networks: those that are tried; all when none is named.
+
+        Raises:
+            EvalkitError: data, weights or packages are not as they must be.
+        """
+        return try_rows(job.methods, job.protocol, job.settings, job.sample, steps, networks)
 
     def fill(self, job: Job, table: Table) -> None:
         """Measure, write records, and add a cell to the table for every value and every missing value.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
     from evalkit.training.loop import TrainingResult
     from evalkit.training.recipe import Recipe
+    from evalkit.training.trial import StageTrial
 
 
 def how_to_train(protocol: Protocol, method: str) -> str:
@@ -71,7 +72,7 @@ def train_row(row: Row, protocol: Protocol, settings: Settings, root: DataRoot, 
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    _, trained = _training()
+    _, trained, _ = _training()
     trained_network = train_network(row.method, protocol, settings, root, sample)
     if isinstance(trained_network, str):
         return Row(row.method, reason=trained_network)
@@ -104,7 +105,7 @@ def train_network(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    loop, trained = _training()
+    loop, trained, _ = _training()
     if method in settings.trained:
         return settings.trained[method]
     variant = protocol.ablations.get(method, "")
@@ -127,6 +128,7 @@ def train_network(
             loop.train,
             weights=settings.checkpoints,
             device=settings.device,
+            accumulate=settings.accumulate,
             existing="replace" if settings.existing == "replace" else "reuse",
         )
         if settings.engine.remote:
@@ -141,6 +143,42 @@ def train_network(
         return f"cannot be trained: {error}"
     settings.trained[method] = recipe, result
     return recipe, result
+
+
+def try_rows(
+    methods: Iterable[str], protocol: Protocol, settings: Settings, sample: bool, steps: int, networks: Sequence[str]
+) -> list[StageTrial]:
+    """Some steps of every network that a row can be trained with.
+
+    Args:
+        methods: the rows.
+        protocol: which names their ablations.
+        settings: the run's: recipe, weights, device.
+        sample: learn from generated scenes.
+        steps: of every stage.
+        networks: those of the rows that are tried; all when none is named.
+
+    Raises:
+        UnknownNameError: no such recipe. EvalkitError: data or weights are not as they must be.
+    """
+    *_, tried = _training()
+    asked = {network.casefold() for network in networks}
+    trials = []
+    for method in methods:
+        network = network_of(protocol, method)
+        if network not in trainable() or (asked and method.casefold() not in asked):
+            continue
+        recipe = load_recipe(network, settings.recipe, protocol.ablations.get(method, ""))
+        trials += tried.try_recipe(
+            recipe,
+            None if sample else settings.root,
+            steps,
+            weights=settings.checkpoints,
+            device=settings.device,
+            accumulate=settings.accumulate,
+            progress=settings.progress,
+        )
+    return trials
 
 
 def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings) -> NetworkFuser:
@@ -166,7 +204,7 @@ def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, DataR
     return learn(*unit)
 
 
-def _training() -> tuple[ModuleType, ModuleType]:
-    from evalkit.training import loop, trained  # PyTorch
+def _training() -> tuple[ModuleType, ModuleType, ModuleType]:
+    from evalkit.training import loop, trained, try_recipe  # PyTorch
 
-    return loop, trained
+    return loop, trained, try_recipe

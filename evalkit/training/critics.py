@@ -184,6 +184,20 @@ def load_detector(content: Any, path: Path, as_published: bool = False) -> Detec
     Raises:
         CheckpointError: weights of another network. EvalkitError: no torchvision that works.
     """
+    network = _faster_rcnn()
+    load_strictly(network, as_state(content, path), str(path))
+    if as_published:
+        for layer in network.roi_heads.box_predictor.children():
+            layer.reset_parameters()
+    return DetectionCritic(network)
+
+
+def random_detector() -> DetectionCritic:
+    """The same with random weights: as much work, no judgement. Raises EvalkitError as `load_detector`."""
+    return DetectionCritic(without_residuals(_faster_rcnn()))
+
+
+def _faster_rcnn() -> Any:
     detection = _torchvision("torchvision.models.detection")
     parts = _torchvision("torchvision.models.detection.backbone_utils")
     norm = _torchvision("torchvision.ops").FrozenBatchNorm2d
@@ -192,11 +206,7 @@ def load_detector(content: Any, path: Path, as_published: bool = False) -> Detec
     for module in network.modules():
         if isinstance(module, norm):
             module.eps = 0.0  # as those weights were made
-    load_strictly(network, as_state(content, path), str(path))
-    if as_published:
-        for layer in network.roi_heads.box_predictor.children():
-            layer.reset_parameters()
-    return DetectionCritic(network)
+    return network
 
 
 def load_segmenter(content: Any, path: Path, as_published: bool = False) -> SegmentationCritic:
@@ -216,11 +226,31 @@ def load_segmenter(content: Any, path: Path, as_published: bool = False) -> Segm
         raise CheckpointError(
             f"the checkpoint {path} is not of a DeepLabV3 with {MSRS_CLASSES} classes (MSRS) or {VOC_CLASSES} (VOC)."
         )
-    build = _torchvision("torchvision.models.segmentation").deeplabv3_resnet101
-    auxiliary = any(key.startswith("aux_classifier.") for key in state)
-    network = build(weights=None, weights_backbone=None, num_classes=len(last), aux_loss=auxiliary)
+    network = _deeplab(len(last), any(key.startswith("aux_classifier.") for key in state))
     load_strictly(network, state, str(path))
     return SegmentationCritic(network, len(last), as_published)
+
+
+def random_segmenter(as_published: bool = False) -> SegmentationCritic:
+    """The one of torchvision's weights, with random ones: as much work, no judgement. Raises EvalkitError."""
+    return SegmentationCritic(without_residuals(_deeplab(VOC_CLASSES, True)), VOC_CLASSES, as_published)
+
+
+def _deeplab(classes: int, auxiliary: bool) -> nn.Module:
+    build = _torchvision("torchvision.models.segmentation").deeplabv3_resnet101
+    return build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=auxiliary)
+
+
+def without_residuals(network: nn.Module) -> nn.Module:
+    """A ResNet whose blocks begin as their shortcuts, or values that nothing has normalised would grow by each block.
+
+    Args:
+        network: with blocks that end in `bn3`; changed in place.
+    """
+    for name, module in network.named_modules():
+        if name.endswith("bn3"):
+            module.weight.data.zero_()
+    return network
 
 
 def _torchvision(module: str) -> Any:

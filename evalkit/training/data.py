@@ -295,6 +295,23 @@ def collate(samples: Sequence[Batch]) -> Batch:
     return batch
 
 
+def divided(batch: Batch, parts: int, shared: Callable[[Batch], Batch]) -> Iterator[tuple[Batch, float]]:
+    """A batch in parts as equal as can be, each with its share of the samples; in one it stays as it is.
+
+    Args:
+        batch: of N samples.
+        parts: how many; no more than N.
+        shared: what every part has to know of the whole batch, with a first axis of N.
+    """
+    if parts == 1:
+        yield batch, 1.0
+        return
+    whole, count = batch | shared(batch), len(batch["stems"])
+    for places in np.array_split(np.arange(count), min(parts, count)):
+        first, last = int(places[0]), int(places[-1]) + 1
+        yield {key: values[first:last] for key, values in whole.items()}, (last - first) / count
+
+
 def places(count: int, batch: int, steps: int | None, seed: int, epoch: int) -> list[list[SamplePlace]]:
     """The batches of one epoch: all items in random order, what does not fill a batch left out.
 

@@ -29,11 +29,12 @@ from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_bytes
 from evalkit.methods.checkpoints import load_strictly
 from evalkit.methods.fuse import choose_device
+from evalkit.methods.layers.batch_norm import keep_pace
 from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.methods.states import remove_state, save_state, to_state
 from evalkit.provenance import version
 from evalkit.training.curves import draw_curves
-from evalkit.training.data import Batch, Pairs, SamplePlace, batches, collate, places
+from evalkit.training.data import Batch, Pairs, SamplePlace, batches, collate, divided, places
 from evalkit.training.recipe import Augment, Optimiser, Recipe, Stage
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import (
@@ -170,8 +171,10 @@ class TrainingRun:
         weights: Path | None,
         workers: int,
         tell: Callable[[str], None],
+        accumulate: int = 1,
     ) -> None:
         self.recipe, self.fabric, self.out, self.workers = recipe, fabric, out, workers
+        self.accumulate = accumulate
         self.pairs, self.held, self.classes, self.data_hash = gather(recipe, data_root)
         torch.manual_seed(recipe.seed)
         self.system = build_system(recipe)
@@ -179,12 +182,10 @@ class TrainingRun:
         self.legs = plan(recipe)
         self.data: dict[Augment, Pairs] = {}
         self.progress = Progress()
-        self.saved = read_resume(out, recipe, self.data_hash, tell)
-        self.system.load_critics(weights)
-        if self.saved is None:
-            self.system.prepare(weights)
-            files = [weights / name for name in recipe.weights.values()] if weights else []
-            self.progress.pretrained = pretrained_hashes(*files)
+        self.saved = read_resume(out, recipe, self.data_hash, tell, accumulate)
+        self.pretrain(weights)
+        if accumulate > 1:
+            keep_pace(self.system.network, accumulate)
         named = dict(self.system.network.named_parameters())
         kept = [named[name] for name in self.system.no_decay()]
         optimisers = [make_optimiser(part, recipe.optimiser_of(name), kept) for name, part in self.parts.items()]
@@ -197,6 +198,14 @@ class TrainingRun:
         )
         if self.saved is not None:
             self._restore(self.saved)
+
+    def pretrain(self, weights: Path | None) -> None:
+        """Load the critics and, unless the run goes on, what begins with published weights. Raises DataError."""
+        self.system.load_critics(weights)
+        if self.saved is None:
+            self.system.prepare(weights)
+            files = [weights / name for name in self.system.recipe.weights.values()] if weights else []
+            self.progress.pretrained = pretrained_hashes(*files)
 
     # --- state
 
@@ -231,6 +240,7 @@ class TrainingRun:
         content = {
             "recipe": self.recipe.hash,
             "data": self.data_hash,
+            "accumulate": self.accumulate,
             "network": as_saved(self.system.network.state_dict()),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
             "mean": as_saved(self.mean.state_dict()) if self.mean else {},
@@ -245,8 +255,10 @@ class TrainingRun:
 
     def save_weights(self, name: str) -> None:
         if self.fabric.is_global_zero:
-            about = {"evalkit": version(), "data": self.data_hash, "epochs": self.progress.epoch}
+            about: dict[str, Any] = {"evalkit": version(), "data": self.data_hash, "epochs": self.progress.epoch}
             about["pretrained"] = self.progress.pretrained
+            if self.accumulate > 1:
+                about["accumulate"] = self.accumulate
             save_weights(self.out / name, self.weights(), self.recipe, about)
 
     # --- data
@@ -327,10 +339,14 @@ class TrainingRun:
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate(settings, steps, totals[name], epochs, drops)
             self.optimisers[name].zero_grad(set_to_none=True)
-        terms = self.model(batch, self.moment(leg))
-        total = torch.stack([term.float() for term in terms.values()]).sum()
-        self.refuse_nan(terms, total, batch, leg)
-        self.fabric.backward(total)
+        logged: dict[str, float] = {}
+        for part, share in divided(batch, self.accumulate, self.system.shared):
+            terms = self.model(part, self.moment(leg))
+            total = torch.stack([term.float() for term in terms.values()]).sum()
+            self.refuse_nan(terms, total, part, leg)
+            self.fabric.backward(total * share)
+            for name, value in {"total": total, **terms, **self.system.noted}.items():
+                logged[name] = logged.get(name, 0.0) + share * float(value.detach())
         for name in active:
             settings = self.recipe.optimiser_of(name)
             if settings.clip:
@@ -342,8 +358,7 @@ class TrainingRun:
             progress.part_steps[name] = progress.part_steps.get(name, 0) + 1
         if self.mean is not None:
             self.mean.update_parameters(self.system.network)
-        logged = {**terms, **self.system.noted}
-        return {"total": float(total.detach()), **{name: float(value.detach()) for name, value in logged.items()}}
+        return logged
 
     def refuse_nan(self, terms: dict[str, Tensor], total: Tensor, batch: Batch, leg: Leg) -> None:
         """Raise TrainingError where the loss is not finite, with the batch that caused it in a file.
@@ -448,6 +463,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     workers: int | None = None,
+    accumulate: int = 1,
     existing: str = "reuse",
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
     tell: Callable[[str], None] = lambda text: None,
@@ -463,6 +479,9 @@ def train(
         devices: processes that train together, one GPU each (data parallel, gradients averaged); each takes the
             recipe's batch.
         workers: processes that read images; none on a CPU and 4 on a GPU when not given. Results do not depend on it.
+        accumulate: parts that a batch is computed in, one after the other, where it does not fit into the memory: their
+            gradients add up to the batch's, but BatchNorm takes its statistics, and a loss that sets the images of a
+            batch against each other its value, from each part (docs/training.md lists which).
         existing: "reuse" an interrupted run, "replace" it, or "fail" where the folder holds one.
         progress: wraps the steps, called with (items, count, text).
         tell: gets a line per epoch, and one where a damaged state is passed over.
@@ -479,11 +498,11 @@ def train(
         remove_state(out / RESUME)
         for name in (OLDER, LAST, BEST, LOG, "curves.png", NOT_FINITE):
             (out / name).unlink(missing_ok=True)
-    fabric = _fabric(device, devices, recipe.precision)
+    fabric = start_fabric(device, devices, recipe.precision)
     if workers is None:
         workers = 0 if device == "cpu" else 4
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
-    run = TrainingRun(recipe, fabric, data_root, Path(out), weights, workers, tell)
+    run = TrainingRun(recipe, fabric, data_root, Path(out), weights, workers, tell, accumulate)
     start, resumed = time.monotonic(), run.progress.epoch
     left = sum(run.steps_of(leg.stage) for leg in run.legs[resumed:]) - run.progress.step
     if fabric.device.type == "cuda":
@@ -503,7 +522,7 @@ def train(
     )
 
 
-def _fabric(device: str, devices: int, precision: str) -> Fabric:
+def start_fabric(device: str, devices: int, precision: str) -> Fabric:
     """Started processes: one here, or `devices` of them."""
     kind, _, number = device.partition(":")
     if devices > 1 and number:

@@ -58,7 +58,11 @@ def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]] | None:
 
 
 def read_resume(
-    folder: Path, recipe: Recipe, data_hash: str, tell: Callable[[str], None] = lambda text: None
+    folder: Path,
+    recipe: Recipe,
+    data_hash: str,
+    tell: Callable[[str], None] = lambda text: None,
+    accumulate: int = 1,
 ) -> dict[str, Any] | None:
     """What an interrupted run left, if it was the same run; None where there is nothing, or nothing that can be read.
 
@@ -69,9 +73,10 @@ def read_resume(
         recipe: by which it goes on.
         data_hash: of the training data.
         tell: says a sentence to the user.
+        accumulate: parts that a batch is computed in.
 
     Raises:
-        DataError: another recipe, or other data.
+        DataError: another recipe, other data, or another number of parts.
     """
     content = last_state(folder / RESUME, tell, _is_state)
     if content is None and (folder / OLDER).is_file():
@@ -87,6 +92,11 @@ def read_resume(
     for name, own in (("recipe", recipe.hash), ("data", data_hash)):
         if content[name] != own:
             raise DataError(f"{folder} holds a run with another {name}. Choose another --out, or --existing replace.")
+    if (parts := content.get("accumulate", 1)) != accumulate:
+        raise DataError(
+            f"{folder} holds a run with --accumulate {parts}. Give it again, choose another --out, or --existing "
+            "replace."
+        )
     return content
 
 

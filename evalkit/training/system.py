@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -71,6 +71,19 @@ class System(nn.Module):
 
     def load_critics(self, weights: Path | None) -> None:
         """Load the frozen networks that judge: called once, also by a run that goes on. Raises DataError."""
+
+    def random_critics(self, missing: Collection[str]) -> None:
+        """Make critics with random weights, for a trial whose files are missing: the same work, no judgement.
+
+        Args:
+            missing: those of the recipe's `weights` whose file is not there.
+        """
+
+    def shared(self, batch: Batch) -> Batch:
+        """What of the loss depends on all images of a batch, by name, with a first axis of N: computed before the batch
+        is divided, and given to `forward` with each part.
+        """
+        return {}
 
     def no_decay(self) -> set[str]:
         """Names of the network's parameters that weight decay leaves alone."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet
 from evalkit.downstream.detection.recipe import DetectionRecipe, detection_recipe
 from evalkit.downstream.detection.run import AP50, DetectionResult, DetectionRun
-from evalkit.downstream.environment import missing
+from evalkit.downstream.detection.trial import try_detector
+from evalkit.downstream.environment import missing, need
 from evalkit.downstream.images import printed_classes
 from evalkit.downstream.splits import Kind
 from evalkit.downstream.spread import mean_and_spread
@@ -22,6 +24,9 @@ from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Job, Needs, Trained
 from evalkit.protocols.use import DatasetUse
 from evalkit.records.record import save
+
+if TYPE_CHECKING:
+    from evalkit.training.trial import StageTrial
 
 
 class Detection(Trained):
@@ -64,6 +69,20 @@ class Detection(Trained):
         )
         if note not in table.note:
             table.note = " ".join(filter(None, [table.note, note]))
+
+    def trial(self, job: Job, steps: int, networks: Sequence[str]) -> list[StageTrial]:
+        need("detection")
+        if job.settings.accumulate > 1:
+            raise EvalkitError(
+                "--accumulate is not of detectors: ultralytics adds up the gradients of 64 images anyway."
+            )
+        recipe = detection_recipe(job.settings.recipe, job.protocol.name)
+        if networks and recipe.network.casefold() not in (name.casefold() for name in networks):
+            return []
+        for dataset, use in job.uses.items():
+            if job.protocol.card(dataset).detection:
+                return [try_detector(job, dataset, use, recipe, steps)]
+        raise EvalkitError(f"no data set of {job.protocol.name} has boxes: name one that has with --datasets.")
 
 
 OTHER_LISTS: dict[str, Kind] = {"sequence": "random", "random": "sequence"}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,14 @@ def job_key(
     return digest(REVISION, package, recipe.hash, seed, split.hash, images_hash, labels_hash, weights)
 
 
+def load_trainer() -> ModuleType:
+    """`detection.trainer`. Raises EvalkitError without the extra."""
+    ultralytics()
+    from evalkit.downstream.detection import trainer  # of the package, which is set up now
+
+    return trainer
+
+
 def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | None = None) -> None:
     """Train a detector and predict on the test part, unless that was done for the same key; go on where it stopped.
 
@@ -128,16 +137,14 @@ def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | No
     """
     if finished(job):
         return
-    package = ultralytics()
-    from evalkit.downstream.detection import trainer  # of the package, which is set up now
-
+    trainer = load_trainer()
     started, weights = job.folder / "started.json", job.folder / "weights"
     if _read(started).get("key") != job.key:
         shutil.rmtree(job.folder, ignore_errors=True)
         write_text(started, json.dumps({"key": job.key}))
     try:
         if not (_read(started).get("trained") and trainer.readable(weights, job.title)):
-            trainer.train_network(_options(job), weights, job.weights, job.title, partial(_watch, job, progress))
+            trainer.train_network(options_of(job), weights, job.weights, job.title, partial(_watch, job, progress))
             write_text(started, json.dumps({"key": job.key, "trained": True}))
             trainer.forget_state(weights)  # it served to go on
         with calm():
@@ -147,7 +154,7 @@ def train(job: TrainJob, progress: Callable[[Iterable, int, str], Iterable] | No
     except (RuntimeError, ValueError, FileNotFoundError, AssertionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise EvalkitError(f"training {job.title} failed: {first}. What was done is kept in {job.folder}.") from error
-    write_text(job.folder / "done.json", json.dumps({"key": job.key, "ultralytics": package.__version__}))
+    write_text(job.folder / "done.json", json.dumps({"key": job.key, "ultralytics": ultralytics().__version__}))
 
 
 def finished(job: TrainJob) -> bool:
@@ -163,7 +170,8 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _options(job: TrainJob) -> dict[str, Any]:
+def options_of(job: TrainJob) -> dict[str, Any]:
+    """What ultralytics is told of a training."""
     recipe = job.recipe
     return {
         **recipe.options,
@@ -217,7 +225,7 @@ def _predict(job: TrainJob, which: str, model: Any) -> None:
             conf=CONFIDENCE,
             iou=NMS_IOU,
             max_det=MAX_BOXES,
-            device=_options(job)["device"],
+            device=options_of(job)["device"],
             verbose=False,
             save=False,
             project=str(job.folder.parent.absolute()),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from evalkit.errors import CheckpointError, StateWarning
 from evalkit.files.write import write_bytes
 from evalkit.methods.states import last_state, remove_state, save_state
 from evalkit.methods.tensors import read_tensors
+from evalkit.training.trial import StageTrial
 
 FILES = BEST, LAST = ("best.safetensors", "last.safetensors")
 
@@ -156,6 +158,62 @@ class Trainer(DetectionTrainer):
         ):
             raise RuntimeError(f"the loss or the fitness is not finite in epoch {epoch + 1}")
         return False
+
+
+class TrialOverError(Exception):
+    """As many batches were seen as were asked for."""
+
+
+class TrialTrainer(Trainer):
+    """Measures some batches and stops before anything is validated or saved.
+
+    Args:
+        overrides: ultralytics' options.
+        network: with pretrained weights; drawn anew when not given.
+        trial: is filled.
+        steps: batches.
+        device: on which they are computed.
+    """
+
+    def __init__(
+        self, overrides: dict[str, Any], network: nn.Module | None, trial: StageTrial, steps: int, device: str
+    ) -> None:
+        self.trial, self.asked, self.place = trial, steps, device
+        super().__init__(overrides, network, None)
+
+    def run_callbacks(self, event: str) -> None:
+        super().run_callbacks(event)
+        if event == "on_train_batch_start":
+            self.trial.begin(self.place)
+        elif event == "on_train_batch_end":
+            terms = {name: float(value) for name, value in self.loss_items.items()}
+            self.trial.end(self.place, {"total": sum(terms.values()), **terms})
+            if len(self.trial.seconds) == self.asked:
+                raise TrialOverError
+
+    def _clear_memory(self, threshold: float | None = None) -> None:
+        """Where memory ran out the base would go on with half of the batch."""
+        if getattr(self, "_oom_retries", 0):
+            raise MemoryError
+        super()._clear_memory(threshold)
+
+
+def try_network(options: dict[str, Any], begins: Path | None, trial: StageTrial, steps: int, device: str) -> None:
+    """Measure some batches of a training.
+
+    Args:
+        options: ultralytics'; the trial's network, batch and schedule.
+        begins: pretrained weights; none: the network is drawn.
+        trial: is filled.
+        steps: batches.
+        device: on which they are computed.
+
+    Raises:
+        DataError: pretrained weights of another network. What ultralytics and PyTorch raise is passed on.
+    """
+    with calm(), suppress(TrialOverError):
+        network = None if begins is None else pretrained(YOLO(options["model"]).model, begins)
+        TrialTrainer(options, network, trial, steps, device).train()
 
 
 def _say(text: str) -> None:

@@ -20,6 +20,7 @@ from mmengine.runner import Runner, set_random_seed
 from mmseg.registry import DATASETS, HOOKS, METRICS, TRANSFORMS
 from numpy.typing import NDArray
 from safetensors.torch import save
+from torch import Tensor
 
 from evalkit.data.labels import read_mask
 from evalkit.downstream.random_state import random_state, set_random_state
@@ -35,8 +36,10 @@ from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.errors import DataError
 from evalkit.files.read import read_text
 from evalkit.files.write import write_bytes, write_text
+from evalkit.methods.layers.batch_norm import keep_pace
 from evalkit.methods.states import save_state
 from evalkit.metrics.segmentation import confusion, segmentation_scores
+from evalkit.training.trial import StageTrial
 
 KEPT = 256  # decoded images
 
@@ -61,7 +64,7 @@ class QuietRunner(Runner):
         pass
 
 
-def run(config: Config, model: Config, device: str, seed: int, weights: Path | None) -> None:
+def run(config: Config, model: Config, device: str, seed: int, weights: Path | None, accumulate: int = 1) -> None:
     """Train the model as the configuration says; an interrupted training goes on from its last validation.
 
     Args:
@@ -70,6 +73,7 @@ def run(config: Config, model: Config, device: str, seed: int, weights: Path | N
         device: cpu, cuda, cuda:N.
         seed: of the weights that are drawn, and of the order of the images.
         weights: of the pretrained encoder; none: trained from scratch.
+        accumulate: parts that a batch is computed in.
 
     Raises:
         EvalkitError: the weights cannot be used. What else mmengine and torch raise is passed on.
@@ -77,12 +81,42 @@ def run(config: Config, model: Config, device: str, seed: int, weights: Path | N
     forget_images()
     mmengine.device.utils.DEVICE = device  # the Runner has no other way to be told
     set_random_seed(seed)
-    network = build(model)
+    network: Any = build(model)
     if weights:
         load_encoder(network, weights)
+    if accumulate > 1:
+        keep_pace(network, accumulate)
+        network.train_step = functools.partial(step_in_parts, network, accumulate)
     runner = QuietRunner(**config, model=network, cfg=RunnerConfig({}))
     runner.train()
     shutil.rmtree(runner.log_dir, ignore_errors=True)
+
+
+def step_in_parts(network: Any, parts: int, data: dict, optim_wrapper: Any) -> dict[str, Tensor]:
+    """What `train_step` of a model does, with the batch in parts, one after the other, whose gradients add up.
+
+    Args:
+        network: of mmengine.
+        parts: as equal as can be; no more than samples.
+        data: inputs and data_samples of the batch, a list each.
+        optim_wrapper: of mmengine.
+
+    Returns:
+        The terms of the loss of the batch.
+    """
+    terms: dict[str, Tensor] = {}
+    count = len(data["inputs"])
+    for places in np.array_split(np.arange(count), min(parts, count)):
+        part = {key: values[places[0] : places[-1] + 1] for key, values in data.items()}
+        with optim_wrapper.optim_context(network):
+            losses = network._run_forward(network.data_preprocessor(part, True), mode="loss")
+        loss, logged = network.parse_losses(losses)
+        optim_wrapper.backward(loss * (len(places) / count))
+        for name, value in logged.items():
+            terms[name] = terms.get(name, 0) + value.detach() * (len(places) / count)
+    optim_wrapper.step()
+    optim_wrapper.zero_grad()
+    return terms
 
 
 @DATASETS.register_module()
@@ -208,3 +242,25 @@ class KeepCounts(Hook):
             "random": random_state(),
         }
         save_state(self.folder / STATE, state)
+
+
+@HOOKS.register_module()
+class MeasureSteps(Hook):
+    """Time, memory and losses of every iteration.
+
+    Args:
+        trial: is filled.
+        device: on which the network runs.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, trial: StageTrial, device: str) -> None:
+        self.trial, self.device = trial, device
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self.trial.begin(self.device)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        terms = {name: float(value) for name, value in outputs.items()}
+        self.trial.end(self.device, {"total": terms.pop("loss"), **terms})

@@ -80,12 +80,15 @@ class SegmentationRun:
 
     def training(self, row: Row, seed: int) -> Training:
         training = self.schedule.model_dump_json(exclude={"stands_for", "seeds", "lists", "scenes", "open"})
-        parts = (REVISION, training, seed, self.weights_hash)
+        parts: tuple[object, ...] = (REVISION, training, seed, self.weights_hash)
+        if (accumulate := self.job.settings.accumulate) > 1:
+            parts = (*parts, accumulate)
         images = self.scenes.hash_of(row, self.two_streams)
         key = hashlib.sha256("|".join(map(str, (*parts, images))).encode()).hexdigest()[:16]
         place = (self.out / file_name(row.method) / f"seed{seed}").absolute()
         scenes = self.scenes.of(row, self.two_streams)
-        return Training(self.schedule, scenes, self.scenes.names, place, seed, key, self.weights, self.device)
+        names = self.scenes.names
+        return Training(self.schedule, scenes, names, place, seed, key, self.weights, self.device, accumulate)
 
     def measure(self) -> dict[str, SegmentationResult]:
         """Method -> what was found; trains what is not trained yet."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import PairSet
@@ -19,6 +21,7 @@ from evalkit.downstream.segmentation.run import (
     SegmentationScenes,
     Variant,
 )
+from evalkit.downstream.segmentation.trial import try_segmenters
 from evalkit.downstream.spread import mean_and_spread
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
 from evalkit.methods.pretrained import where_published
@@ -31,6 +34,9 @@ from evalkit.protocols.table.published import block_name
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import TASKS, Entry, Job, Needs, Task, Trained
 from evalkit.records.record import save
+
+if TYPE_CHECKING:
+    from evalkit.training.trial import StageTrial
 
 PRINTED = {
     "background": ("Background", "Unlabel"),
@@ -106,6 +112,19 @@ class Segmentation(Trained):
                 rows = [row for row in expected_rows(job.protocol, [dataset], job.methods) if row.dataset == dataset]
                 add_missing(table, rows, lambda row, why=why + cure: why)  # type: ignore[misc]
         table.note = " ".join(filter(None, [table.note, note(variants, small)]))
+
+    def trial(self, job: Job, steps: int, networks: Sequence[str]) -> list[StageTrial]:
+        variants, _ = chosen_variants(job)
+        asked = {network.casefold() for network in networks}
+        schedules = {
+            variant.schedule.network: variant.schedule
+            for variant in variants
+            if not asked or variant.schedule.network.casefold() in asked
+        }
+        for dataset in job.uses:
+            if job.protocol.card(dataset).segmentation:
+                return try_segmenters(job, dataset, list(schedules.values()), steps) if schedules else []
+        raise EvalkitError(f"no data set of {job.protocol.name} has masks of classes: name one with --datasets.")
 
 
 def fill_sequences(job: Job, table: Table, dataset: str, variants: list[Variant], scenes: SegmentationScenes) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from evalkit.downstream.segmentation.pixels import read_sample
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
 from evalkit.errors import DataError, EvalkitError, StateWarning
 from evalkit.files.write import write_text
+
+if TYPE_CHECKING:
+    from evalkit.training.trial import StageTrial
 
 REVISION = 2  # of the code below; another one trains anew
 PARTS = ("train", "val", "test")
@@ -54,6 +57,7 @@ class Training:
     key: str  # of everything that the result depends on
     weights: Path | None = None
     device: str = "cpu"
+    accumulate: int = 1  # parts that a batch is computed in
 
 
 @dataclass(frozen=True)
@@ -201,6 +205,28 @@ def train_segmenter(training: Training) -> TrainedSegmenter:
     return _result(training.out)
 
 
+def try_training(training: Training, trial: StageTrial, steps: int) -> None:
+    """Measure some iterations, by the rates of the whole schedule; nothing is validated, nothing written.
+
+    Args:
+        training: its batch and schedule.
+        trial: is filled.
+        steps: iterations.
+
+    Raises:
+        EvalkitError: the images or weights cannot be used, or an iteration failed.
+    """
+    own = {scene.image: scene for scene in training.scenes["train"]}
+    mean, std = channel_statistics(list(own.values()))
+    config = runner_config(training)
+    for validation in ("val_dataloader", "val_cfg", "val_evaluator"):
+        del config[validation]
+    config["train_cfg"] = {"type": "IterBasedTrainLoop", "max_iters": steps, "val_interval": steps + 1}
+    config["custom_hooks"] = [{"type": "MeasureSteps", "trial": trial, "device": training.device}]
+    with calm(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        _train(training, mean, std, config)
+
+
 def finished(training: Training) -> bool:
     """Whether an earlier run trained this from the same images in the same way."""
     return _read_json(training.out / "done.json").get("key") == training.key
@@ -232,7 +258,7 @@ def _train(training: Training, mean: list[float], std: list[float], config: dict
         schedule.reduced,
     )
     try:
-        mmseg_parts.run(config, model, training.device, training.seed, training.weights)
+        mmseg_parts.run(config, model, training.device, training.seed, training.weights, training.accumulate)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError) as error:
         first = (str(error) or type(error).__name__).splitlines()[0]
         raise EvalkitError(f"the training of {training.schedule.network} in {training.out} failed: {first}") from error

@@ -12,7 +12,7 @@ gradient; the classifier is never trained.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from evalkit.methods.layers.pixels import IMAGENET_MEAN, IMAGENET_STD
 from evalkit.methods.layers.state_space import VSSBlock
 from evalkit.methods.network import NetworkMethod, count_parameters
 from evalkit.methods.networks.s4fusion import METHODS, CMSABlock, Options, S4Fusion
-from evalkit.training.critics import load_classifier
+from evalkit.training.critics import ResNet50, load_classifier, without_residuals
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
 from evalkit.training.pretrained import pretrained
@@ -318,6 +318,15 @@ class S4FusionSystem(System):
         if file is not None:
             self.critic = Critic(load_classifier(*file), self.loss.normalised)
 
+    def random_critics(self, missing: Collection[str]) -> None:
+        if "critic" in missing:
+            self.critic = Critic(without_residuals(ResNet50()), self.loss.normalised)
+
+    def shared(self, batch: Batch) -> Batch:
+        """The divisor of the information, which is a mean over the batch."""
+        known = self.information(batch["infrared"]), self.information(luminance(batch["visible"]))
+        return {"information scale": information_scale(*known).expand(len(batch["infrared"]))}
+
     def no_decay(self) -> set[str]:
         return self.network.no_weight_decay()
 
@@ -329,7 +338,12 @@ class S4FusionSystem(System):
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         infrared, visible = batch["infrared"], luminance(batch["visible"])
         known = self.information(infrared), self.information(visible)
-        scale = information_scale(*known) if self.loss.scale is None else torch.tensor(self.loss.scale)
+        if self.loss.scale is not None:
+            scale = torch.tensor(self.loss.scale)
+        elif "information scale" in batch:
+            scale = batch["information scale"][0]
+        else:
+            scale = information_scale(*known)
         weights = information_weights(*known, scale)
         self.noted = {"information scale": scale, "infrared weight": weights[0].mean()}
         fused = self.network(infrared, visible)

@@ -17,7 +17,7 @@ they shift the loss and have no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,14 @@ from evalkit.methods.layers.nat import NeighbourhoodBlock
 from evalkit.methods.layers.resnest import ResNeStStage
 from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.tsjnet import METHODS, PUBLISHED, DetailSalience, Outputs, Sizes, TSJNet
-from evalkit.training.critics import DetectionCritic, SegmentationCritic, load_detector, load_segmenter
+from evalkit.training.critics import (
+    DetectionCritic,
+    SegmentationCritic,
+    load_detector,
+    load_segmenter,
+    random_detector,
+    random_segmenter,
+)
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
 from evalkit.training.pretrained import pretrained
@@ -302,6 +309,12 @@ class TSJNetSystem(System):
             self.detector = load_detector(*file, self.loss.authors_critics)
         if self.loss.segmentation and (file := pretrained(self.recipe, "segmenter", weights, SEGMENTER)):
             self.segmenter = load_segmenter(*file, self.loss.authors_critics)
+
+    def random_critics(self, missing: Collection[str]) -> None:
+        if self.loss.detection and "detector" in missing:
+            self.detector = random_detector()
+        if self.loss.segmentation and "segmenter" in missing:
+            self.segmenter = random_segmenter(self.loss.authors_critics)
 
     def forward(self, batch: Batch, moment: Moment) -> dict[str, Tensor]:
         if moment.stage == "settle":
