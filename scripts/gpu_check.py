@@ -1,10 +1,14 @@
-"""Metrics on a GPU: are they those of NumPy, and how many pairs a second? At most eight minutes; JSON.
+"""What a GPU does: metrics, networks and training, in at most eight minutes; JSON.
 
-    python scripts/gpu_check.py --out gpu.json                  # the first GPU
-    python scripts/gpu_check.py --device cpu --seconds 60       # a trial of the script, without one
+    python scripts/gpu_check.py --data-root DATA --out gpu.json       # the first GPU
+    python scripts/gpu_check.py --device cpu --quick                  # a trial of the script, without one
 
-Pairs are sample scenes of 640x480, fused by a classical method; the nine metrics are of SMFNet's Table I. The exit code
-is 1 where a number or a missing value is not NumPy's.
+Metrics: are they those of NumPy, and how many pairs a second? Networks: does each give on the GPU what it gives on the
+CPU (1e-3 of the output's deviation, float32)? Training: 200 steps of the recipe `paper` of the five systems at full
+width on the pairs at hand, seconds, memory and images a second, in float32 and bf16; SMFNet for the rest of the time
+and its row on TNO; two processes where there are two cards. Every part has its share of the time; one that fails is
+told, and the others go on. Metrics are of sample scenes of 640x480, fused by a classical method; the nine of SMFNet's
+Table I. The exit code is 1 where a part failed or a number is not the CPU's.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_training import SYSTEMS, learned, networks, recipe_steps, two_processes
 from torch import Tensor
 
 from evalkit.data.gray import GRAYS
@@ -98,10 +103,10 @@ def compare(images: Images, device: str) -> dict[str, Any]:
     return {"worst": worst, "problems": problems}
 
 
-def compare_gray(device: str) -> list[str]:
-    """The ways to turn colour to gray that are not NumPy's to the last bit; of every third colour."""
+def compare_gray(device: str, step: int = 3) -> list[str]:
+    """The ways to turn colour to gray that are not NumPy's to the last bit; of every third level of red."""
     levels = np.arange(256, dtype=np.uint8)
-    image = np.stack(np.broadcast_arrays(levels[::3, None, None], levels[:, None], levels), -1)
+    image = np.stack(np.broadcast_arrays(levels[::step, None, None], levels[:, None], levels), -1)
     batch = torch.from_numpy(np.ascontiguousarray(image.transpose(0, 3, 1, 2))).to(device)
     different = []
     for gray in GRAYS:
@@ -199,42 +204,122 @@ def kernels(images: Images, device: str, size: int) -> list[dict[str, Any]]:
     return [{"name": e.key, "calls": e.count, "ms": own(e) / 1000} for e in events]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
-    parser.add_argument("--seconds", type=float, default=420, help="no part is begun after so many")
-    parser.add_argument("--batches", default="1,8,32,128,256", help="sizes")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--files", type=int, default=FILES, help="pairs of files")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    start, device = time.monotonic(), arguments.device
-    if device == "cpu":
-        torch.set_num_threads(1)
-    small, odd = scenes(5, WIDTH, HEIGHT), scenes(5, 203, 171)
-    many = scenes(SCENES, WIDTH, HEIGHT)
-    result: dict[str, Any] = {"provenance": provenance(device)}
-    sizes = [int(size) for size in arguments.batches.split(",")]
-    parts: dict[str, Callable[[], Any]] = {
-        "equality": lambda: compare(with_undefined(small), device),
-        "equality, odd sides": lambda: compare(with_undefined(odd), device),
-        "gray that differs": lambda: compare_gray(device),
-        "pairs a second": lambda: speed(many, device, sizes, arguments.repeats),
-        "pairs a second, files": lambda: files(many, device, arguments.files),
-        "kernels": lambda: kernels(many, device, min(27, max(sizes))),
-        "pairs a second, each metric": lambda: each_metric(many, device, min(64, max(sizes)), 3),
+Part = Callable[[float], Any]  # takes the moment after which it begins nothing further (time.monotonic)
+
+
+def metric_parts(device: str, quick: bool, sizes: list[int], repeats: int, count: int) -> dict[str, Part]:
+    """The parts that measure metrics, by name."""
+    width, height = (80, 64) if quick else (WIDTH, HEIGHT)
+    small, odd = scenes(5, width, height), scenes(5, *((75, 67) if quick else (203, 171)))
+    many = scenes(4 if quick else SCENES, width, height)
+    return {
+        "equality": lambda end: compare(with_undefined(small), device),
+        "equality, odd sides": lambda end: compare(with_undefined(odd), device),
+        "gray that differs": lambda end: {"problems": compare_gray(device, 85 if quick else 3)},
+        "pairs a second": lambda end: speed(many, device, sizes, repeats),
+        "pairs a second, files": lambda end: files(many, device, count),
+        "kernels": lambda end: kernels(many, device, min(27, max(sizes))),
+        "pairs a second, each metric": lambda end: each_metric(many, device, min(64, max(sizes)), min(3, repeats)),
     }
+
+
+def training_parts(
+    device: str, quick: bool, data_root: Path | None, weights: Path | None, result: dict[str, Any]
+) -> dict[str, Part]:
+    """The parts that run networks, by name; `quick` takes few of them, the recipes `small` and a step or two.
+
+    Args:
+        device: where.
+        quick: a trial of the script.
+        data_root: folder with the data sets at hand; None: generated scenes.
+        weights: folder with published weights at hand.
+        result: of the parts before; the length of a training follows from the steps that were measured.
+    """
+    names, recipe = (("IGNet",), "small") if quick else (SYSTEMS, "paper")
+    steps = 2 if quick else 200
+    bf16 = {"precision": "bf16-mixed"}
+
+    def pace() -> float | None:
+        stages = (result.get("steps of the recipes") or {}).get("recipes", {}).get("SMFNet")
+        return max(row["seconds_per_step"] for row in stages) if isinstance(stages, list) and stages else None
+
+    some = ("DenseFuse", "IFCNN") if quick else ()
+    size = (80, 64) if quick else (128, 96)
+    return {
+        "networks": lambda end: networks(device, end, some, *size),
+        "steps of the recipes": lambda end: recipe_steps(device, end, names, recipe, steps, data_root, weights),
+        "steps of the recipes, bf16": lambda end: recipe_steps(
+            device, end, ("SMFNet",) if quick else names[:3], recipe, min(steps, 20), data_root, weights, **bf16
+        ),
+        "two processes": lambda end: "left out: quick" if quick else two_processes(device, end),
+        "SMFNet": lambda end: learned(
+            device,
+            min(end, time.monotonic() + 5) if quick else end,
+            "sample" if quick else "paper",
+            data_root,
+            None if quick else pace(),
+            1 if quick else None,
+        ),
+    }
+
+
+# share of the time that is left when a part begins; the last one has all of it
+SHARES = {"networks": 0.25, "steps of the recipes": 0.6, "steps of the recipes, bf16": 0.3, "two processes": 0.3}
+REQUIRED = ("equality", "equality, odd sides", "gray that differs")
+
+
+def run(parts: dict[str, Part], seconds: float, result: dict[str, Any], out: Path | None) -> list[str]:
+    """Run the parts one after the other; what is known is written after each, whatever comes.
+
+    Returns:
+        What failed, was left out though it must not, or is not as on the CPU.
+    """
+    start, problems = time.monotonic(), []
     for name, part in parts.items():
         began = time.monotonic()
-        result[name] = part() if began - start < arguments.seconds else "left out: no time"
+        left = seconds - (began - start)
+        if left <= 0:
+            result[name] = "left out: no time"
+            problems += [f"{name} was left out"] if name in REQUIRED else []
+        else:
+            try:
+                result[name] = part(began + left * SHARES.get(name, 1))
+            except Exception as error:  # told, and the other parts go on
+                result[name] = f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
+                problems.append(f"{name} {result[name]}")
+            if isinstance(result[name], dict):
+                problems += result[name].get("problems", [])
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
-        if arguments.out is not None:  # what is known is kept, whatever comes
-            arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    problems = [f"{name} was left out" for name in list(parts)[:3] if isinstance(result[name], str)]
-    for name in ("equality", "equality, odd sides"):
-        problems += result[name]["problems"] if isinstance(result[name], dict) else []
-    problems += result["gray that differs"] if isinstance(result["gray that differs"], list) else []
-    print(json.dumps({key: result[key] for key in ("pairs a second", "pairs a second, files")}, indent=1))
+        if out is not None:
+            out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return problems
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
+    parser.add_argument("--seconds", type=float, default=440, help="no part is begun after so many")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: a trial of the script, not of the machine")
+    parser.add_argument("--batches", default="1,8,32,128", help="sizes")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--files", type=int, default=FILES, help="pairs of files")
+    parser.add_argument("--data-root", type=Path, help="folder with MSRS, TNO, ...; generated scenes without it")
+    parser.add_argument("--checkpoints", type=Path, help="folder with published weights; random ones without them")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args(arguments)
+    device = options.device
+    if device == "cpu":
+        torch.set_num_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    result: dict[str, Any] = {"provenance": provenance(device)}
+    if options.quick:
+        options.batches, options.repeats, options.files = "1,2", 1, 4
+    sizes = [int(size) for size in options.batches.split(",")]
+    start = time.monotonic()
+    metrics = metric_parts(device, options.quick, sizes, options.repeats, options.files)
+    problems = run(metrics, options.seconds / 3, result, options.out)
+    training = training_parts(device, options.quick, options.data_root, options.checkpoints, result)
+    problems += run(training, options.seconds - (time.monotonic() - start), result, options.out)
     print("equal" if not problems else "\n".join(problems))
     return 1 if problems else 0
 

@@ -277,6 +277,14 @@ def test_stage_one_leaves_the_fusion_layers_alone(scenes: Path, tmp_path: Path) 
     assert changed == {"encoder", "graph", "decoder"}
 
 
+def test_mixed_precision_trains_weights_in_float32(scenes: Path, tmp_path: Path) -> None:
+    result = train(tiny(precision="bf16-mixed"), scenes, tmp_path / "half", device="cpu")
+    assert len(result.losses) == 3
+    assert all(np.isfinite(loss) for _, _, loss in result.losses)
+    state = read_checkpoint(result.weights)
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
 def test_workers_do_not_change_the_result(scenes: Path, tmp_path: Path) -> None:
     results = [train(tiny(), scenes, tmp_path / str(n), device="cpu", workers=n) for n in (0, 2)]
     assert states_equal(*(result.folder / "last.safetensors" for result in results))

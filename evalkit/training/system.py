@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):  # Fabric's mixed precision passes no frozen dataclass on
     """How far the training is: rounds, epochs and steps are counted from 0, epochs within their stage.
 
     Attributes:
