@@ -27,7 +27,7 @@ from evalkit.methods.registry import method_card
 from evalkit.methods.states import read_state, to_state
 from evalkit.training.data import Pairs, SamplePlace, TrainingPair, as_tensors, augmented, is_flat, places
 from evalkit.training.find_recipe import load_recipe, parse, recipes
-from evalkit.training.loop import TrainingError, plan, train
+from evalkit.training.loop import TrainingError, TrainingRun, plan, train
 from evalkit.training.recipe import Augment, Optimiser, RateSchedule, Recipe
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import read_recipe
@@ -243,6 +243,30 @@ def test_training_writes_weights_log_and_curves(scenes: Path, tmp_path: Path) ->
     log = (tmp_path / "run" / "log.csv").read_text().splitlines()
     assert log[0] == "epoch,round,stage,split,term,value"
     assert {line.split(",")[3] for line in log[1:]} == {"train", "validation"}
+
+
+def test_terms_are_fetched_once_an_epoch(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the log holds what adding them up one by one gives."""
+    fetched, values = [], {}
+    convert, learn = torch.Tensor.__float__, TrainingRun.learn
+
+    def counted(tensor: torch.Tensor) -> float:
+        fetched.append(tensor)
+        return convert(tensor)
+
+    def kept(run: TrainingRun, *rest: object) -> dict:
+        terms = learn(run, *rest)
+        for name, value in terms.items():
+            values[name] = values.get(name, 0.0) + value.tolist()
+        return terms
+
+    monkeypatch.setattr(torch.Tensor, "__float__", counted)
+    monkeypatch.setattr(TrainingRun, "learn", kept)
+    recipe = tiny(stages=[{"name": "fuse", "epochs": 1}], steps=5, data={"datasets": {"samples": None}})
+    train(recipe, scenes, tmp_path / "run", device="cpu")
+    assert len(fetched) <= 3 * len(values)  # at the end of the epoch, and for the state that is saved
+    rows = [line.split(",") for line in (tmp_path / "run" / "log.csv").read_text().splitlines()[1:]]
+    assert {row[4]: row[5] for row in rows} == {name: repr(value / 5) for name, value in values.items()}
 
 
 def test_trained_weights_fuse_as_a_method(scenes: Path, tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ class Progress:
 
     epoch: int = 0
     step: int = 0  # within the epoch
-    sums: dict[str, float] = field(default_factory=dict)  # of the terms over the steps of this epoch
+    sums: dict[str, Any] = field(
+        default_factory=dict
+    )  # of terms over the steps of the epoch, `fetch`ed or on the device
     part_steps: dict[str, int] = field(default_factory=dict)
     part_epochs: dict[str, int] = field(default_factory=dict)
     part_losses: dict[str, list[float]] = field(default_factory=dict)  # mean loss of each epoch that a part learnt in
@@ -237,6 +239,7 @@ class TrainingRun:
         """Write what a killed run needs; the last write of an epoch, so that it never runs ahead of the others."""
         if not self.fabric.is_global_zero:
             return
+        self.fetch()
         content = {
             "recipe": self.recipe.hash,
             "data": self.data_hash,
@@ -315,7 +318,7 @@ class TrainingRun:
                 totals[name] += self.steps_of(leg.stage)
         return totals
 
-    def learn(self, leg: Leg, batch: Batch, totals: dict[str, int]) -> dict[str, float]:
+    def learn(self, leg: Leg, batch: Batch, totals: dict[str, int]) -> dict[str, Tensor]:
         """One step. Raises TrainingError where the loss is not finite.
 
         Args:
@@ -324,7 +327,7 @@ class TrainingRun:
             totals: steps that each part will have made in the end.
 
         Returns:
-            The terms of the loss and their total.
+            The terms of the loss and their total, float64, still on the device.
         """
         progress, active = self.progress, self.active(leg.stage)
         # dropout and the like draw from here
@@ -339,14 +342,14 @@ class TrainingRun:
             for group in self.optimisers[name].param_groups:
                 group["lr"] = rate(settings, steps, totals[name], epochs, drops)
             self.optimisers[name].zero_grad(set_to_none=True)
-        logged: dict[str, float] = {}
+        logged: dict[str, Any] = {}
         for part, share in divided(batch, self.accumulate, self.system.shared):
             terms = self.model(part, self.moment(leg))
             total = torch.stack([term.float() for term in terms.values()]).sum()
             self.refuse_nan(terms, total, part, leg)
             self.fabric.backward(total * share)
             for name, value in {"total": total, **terms, **self.system.noted}.items():
-                logged[name] = logged.get(name, 0.0) + share * float(value.detach())
+                logged[name] = logged.get(name, 0.0) + share * value.detach().double()
         for name in active:
             settings = self.recipe.optimiser_of(name)
             if settings.clip:
@@ -359,6 +362,10 @@ class TrainingRun:
         if self.mean is not None:
             self.mean.update_parameters(self.system.network)
         return logged
+
+    def fetch(self) -> None:
+        """Get the sums of the terms from the device, where they are added up: a fetch waits for all work on it."""
+        self.progress.sums = {name: float(value) for name, value in self.progress.sums.items()}
 
     def refuse_nan(self, terms: dict[str, Tensor], total: Tensor, batch: Batch, leg: Leg) -> None:
         """Raise TrainingError where the loss is not finite, with the batch that caused it in a file.
@@ -390,7 +397,7 @@ class TrainingRun:
             own = {key: value.clone() for key, value in own.items()}  # type: ignore[union-attr]
             self.system.network.load_state_dict(self.weights())
         self.system.eval()
-        sums: dict[str, float] = {}
+        sums: dict[str, Any] = {}
         order = [SamplePlace(0, i, i) for i in range(len(data.pairs))]
         groups = [order[i : i + self.recipe.batch] for i in range(0, len(order), self.recipe.batch)]
         for group in groups:
@@ -398,10 +405,10 @@ class TrainingRun:
             terms = self.model(batch, self.moment(leg))
             total = torch.stack([term.float() for term in terms.values()]).sum()
             for name, value in (("total", total), *terms.items()):
-                sums[name] = sums.get(name, 0.0) + float(value) * len(group)
+                sums[name] = sums.get(name, 0.0) + value.double() * len(group)
         if own is not None:
             self.system.network.load_state_dict(own)
-        return {name: value / len(order) for name, value in sums.items()}
+        return {name: float(value) / len(order) for name, value in sums.items()}
 
     def steps(self, tell: Callable[[str], None]) -> Iterator[None]:
         """Run what is left of the plan, one item per step."""
@@ -420,6 +427,7 @@ class TrainingRun:
                     self.save()
                     saved = time.monotonic()
                 yield
+            self.fetch()
             means = {name: self._over_processes(value / count) for name, value in progress.sums.items()}
             log.add(progress.epoch, leg.round, leg.stage.name, "train", means)
             for name in active:

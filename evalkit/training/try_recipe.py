@@ -68,7 +68,8 @@ class TrialRun(TrainingRun):
                 def make(batch: Batch = batch, trial: StageTrial = trial, leg: Any = leg) -> None:
                     with trial.fitting():
                         trial.begin(device)
-                        trial.end(device, self.learn(leg, self.fabric.to_device(batch), totals))
+                        terms = self.learn(leg, self.fabric.to_device(batch), totals)
+                        trial.end(device, {name: float(value) for name, value in terms.items()})
 
                 yield trial, make
                 progress.step += 1
