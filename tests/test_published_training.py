@@ -21,7 +21,7 @@ from evalkit.methods.registry import method_card
 from evalkit.training.critics import DetectionCritic, SegmentationCritic
 from evalkit.training.data import TrainingPair, augmented
 from evalkit.training.find_recipe import load_recipe
-from evalkit.training.loop import TrainingRun, _fabric, train
+from evalkit.training.loop import TrainingRun, start_fabric, train
 from evalkit.training.papers import psfusion, s4fusion, smfnet, tsjnet
 from evalkit.training.recipe import Augment, Recipe
 from evalkit.training.schedule import rate
@@ -284,7 +284,7 @@ def test_tsjnet_clips_each_of_its_four_modules(scenes: Path, tmp_path: Path, mon
         | LEARNS["TSJNet"]
         | {"precision": "32-true", "optimiser": {"kind": "sgd", "lr": 1e-9, "momentum": 0, "clip": 1.0}}
     )
-    run = TrainingRun(recipe, _fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", None, 0, print)
+    run = TrainingRun(recipe, start_fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", None, 0, print)
     run.set_modes(["network"])
     leg = run.legs[0]
     run.learn(leg, next(iter(run.batches(leg, 0, 0))), run.totals())
@@ -315,7 +315,7 @@ def test_a_scaled_gradient_is_clipped_to_a_share_of_the_norm(
             "optimiser": {"kind": "sgd", "lr": 1.0, "momentum": 0, "clip": 0.01, "clip_scaled": scaled},
         }
     )
-    run = TrainingRun(recipe, _fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", None, 0, print)
+    run = TrainingRun(recipe, start_fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", None, 0, print)
     scaler = torch.amp.GradScaler("cpu")
     precision = run.fabric.strategy.precision
     precision.backward = lambda loss, module, *a, **k: scaler.scale(loss).backward()

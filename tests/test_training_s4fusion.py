@@ -19,7 +19,7 @@ from evalkit.methods.registry import method_card
 from evalkit.training import critics
 from evalkit.training.critics import ResNet50, load_classifier
 from evalkit.training.find_recipe import load_recipe
-from evalkit.training.loop import TrainingRun, _fabric, gather, train
+from evalkit.training.loop import TrainingRun, gather, start_fabric, train
 from evalkit.training.papers.s4fusion import (
     ABLATIONS,
     Critic,
@@ -141,7 +141,7 @@ def test_a_run_that_goes_on_loads_its_critic_again(scenes: Path, tmp_path: Path,
     monkeypatch.setattr(S4FusionSystem, "load_critics", lambda self, weights: loaded.append(weights))
     recipe = tiny()
     train(recipe, scenes, tmp_path / "run", device="cpu", weights=tmp_path)
-    TrainingRun(recipe, _fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", tmp_path, 0, print)
+    TrainingRun(recipe, start_fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", tmp_path, 0, print)
     assert loaded == [tmp_path, tmp_path]
 
 
@@ -257,7 +257,7 @@ def test_the_small_recipe_has_the_sizes_for_a_cpu() -> None:
 
 
 def test_weight_decay_leaves_the_recurrence_alone(scenes: Path, tmp_path: Path) -> None:
-    run = TrainingRun(tiny(), _fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", None, 0, print)
+    run = TrainingRun(tiny(), start_fabric("cpu", 1, "32-true"), scenes, tmp_path / "run", None, 0, print)
     decayed, kept = run.optimisers["network"].param_groups
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0)
     named = dict(run.system.network.named_parameters())
