@@ -297,7 +297,7 @@ def test_shipped_records_hold() -> None:
 
 def test_shipped_records_name_no_place_of_the_machine_they_were_made_on() -> None:
     files = [path for path in measured_folder().rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 2_000_000
+    assert sum(path.stat().st_size for path in files) < 5_000_000
     for path in files:
         assert not re.search(r"/(work|tmp|home|root|mnt|Users)/", path.read_text()), path
 
@@ -482,7 +482,7 @@ sys.modules.update(dict.fromkeys(["matplotlib", "pandas", "torch"]))
 from evalkit.leaderboards.site.build import build
 build({str(tmp_path / "site")!r})"""
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert len(list((tmp_path / "site/plots").iterdir())) == 12
+    assert len(list((tmp_path / "site/plots").iterdir())) == 24
 
 
 def test_only_my_runs(run: Path, tmp_path: Path) -> None:
