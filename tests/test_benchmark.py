@@ -19,7 +19,7 @@ from evalkit.data.samples.samples import draw_scenes
 from evalkit.downstream.segmentation.table import chosen_variants
 from evalkit.errors import EvalkitError
 from evalkit.methods.classical import FUSERS
-from evalkit.protocols.run import _recipe_of
+from evalkit.protocols.run import recipe_of
 from evalkit.protocols.schema import read_protocol
 from evalkit.protocols.use import DatasetUse
 
@@ -213,13 +213,13 @@ def test_seeds_and_recipes_of_a_file(tmp_path):
     fields = {"title": "x", "convention": "set", "metrics": ["IoU"], "methods": ["average"], "task": "segmentation"}
     (tmp_path / "bench.yaml").write_text(yaml.safe_dump(fields | {"recipe": "mine.yaml", "seeds": 5}))
     protocol = read_protocol(tmp_path / "bench.yaml")
-    assert _recipe_of(protocol) == str(tmp_path / "mine.yaml")
+    assert recipe_of(protocol) == str(tmp_path / "mine.yaml")
     job = SimpleNamespace(protocol=protocol, settings=SimpleNamespace(recipe="small"), methods=["average"])
     (variant,), _ = chosen_variants(job)
     assert variant.schedule.seeds == 5
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(fields))
     plain = read_protocol(tmp_path / "plain.yaml")
-    assert _recipe_of(plain) == "small"
+    assert recipe_of(plain) == "small"
     job.protocol = plain
     (variant,), _ = chosen_variants(job)
     assert variant.schedule.seeds == 2  # as its recipe says

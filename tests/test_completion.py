@@ -109,7 +109,7 @@ STARTED = {
     "plot bar --published smfnet-table5 --metrics ": list(PROTOCOLS["smfnet-table5"].metrics),
     "plot scatter --cost s": [name for name, p in PROTOCOLS.items() if p.task == "cost" and name[0] == "s"],
     "train ": trainable(),
-    "train PSFusion --recipe ": ["small", "paper"],
+    "train PSFusion --recipe ": ["small", "authors", "paper"],
     "train SMFNet --recipe sam": ["sample"],
     "show vif": ["vifb", "VIFB", "VIF", "VIFF", "VIF-wavelet"],
     "show SSIM[ta": ["SSIM[tang]"],

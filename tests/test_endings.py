@@ -324,6 +324,19 @@ def test_ctrl_c_with_worker_processes_and_then_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_worker_leaves_broken_connections_to_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning_fabric")
+    from evalkit.training import data
+
+    told: list[BaseException] = []
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: told.append(error))
+    data._let_the_parent_tell(0)
+    mistake = ValueError("a mistake")
+    for error in (BrokenPipeError(), ConnectionResetError(), EOFError(), mistake):
+        sys.excepthook(type(error), error, None)
+    assert told == [mistake]
+
+
 def test_ctrl_c_in_a_training(tmp_path: Path) -> None:
     pytest.importorskip("lightning_fabric")
     from test_training import tiny

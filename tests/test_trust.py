@@ -152,16 +152,20 @@ def test_trouble_is_tried_again_now_and_on_the_next_run(root, number, monkeypatc
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")])
-def test_a_decoder_that_fails_for_the_machines_sake_stores_nothing(root, error, monkeypatch):
+@pytest.mark.parametrize("decoder", ["Pillow", "compiled loops"])
+def test_a_decoder_that_fails_for_the_machines_sake_stores_nothing(root, decoder, error, monkeypatch):
     from PIL import PngImagePlugin
+
+    def fails(self_or_data):
+        raise error
 
     assert run(root, "clean")[0] == 0
     with monkeypatch.context() as patch:
-
-        def load(self):
-            raise error
-
-        patch.setattr(PngImagePlugin.PngImageFile, "load", load)
+        if decoder == "Pillow":
+            patch.setattr("evalkit.data.images.plain_pixels", lambda data: None)
+            patch.setattr(PngImagePlugin.PngImageFile, "load", fails)
+        else:
+            patch.setattr("evalkit.data.images.plain_pixels", fails)
         assert run(root)[0] == 3
     assert run(root)[0] == 0
     assert stored(root) == stored(root, "clean")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any, NamedTuple
 
 import cv2
@@ -349,4 +351,19 @@ def batches(data: Pairs, places: list[list[SamplePlace]], workers: int) -> Itera
         workers: processes that read; none for 0.
     """
     with deaf_children():
-        return iter(DataLoader(data, batch_sampler=places, collate_fn=collate, num_workers=workers))
+        loader = DataLoader(
+            data, batch_sampler=places, collate_fn=collate, num_workers=workers, worker_init_fn=_let_the_parent_tell
+        )
+        return iter(loader)
+
+
+def _let_the_parent_tell(_: int) -> None:
+    """In a worker: a parent that is interrupted while it takes a batch says so itself; the thread that hands the batch
+    over does not tell of the broken connection too."""
+    tell = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not isinstance(error, (BrokenPipeError, ConnectionResetError, EOFError)):
+            tell(kind, error, trace)
+
+    sys.excepthook = excepthook
