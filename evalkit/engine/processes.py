@@ -194,19 +194,53 @@ def _start_worker(parent: int, plugins: Plugins) -> None:
         plugins.need()
 
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # names of malloc.h
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(None)
+        return library if library.mallopt and library.malloc_trim else None
+    except (OSError, AttributeError, TypeError):  # another C library
+        return None
+
+
 @functools.cache
 def keep_freed_memory() -> None:
     """Let glibc keep up to 256 MB that were freed instead of giving them back to the system after each array.
 
     Arrays of megabytes come and go with every metric; fetching fresh pages for them took a third of the time.
     """
-    trim_threshold, mmap_threshold = -1, -3  # names of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # another C library
+    if library := _glibc():
+        library.mallopt(_TRIM_THRESHOLD, 2**28)
+        library.mallopt(_MMAP_THRESHOLD, 2**25)
+
+
+@contextmanager
+def keeping_large_memory() -> Iterator[Callable[[], None]]:
+    """Let glibc keep, as long as this lasts, arrays of any size that were freed: the activations of a network.
+
+    It maps each one above 32 MB anew otherwise; fetching their pages took two fifths of a network's time.
+
+    Yields:
+        Gives back to the system what lies free: between images of different sizes, whose arrays fit no gap.
+    """
+    if (library := _glibc()) is None:
+        yield lambda: None
         return
-    mallopt(trim_threshold, 2**28)
-    mallopt(mmap_threshold, 2**25)
+
+    def give_back() -> None:
+        library.malloc_trim(0)
+
+    library.mallopt(_MMAP_MAX, 0)
+    library.mallopt(_TRIM_THRESHOLD, 2**30)
+    try:
+        yield give_back
+    finally:
+        library.mallopt(_MMAP_MAX, 65536)  # glibc's own
+        library.mallopt(_TRIM_THRESHOLD, 2**28)
+        give_back()
 
 
 def _alone(function: Callable[[Job], Result], job: Job) -> Result:

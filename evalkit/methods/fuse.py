@@ -20,7 +20,7 @@ from evalkit.data.hashes import file_hash
 from evalkit.data.images import merge_colour, pixel_digest, to_gray, write_png
 from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
-from evalkit.engine.processes import on_threads
+from evalkit.engine.processes import keeping_large_memory, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError, is_out_of_memory
 from evalkit.files.bundles import DATA, with_data
 from evalkit.methods.classical import REVISION
@@ -230,8 +230,11 @@ class NetworkFuser:
             # read ahead on threads while the network works
             loaded = on_threads(functools.partial(_load_or_error, expected=expected), pairs, 2)
             size = BATCH if self.device != "cpu" else 1
-            for group in _groups(loaded, size):
-                yield from self._fuse_group(group)
+            with keeping_large_memory() as give_back:
+                for _, groups in itertools.groupby(_groups(loaded, size), key=lambda group: _shapes(group[0])):
+                    give_back()
+                    for group in groups:
+                        yield from self._fuse_group(group)
         finally:
             torch.set_num_threads(before)
 
@@ -339,12 +342,13 @@ def _network_here(
 def _groups(loaded: Iterable, size: int) -> Iterator[list]:
     """Neighbours of one shape, at most `size` together; errors stand alone."""
 
-    def shape(item: object) -> object:
-        return object() if isinstance(item, EvalkitError) else tuple(image.shape for image in item)  # type: ignore[attr-defined]
-
-    for _, neighbours in itertools.groupby(loaded, key=shape):
+    for _, neighbours in itertools.groupby(loaded, key=_shapes):
         while group := list(itertools.islice(neighbours, size)):
             yield group
+
+
+def _shapes(item: tuple[Pixels, Pixels] | EvalkitError) -> object:
+    return object() if isinstance(item, EvalkitError) else tuple(image.shape for image in item)
 
 
 def _load_or_error(pair: ImagePair, expected: Expected) -> tuple[Pixels, Pixels] | EvalkitError:
