@@ -6,15 +6,11 @@ python scripts/baselines.py --write    put them into docs/baselines.md
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from generated_page import GeneratedPage
 
-from evalkit.files.write import write_text
 from evalkit.leaderboards.site.entries import shipped_entries
 from evalkit.leaderboards.site.pages import Page, PageBlock, PageRow, pages
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "baselines.md"
-MARK = "<!-- from the records, by scripts/baselines.py -->"
 PLACES = 4  # of a measured number, as most of the papers print theirs
 
 
@@ -61,14 +57,7 @@ def _row(row: PageRow, columns: list[str]) -> list[str]:
     return lines
 
 
-def page() -> str:
-    """The page with its tables as the records have them."""
-    before, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    return f"{before}{MARK}\n\n{tables()}\n"
-
+PAGE = GeneratedPage("baselines.md", "<!-- from the records, by scripts/baselines.py -->", tables)
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        write_text(PAGE, page())
-    else:
-        print(tables())
+    PAGE.main()

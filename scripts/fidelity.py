@@ -6,19 +6,15 @@ python scripts/fidelity.py --write    put them into docs/fidelity.md
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
+
+from generated_page import GeneratedPage
 
 from evalkit.downstream.segmentation.networks import SEGMENTERS
-from evalkit.files.write import write_text
 from evalkit.methods.card import SystemCard
 from evalkit.methods.registry import METHODS
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.registry import SHIPPED
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "fidelity.md"
-MARK = "<!-- from the cards, by scripts/fidelity.py -->"
 
 
 def cards() -> dict[str, list[SystemCard]]:
@@ -50,14 +46,7 @@ def _table(of_kind: Iterable[SystemCard]) -> str:
     return "\n".join(lines)
 
 
-def page() -> str:
-    """The page with its tables as the cards have them."""
-    before, _, _ = PAGE.read_text(encoding="utf-8").partition(MARK)
-    return f"{before}{MARK}\n\n{tables()}\n"
-
+PAGE = GeneratedPage("fidelity.md", "<!-- from the cards, by scripts/fidelity.py -->", tables)
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        write_text(PAGE, page())
-    else:
-        print(tables())
+    PAGE.main()

@@ -20,7 +20,7 @@ REPEATED = [
 
 
 def test_the_rows_are_those_of_the_records() -> None:
-    assert baselines.PAGE.read_text(encoding="utf-8") == baselines.page(), "python scripts/baselines.py --write"
+    assert baselines.PAGE.text() == baselines.PAGE.made(), "python scripts/baselines.py --write"
 
 
 @pytest.mark.parametrize(("start", "protocol", "dataset", "method"), REPEATED)
@@ -28,7 +28,7 @@ def test_a_typed_value_is_that_of_its_record(start: str, protocol: str, dataset:
     (entry,) = (
         e for e in shipped_entries() if (e.record.protocol["name"], e.dataset, e.method) == (protocol, dataset, method)
     )
-    (line,) = (x for x in baselines.PAGE.read_text(encoding="utf-8").splitlines() if x.startswith(f"| {start} |"))
+    (line,) = (x for x in baselines.PAGE.text().splitlines() if x.startswith(f"| {start} |"))
     typed = re.search(r"\*\*([\d.]+)\*\*", line)
     assert typed is not None
     assert typed[1] == f"{entry.record.scores['VIF']:.4f}"

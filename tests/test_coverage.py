@@ -151,3 +151,12 @@ def test_docs_have_the_totals_of_the_command() -> None:
     text = (Path(__file__).parent.parent / "docs/leaderboards.md").read_text(encoding="utf-8")
     assert f"| {' | '.join(counts)} |" in text
     assert f"| {' | '.join(map(str, counts.values()))} |" in text
+
+
+def test_docs_count_the_shipped_records_and_how_they_stand():
+    entries = shipped_entries()
+    counts = [page.counts() for page in pages(entries)]
+    compared, equal, close = (sum(count[state] for count in counts) for state in ("compared", "equal", "close"))
+    text = (Path(__file__).parent.parent / "docs/leaderboards.md").read_text(encoding="utf-8")
+    assert f"holds {len(entries)} records" in text
+    assert f"Of {compared} compared numbers {equal} are equal to the printed digits and {close} close" in text

@@ -13,7 +13,7 @@ BOUND = 3e-5
 
 
 def test_the_page_is_made_of_the_cards() -> None:
-    assert fidelity.PAGE.read_text(encoding="utf-8") == fidelity.page(), "python scripts/fidelity.py --write"
+    assert fidelity.PAGE.text() == fidelity.PAGE.made(), "python scripts/fidelity.py --write"
 
 
 @pytest.mark.parametrize("card", CARDS)
