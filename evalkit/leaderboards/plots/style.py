@@ -127,6 +127,10 @@ class Drawing:
             self.figure.savefig(buffer, format=form, dpi=DPI, metadata=METADATA[form])
             return buffer.getvalue()
 
+    def _repr_png_(self) -> bytes:
+        """The drawing as a notebook shows it."""
+        return self.data("png")
+
     def texts(self) -> list[Text]:
         """Everything that is written in the figure."""
         return self.figure.findobj(Text)
