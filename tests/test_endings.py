@@ -56,6 +56,7 @@ COMMANDS = {
     "fuse": "average --data-root data --dataset TNO --out OUT --workers 1",
     "init": "OUT.yaml --data data --outputs outputs",
     "leaderboard build": "OUT --no-plots --records run",
+    "leaderboard submit": "run --out OUT --by Doe --methods average",
     "leaderboard verify": "run",
     "list": "metrics",
     "plot bar": "run --out OUT.svg",

@@ -1,4 +1,4 @@
-"""`evalkit leaderboard`: write the leaderboards as a static site, check a record."""
+"""`evalkit leaderboard`: write the leaderboards as a static site, check a record, make a submission."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit.commands.console import print_json, progress
-from evalkit.commands.options import Commands, given, json_option
+from evalkit.commands.options import Commands, given, json_option, names
 from evalkit.commands.program import kept
 from evalkit.commands.wrap import say
 
@@ -33,7 +33,7 @@ COUNT = Count()
 
 @click.group(cls=Commands)
 def leaderboard() -> None:
-    """Write the leaderboards as a static site, or check a submitted record."""
+    """Write the leaderboards as a static site, check a record, or make a submission of a run."""
 
 
 @leaderboard.command("build")
@@ -42,17 +42,26 @@ def leaderboard() -> None:
     "--records",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="The --out folder of a run of your own, shown beside the shipped records; may be given more than once.",
+    help="The --out folder of a run of your own, or submissions, shown beside the shipped records; may be given more "
+    "than once.",
+)
+@click.option(
+    "--badges",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What `leaderboard verify --badge` wrote: these records were measured again. May be given more than once.",
 )
 @click.option("--plots/--no-plots", default=True, help="Draw what is measured.")
 @click.option("--only-mine", is_flag=True, help="Show the runs of --records alone, without the shipped records.")
 @json_option
-def build_command(out: Path, records: tuple[Path, ...], plots: bool, only_mine: bool, as_json: bool) -> None:
+def build_command(
+    out: Path, records: tuple[Path, ...], badges: tuple[Path, ...], plots: bool, only_mine: bool, as_json: bool
+) -> None:
     """Write the leaderboards to the folder OUT: open OUT/index.html, from the disk or from any web server."""
     from evalkit.leaderboards.site.build import build
 
     with kept(f"{out} may hold pages of both sites; the same command makes it whole."):
-        pages = build(out, records, plots, only_mine, progress)
+        pages = build(out, records, plots, only_mine, progress, badges)
     counts = [page.counts() for page in pages]
     summary = {
         "out": str(out),
@@ -91,6 +100,7 @@ def build_command(out: Path, records: tuple[Path, ...], plots: bool, only_mine: 
     metavar="all|N",
     help="How many images of each record are measured again, chosen by hash; they are fused again where need be.",
 )
+@click.option("--badge", type=click.Path(path_type=Path), help="Write here which records were measured again and hold.")
 @json_option
 def verify_command(
     file: Path,
@@ -99,9 +109,12 @@ def verify_command(
     data_root: tuple[Path, ...] | None,
     checkpoints: Path | None,
     remeasure: int | None,
+    badge: Path | None,
     as_json: bool,
 ) -> None:
-    """Check the record FILE, or every record of a run: fields, hashes, completeness, means of the per-image scores.
+    """Check the record FILE, or every record of a run or a submission.
+
+    That is: fields, hashes, completeness, means of the per-image scores; of a submission also its files and names.
 
     Where the images are at hand, some are measured again: without them nothing shows that the scores were measured.
     That takes --data-root and --fused; images that evalkit fused itself are fused again, with --checkpoints where a
@@ -109,6 +122,7 @@ def verify_command(
 
     Exit codes: 0 all hold, 1 problems (a line each), 2 FILE is not a record.
     """
+    from evalkit.leaderboards.submission import write_badge
     from evalkit.leaderboards.verify import verify
 
     verdicts = verify(file, scores, fused, data_root, checkpoints, remeasure, progress)
@@ -127,4 +141,38 @@ def verify_command(
             say(f"note on {count} of {len(verdicts)}: {note}")
         wrong = sum(not verdict.ok for verdict in verdicts)
         say(f"{len(verdicts)} checked ({', '.join(verdicts[0].checked)}), {wrong} with problems")
+    if badge is not None:
+        write_badge(badge, verdicts)
     sys.exit(0 if all(verdict.ok for verdict in verdicts) else 1)
+
+
+@leaderboard.command("submit")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The submission's folder.")
+@click.option("--by", required=True, metavar="NAME", help="Who submits, as the board shows it.")
+@click.option("--methods", callback=names, help="The rows; all that the run measured when not given.")
+@click.option(
+    "--card",
+    "cards",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="YAML file that describes a method that evalkit has no card of; may be given more than once.",
+)
+@json_option
+def submit_command(
+    run: Path, out: Path, by: str, methods: list[str] | None, cards: tuple[Path, ...], as_json: bool
+) -> None:
+    """Make a folder of RUN for a board: records, per-image scores, cards, environment, hashes; no images.
+
+    `evalkit leaderboard verify` accepts it, and `evalkit leaderboard build --records` shows it as submitted.
+    """
+    from evalkit.leaderboards.submission import submit
+
+    records = submit(run, out, by, methods or (), cards)
+    rows = [{"method": record.method["name"], "dataset": record.dataset["name"]} for record in records]
+    if as_json:
+        print_json({"out": str(out), "protocol": records[0].protocol["name"], "rows": rows})
+        return
+    count = f"{len(rows)} row{'' if len(rows) == 1 else 's'}"
+    say(f"{count} of {records[0].protocol['name']}, without images: {out}")
+    say(f"Check it as a board will: evalkit leaderboard verify {out}")

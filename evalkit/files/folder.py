@@ -82,7 +82,9 @@ def others_of(out: Path, names: Iterable[str], manifest: str) -> list[str]:
     present = _walk(out)
     known = _hashes(out / manifest)
     if present and known is None:
-        raise OutputError(f"{out} is not empty and holds no evalkit site ({manifest}). Choose a new or empty folder.")
+        raise OutputError(
+            f"{out} is not empty and holds no evalkit site or submission ({manifest}). Choose a new or empty folder."
+        )
     owned = {name for name in present if _is(out / name, (known or {}).get(name))} | {manifest}
     others = [name for name in present if name not in owned]
     paths = {PurePosixPath(name) for name in names}
@@ -94,7 +96,7 @@ def others_of(out: Path, names: Iterable[str], manifest: str) -> list[str]:
                 continue  # an empty folder where one is needed
             why = "was changed since evalkit wrote it" if name in (known or {}) else "was not written by evalkit"
             raise OutputError(
-                f"{out / name} {why}, and a file of the site belongs there. Move it away, or choose another OUT."
+                f"{out / name} {why}, and a file of evalkit belongs there. Move it away, or choose another OUT."
             )
     return others
 

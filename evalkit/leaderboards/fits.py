@@ -28,6 +28,7 @@ class Verdict:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: list[str] = field(default_factory=list)
+    remeasured: int = 0  # images
 
     @property
     def ok(self) -> bool:

@@ -27,6 +27,7 @@ from evalkit.leaderboards.fits import (
     scores_of,
     verify_table,
 )
+from evalkit.leaderboards.submission import check_submission, submissions_below
 from evalkit.methods.outputs import find_outputs
 from evalkit.methods.registry import method_cards
 from evalkit.metrics.card import DEFINITIONS, TASK_CONVENTIONS
@@ -74,21 +75,26 @@ def verify(
         progress: wraps the records, called with (items, count, text).
 
     Returns:
-        A verdict per record, and of a folder one per table of a run in it.
+        A verdict per record, and of a folder one per table of a run and per submission in it. Records of a submission
+        whose files are not as it has them are not read.
 
     Raises:
         DataError: no such file, a folder without records, or a file that is not a record.
     """
     path = Path(path)
+    submitted = [check_submission(home) for home in submissions_below(path)] if path.is_dir() else []
+    refused = {verdict.path.parent for verdict in submitted if not verdict.ok}
     files = record_files(path) if path.is_dir() else [path]
-    if not files:
+    files = [file for file in files if refused.isdisjoint(file.parents)]
+    if not files and not refused:
         raise DataError(f"{path} holds no records (records/*.json). Name a record or the --out folder of a run.")
     if scores is not None and path.is_dir():
         raise DataError("--scores belongs to one record: name the record itself instead of a folder.")
     todo = progress(files, len(files), "verify")
     verdicts = [_verify(file, scores, fused, data_root, checkpoints, remeasure) for file in todo]
     homes = dict.fromkeys(file.parents[1] for file in files) if path.is_dir() else []
-    return verdicts + [verify_table(home / "table.json") for home in homes if (home / "table.json").is_file()]
+    verdicts += [verify_table(home / "table.json") for home in homes if (home / "table.json").is_file()]
+    return verdicts + submitted
 
 
 def _verify(
@@ -319,6 +325,7 @@ def _keys_of(record: Record, sources: Sequence[str], image: str) -> set[str]:
 
 
 def _tell_measured(again: int, images: int, verdict: Verdict) -> None:
+    verdict.remeasured = again
     if again:
         verdict.checked.append("measured again")
         if again < images:

@@ -27,15 +27,18 @@ def build(
     plots: bool = True,
     only_mine: bool = False,
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
+    badges: Iterable[str | os.PathLike[str]] = (),
 ) -> list[Page]:
     """Write the leaderboards as a static site. The same records give the same bytes.
 
     Args:
         out: the site's folder; the files of a site that is there already are replaced, all others stay.
-        records: folders of the reader's own runs (`--out` of `evalkit reproduce`), shown beside the shipped records.
+        records: folders of the reader's own runs (`--out` of `evalkit reproduce`) and of submissions, shown beside the
+            shipped records.
         plots: draw what is measured.
         only_mine: leave the shipped records out, and every page without a run of the reader's own.
         progress: wraps the pages, called with (items, count, text).
+        badges: files that `evalkit leaderboard verify --badge` wrote: which records were measured again.
 
     Returns:
         The pages, a protocol each.
@@ -51,7 +54,9 @@ def build(
         raise DataError(
             "only your own runs are to be shown, and none is named. Name their --out folders: --records RUN."
         )
-    written = pages([*shipped_entries(), *own_entries(folders)], only_mine)
+    entries = [*shipped_entries(), *own_entries(folders, badges)]
+    written = pages(entries, only_mine)
+    covered = [entry for entry in entries if entry.submission is None]  # what was submitted measures no printed number
     files = {f"assets/{name}": _asset(name) for name in ASSETS}
     agreement = {} if only_mine else read_agreement(measured_folder())
     all_notes = audit_notes(page.protocol.name for page in written)
@@ -66,7 +71,8 @@ def build(
             if entry.csv is not None:
                 files[f"records/{entry.stem}.csv"] = entry.csv
     files["coverage.html"] = coverage_page(
-        coverage(written, needs_here(())), [p.protocol.name for p in written]
+        coverage(written if covered == entries else pages(covered, only_mine), needs_here(())),
+        [p.protocol.name for p in written],
     ).encode()
     files["index.html"] = render.index(written, all_notes).encode()
     files["records.html"] = render.records_page(written).encode()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from evalkit.errors import DataError
 from evalkit.leaderboards.fits import check_names, check_run, record_files, scores_of
+from evalkit.leaderboards.submission import Proof, Submission, read_badges, read_submission, submissions_below
+from evalkit.leaderboards.verify import verify
 from evalkit.protocols.table.per_image import Agreement
 from evalkit.protocols.table.published import block_name
 from evalkit.records.record import Record, load
@@ -27,6 +31,8 @@ class Entry:
     csv: bytes | None
     own: bool = False
     run: Path = Path()  # its folder
+    submission: Submission | None = None  # that it is part of
+    proof: Proof | None = None  # what the board's keeper measured again of it
 
     @property
     def method(self) -> str:
@@ -54,7 +60,18 @@ class Entry:
     def variant(self) -> str:
         """What tells it from another record of the same method."""
         parts = ["recoloured"] if self.record.method.get("recoloured") else []
-        return ", ".join(parts + (["own run"] if self.own else []))
+        if self.submission is not None:
+            parts.append(f"submitted by {self.submission.by}")
+        elif self.own:
+            parts.append("own run")
+        return ", ".join(parts)
+
+    @property
+    def shown_proof(self) -> str:
+        """What is known of its having been measured, of rows that somebody submitted or that were measured again."""
+        if self.proof is not None:
+            return str(self.proof)
+        return "not re-measured" if self.submission is not None else ""
 
     def to_dict(self) -> dict[str, Any]:
         """What the record panel shows."""
@@ -106,16 +123,41 @@ def shipped_entries() -> list[Entry]:
     return read_entries(measured_folder())
 
 
-def own_entries(folders: Iterable[Path]) -> list[Entry]:
-    """The records of the reader's runs; what was only planned and never measured is left out.
+def own_entries(folders: Iterable[Path], badges: Iterable[str | os.PathLike[str]] = ()) -> list[Entry]:
+    """The records of the reader's runs, and of submissions; what was planned and never measured is left out.
+
+    Args:
+        folders: of runs or of submissions, or that hold such.
+        badges: files that `evalkit leaderboard verify --badge` wrote: what they say counts for records with the hashes
+            that they name.
 
     Raises:
-        DataError: no such folder or no records in it, or a record, scores and table that do not fit together.
+        DataError: no such folder or no records in it; a record, scores and table, or the files of a submission, that
+            do not fit together; or a row that is submitted twice.
     """
-    entries = []
+    entries: list[Entry] = []
+    proofs = read_badges(badges)
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"the folder {folder} does not exist. Name the --out folder of an `evalkit reproduce` run.")
+        submissions = {home: _accepted(home) for home in submissions_below(folder)}
         check_run(folder)
-        entries += [entry for entry in read_entries(folder, own=True) if entry.record.scores or entry.csv is not None]
+        for entry in read_entries(folder, own=True):
+            if entry.record.scores or entry.csv is not None:
+                proof = proofs.get(entry.record.record_hash)
+                entries.append(replace(entry, submission=submissions.get(entry.run), proof=proof))
+    rows = Counter((e.record.protocol["name"], e.block, e.method, e.submission.by) for e in entries if e.submission)
+    if twice := next((row for row, count in rows.items() if count > 1), None):
+        raise DataError("{2} on {1} of {0} is submitted twice by {3}. Leave one of the two out.".format(*twice))
     return entries
+
+
+def _accepted(home: Path) -> Submission:
+    """What a submission says of itself, where all of it holds. Raises DataError."""
+    for verdict in verify(home):
+        if not verdict.ok:
+            raise DataError(
+                f"{verdict.path}: {verdict.problems[0].rstrip('.')}. The submission is not shown: see "
+                f"`evalkit leaderboard verify {home}`, and leave it out or have it made again."
+            )
+    return read_submission(home)

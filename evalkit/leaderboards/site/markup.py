@@ -112,3 +112,10 @@ def links(entry: Entry) -> str:
     files = entry.to_dict()["files"]
     names = {"json": "record", "csv": "per-image scores"}
     return " · ".join(f'<a href="{e(path)}" download>{names[kind]}</a>' for kind, path in files.items() if path)
+
+
+def badges(entry: Entry) -> str:
+    """What tells a record from others of its method, and whether somebody measured a submitted one again."""
+    proven = " proven" if entry.proof is not None else " dim"
+    shown = [("", entry.variant), (proven, entry.shown_proof)]
+    return "".join(f' <span class="badge{kind}">{e(text)}</span>' for kind, text in shown if text)

@@ -61,6 +61,15 @@ class PageRow:
     other_data: str = ""  # why its values are of other images, so neither compared nor ranked
     cells: dict[str, PageCell] = field(default_factory=dict)
 
+    @property
+    def submitted(self) -> bool:
+        return self.entry is not None and self.entry.submission is not None
+
+    @property
+    def ranked(self) -> bool:
+        """Whether its values may be marked as the best: not those that somebody submitted and nobody measured again."""
+        return not self.submitted or (self.entry is not None and self.entry.proof is not None)
+
 
 @dataclass
 class PageBlock:
@@ -93,10 +102,15 @@ class Page:
         return [row.entry for block in self.blocks for row in block.rows if row.entry]
 
     def counts(self) -> dict[str, int]:
-        """Cells that are printed, measured, and how the measured ones agree; a printed cell counts once."""
+        """Cells that are printed, measured, and how the measured ones agree.
+
+        A printed cell counts once, and what others submitted not at all.
+        """
         counts = dict.fromkeys(("printed", "measured", "compared", "equal", "close", "differs", "other data"), 0)
         for block in self.blocks:
             for row in block.rows:
+                if row.submitted:
+                    continue
                 for cell in row.cells.values():
                     counts["measured"] += cell.value is not None
                     counts["compared"] += cell.difference is not None

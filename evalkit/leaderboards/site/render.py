@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from evalkit.leaderboards.site import sections
-from evalkit.leaderboards.site.markup import data_script, document, e, links, plural, select
+from evalkit.leaderboards.site.markup import badges, data_script, document, e, links, plural, scroll_table, select
 from evalkit.leaderboards.site.notes import Note
 from evalkit.leaderboards.site.pages import Page
 from evalkit.leaderboards.site.tables import block_table
+from evalkit.leaderboards.submission import read_submitted_card
 from evalkit.protocols.table.per_image import Agreement
 from evalkit.protocols.tasks import TASKS
 
@@ -46,7 +47,32 @@ def index(pages: list[Page], notes: dict[str, list[Note]]) -> str:
             _card(page, notes.get(page.protocol.name, [])) for page in pages if page.protocol.collection == paper
         )
         body.append(f'<section class="paper"><h2>{e(paper)}</h2><ul class="cards">{cards}</ul></section>')
-    return document("evalkit leaderboards", "\n".join(body))
+    body.append(_submitted(pages))
+    return document("evalkit leaderboards", "\n".join(filter(None, body)))
+
+
+def _submitted(pages: list[Page]) -> str:
+    """The rows that others submitted; empty where there are none."""
+    rows = []
+    for page in pages:
+        for entry in page.entries:
+            if entry.submission is None:
+                continue
+            card, by = read_submitted_card(entry.run, entry.method), entry.submission.by
+            rows.append(
+                f'<tr><th scope="row">{e(entry.method)}{badges(entry)}</th><td class="text">{e(by)}</td>'
+                f'<td class="text"><a href="{page_path(page)}">{e(page.protocol.name)}</a></td>'
+                f'<td class="text">{e(entry.dataset)}</td><td class="text">{e(_joined(card.title, card.source))}</td>'
+                f'<td class="text">{links(entry)}</td></tr>'
+            )
+    if not rows:
+        return ""
+    heads = ("Method", "By", "Protocol", "Data set", "Card", "Files")
+    return (
+        '<section class="block submitted"><h2>Submitted</h2><p>Rows that others measured. A row counts as re-measured '
+        "where whoever keeps this board measured its images again; the others fit together in themselves, no more, "
+        f"and are never marked as the best.</p>{scroll_table(heads, rows, 'Submitted', heads)}</section>"
+    )
 
 
 def _index_filters(pages: list[Page]) -> str:
@@ -156,8 +182,7 @@ def records_page(pages: list[Page]) -> str:
             record = entry.record
             commit = (record.provenance.get("commit") or {}).get("hash", "")
             rows.append(
-                f'<tr data-method="{e(entry.method.casefold())}"><th scope="row">{e(entry.method)}'
-                f"{f' <span class=badge>{e(entry.variant)}</span>' if entry.variant else ''}</th>"
+                f'<tr data-method="{e(entry.method.casefold())}"><th scope="row">{e(entry.method)}{badges(entry)}</th>'
                 f'<td class="text">{e(entry.dataset)}</td><td class="text"><a href="{page_path(page)}">'
                 f'{e(page.protocol.name)}</a></td><td class="text">{e(record.convention)}</td><td>{record.images}</td>'
                 f'<td class="text">{e(record.status)}</td><td class="text">{e(str(record.finished)[:10])}</td>'

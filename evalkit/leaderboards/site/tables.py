@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from evalkit.leaderboards.site.markup import STATUS, e, number, plural
+from evalkit.leaderboards.site.markup import STATUS, badges, e, number, plural
 from evalkit.leaderboards.site.pages import PageBlock, PageCell, PageColumn, PageRow
 
 
@@ -51,7 +51,8 @@ def _head(column: PageColumn) -> str:
 def _marks(block: PageBlock, column: PageColumn) -> tuple[dict[float, str], dict[float, str]]:
     """Value -> best or second, of measured values (on the paper's pairs) and of printed ones."""
     cells = [row.cells[column.name] for row in block.rows]
-    measured = {cell.value for cell in cells if cell.value is not None and cell.status != "other data"}
+    ranked = [row.cells[column.name] for row in block.rows if row.ranked]
+    measured = {cell.value for cell in ranked if cell.value is not None and cell.status != "other data"}
     printed = {float(cell.printed) for cell in cells if cell.printed}
     return _best_two(measured, column), _best_two(printed, column)
 
@@ -64,11 +65,11 @@ def _best_two(values: set[float], column: PageColumn) -> dict[float, str]:
 
 
 def _row(block: PageBlock, row: PageRow, identity: str, place: int, marks: dict) -> str:
-    badge = f' <span class="badge">{e(row.entry.variant)}</span>' if row.entry and row.entry.variant else ""
+    badge = badges(row.entry) if row.entry else ""
     if row.entry is None:
         badge += ' <span class="badge dim">printed only</span>'
     first = all(other.method != row.method for other in block.rows[:place])
-    cells = "".join(_cell(row.cells[column.name], *marks[column.name]) for column in block.columns)
+    cells = "".join(_cell(row.cells[c.name], *(marks[c.name] if row.ranked else ({}, {}))) for c in block.columns)
     button = f'<button type="button" class="open" data-row="{identity}" aria-haspopup="dialog">{e(row.method)}</button>'
     return (
         f'<tr data-method="{e(row.method.casefold())}" data-place="{place}" '
