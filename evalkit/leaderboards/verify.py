@@ -485,7 +485,9 @@ def check_cost(record: Record, verdict: Verdict) -> None:
         return
     assert card is not None
     values = {
-        name: value / prefix(protocol.units, name) for name, value in counted(card).items() if name in record.scores
+        name: value / prefix(protocol.units, name)
+        for name, value in counted(card, protocol.convention).items()
+        if name in record.scores
     }
     verdict.problems += differences(record.scores, values)
     verdict.checked.append("counted again")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
 
 PAIR = "640x480"
+PROFILED = "smfnet-table5"  # the convention whose FLOPs are a profiler's
 PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "s": 1.0, "ms": 1e-3}
 
 
@@ -69,7 +70,7 @@ class Complexity(Task):
     def costs(self, job: Job, method: str) -> tuple[dict[str, float], str]:
         """Measure -> value (multiply-adds, parameters, seconds) of a row's network, or the reason why there is none."""
         card = method_cards().get(job.protocol.method_of(method))
-        return costs(card, job.settings, "Time" in job.protocol.metrics)
+        return costs(card, job.settings, job.protocol.convention, "Time" in job.protocol.metrics)
 
     def fill(self, job: Job, table: Table) -> None:
         """The rows of a cost table: networks that evalkit has code for. Nothing is fused; weights are not needed."""
@@ -123,21 +124,28 @@ def _counting() -> ModuleType:
     return complexity
 
 
-def counted(card: MethodCard) -> dict[str, float]:
-    """Multiply-adds and parameters of a network that evalkit has the code of."""
+def counted(card: MethodCard, convention: str) -> dict[str, float]:
+    """FLOPs and parameters of a network that evalkit has the code of.
+
+    Args:
+        card: of the network.
+        convention: smfnet-table5 counts FLOPs as a profiler does, by which eight of its rows come out; others count
+            all multiply-adds, see `evalkit.methods.complexity.NetworkCost`.
+    """
     cost = _counting().complexity(network_of(card))
-    return {"FLOPs": cost.multiply_adds, "Params": cost.parameters_by_call}
+    flops = cost.profiled if convention == PROFILED else cost.multiply_adds
+    return {"FLOPs": flops, "Params": cost.parameters_by_call}
 
 
-def costs(card: MethodCard | None, settings: Settings, timed: bool) -> tuple[dict[str, float], str]:
-    """Measure -> value (multiply-adds, parameters, seconds if timed), or the reason why there is none."""
+def costs(card: MethodCard | None, settings: Settings, convention: str, timed: bool) -> tuple[dict[str, float], str]:
+    """Measure -> value (FLOPs, parameters, seconds if timed), or the reason why there is none."""
     if card is None or (reason := missing(card)):
         return {}, missing(card)
-    if not timed:
-        return counted(card), reason
-    threads = settings.workers or default_workers()
-    seconds = _counting().seconds_per_image(network_of(card), choose_device(settings.device), threads)
-    return counted(card) | {"Time": seconds}, reason
+    values = counted(card, convention)
+    if timed:
+        threads = settings.workers or default_workers()
+        values["Time"] = _counting().seconds_per_image(network_of(card), choose_device(settings.device), threads)
+    return values, reason
 
 
 def _cell(
