@@ -28,9 +28,8 @@ def test_every_part_runs_on_the_processor(tmp_path: Path) -> None:
     arguments = ["--device", "cpu", "--quick", "--seconds", "500"]
     status = gpu_check.main([*arguments, "--data-root", str(tmp_path / "data"), "--out", str(out)])
     result = json.loads(out.read_text())
-    half = result["steps of the recipes, bf16"]  # SSIM's variances are not always finite in bf16, which is told
-    assert status == bool(half["problems"])
-    assert all("the loss is not finite" in problem for problem in half["problems"])
+    assert not result["steps of the recipes, bf16"]["problems"]
+    assert status == 0
     assert result["networks"]["difference"] == {"DenseFuse": 0.0, "IFCNN": 0.0}  # the same device twice
     (stage, *_) = result["steps of the recipes"]["recipes"]["IGNet"]
     assert stage["steps"] == 2

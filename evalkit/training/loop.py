@@ -35,6 +35,7 @@ from evalkit.methods.states import remove_state, save_state, to_state
 from evalkit.provenance import version
 from evalkit.training.curves import draw_curves
 from evalkit.training.data import Batch, Pairs, SamplePlace, batches, collate, divided, places
+from evalkit.training.precision import MixedNetwork
 from evalkit.training.recipe import Augment, Optimiser, Recipe, Stage
 from evalkit.training.schedule import plateaus, rate
 from evalkit.training.state import (
@@ -543,6 +544,7 @@ def start_fabric(device: str, devices: int, precision: str) -> Fabric:
     strategy: Any = DDPStrategy(find_unused_parameters=True) if devices > 1 else "auto"
     if kind == "cpu" and precision == "16-mixed":
         precision = "32-true"  # half precision on a CPU is slow and is not what the recipe means
-    fabric = Fabric(accelerator=kind, devices=which, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+    plugins: Any = [] if precision == "32-true" else [MixedNetwork(precision, kind)]  # type: ignore[arg-type]
+    fabric = Fabric(accelerator=kind, devices=which, strategy=strategy, plugins=plugins)
     fabric.launch()
     return fabric

@@ -21,6 +21,7 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.methods.saliency.feed import Feed, GrayFeed
 from evalkit.training.data import Batch
 from evalkit.training.options import built
+from evalkit.training.precision import full_precision
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
@@ -83,7 +84,7 @@ class SalientSystem(System):
         visible = batch["visible"]
         images = feed_of(self.published).normalised(visible, batch["infrared"].expand_as(visible))
         scores = cast(Callable[..., tuple[Tensor, ...]], self.network.scores)
-        return dict(self.objective(scores(*images), batch["salient"]))
+        return dict(full_precision(self.objective)(scores(*images), batch["salient"]))
 
     @classmethod
     def method(cls, recipe: Recipe) -> NetworkMethod:

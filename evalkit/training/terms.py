@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.training.precision import full_precision
+
 Border = Literal["mirrored", "zeros", "none"]
 SOBEL = ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0))
 
@@ -67,6 +69,7 @@ def sobel_gradient(image: Tensor) -> Tensor:
     return sum((d.abs() for d in derivatives), torch.zeros_like(image))
 
 
+@full_precision
 def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Mean distance from the brighter source, |F - max(I, V)|.
 
@@ -81,6 +84,7 @@ def intensity_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return functional.l1_loss(fused, torch.maximum(infrared, visible))
 
 
+@full_precision
 def joint_gradient_loss(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Mean distance of the Sobel gradient from the stronger one, | |grad F| - max(|grad I|, |grad V|) |.
 
@@ -105,6 +109,7 @@ class CommonWeights:
     ssim: float = 1
 
 
+@full_precision
 def common_terms(fused: Tensor, infrared: Tensor, visible: Tensor, weights: CommonWeights) -> dict[str, Tensor]:
     """What fusion networks commonly learn from, for those whose own losses are not at hand: terms by name.
 

@@ -47,6 +47,7 @@ def gumbel_softmax(logits: Tensor, dim: int, values: Tensor | None) -> Tensor:
         values: u in (0, 1), broadcast to the logits.
     """
     if values is not None:
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # in bfloat16 a u may be 1
         logits = logits - (-values.to(logits).log()).log()
     return logits.softmax(dim)
 

@@ -20,6 +20,7 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.cufd import CUFD, METHODS, unit_range
 from evalkit.training.data import Batch
 from evalkit.training.options import built
+from evalkit.training.precision import full_precision
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
 
@@ -37,12 +38,14 @@ def differences(image: Tensor, kernel: tuple[tuple[float, ...], ...]) -> Tensor:
     return functional.conv2d(image, torch.tensor(kernel).to(image)[None, None], padding=1)
 
 
+@full_precision
 def image_losses(decoded: Tensor, image: Tensor) -> dict[str, Tensor]:
     """Of images that were encoded and decoded: (N, 1, H, W) in [0, 1] -> intensity and gradient."""
     gradient = functional.mse_loss(differences(decoded, FOUR), differences(image, FOUR))
     return {"intensity": functional.mse_loss(decoded, image), "gradient": 40 * gradient}
 
 
+@full_precision
 def common_loss(common: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor]) -> Tensor:
     """Each common part is near to one of both features, whichever is nearer, and both are near each other.
 
@@ -53,6 +56,7 @@ def common_loss(common: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor]) 
     return (nearest[0] + nearest[1] + 4 * (common[0] - common[1]).square()).mean()
 
 
+@full_precision
 def pixel_loss(decoded: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor]) -> Tensor:
     """Features of both images come back from their parts, the gradients of their sum half as strong again.
 

@@ -19,6 +19,7 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.defusion import METHODS, Decomposed, DeFusion
 from evalkit.training.data import Batch
 from evalkit.training.options import built, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
 
@@ -86,6 +87,7 @@ def views(image: Tensor) -> Views:
     return Views(image * first + noise[0] * (1 - first), image * second + noise[1] * (1 - second), first, second)
 
 
+@full_precision
 def decomposition_terms(output: Decomposed, image: Tensor, shown: Views, step: float) -> dict[str, Tensor]:
     """L1 of the three parts and, from step 17000 on, of the fused image; sums over the images, means over pixels.
 

@@ -24,6 +24,7 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.ganmcc import BORDER, METHODS, GANMcC
 from evalkit.training.data import Batch
 from evalkit.training.options import updated
+from evalkit.training.precision import full_precision
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
 
@@ -80,6 +81,7 @@ def soft(like: Tensor, bounds: tuple[float, float]) -> Tensor:
     return torch.empty_like(like).uniform_(*bounds)
 
 
+@full_precision
 def discriminator_loss(visible: Tensor, infrared: Tensor, fused: Tensor) -> Tensor:
     """How far the discriminator's answers are from the truth; a fused image is neither.
 
@@ -93,6 +95,7 @@ def discriminator_loss(visible: Tensor, infrared: Tensor, fused: Tensor) -> Tens
     return total
 
 
+@full_precision
 def adversarial_loss(fused: Tensor) -> Tensor:
     """How far the discriminator is from taking a fused image for both: answers (N, 2) -> scalar."""
     return sum(
@@ -117,6 +120,7 @@ class ContentOptions:
     infrared_gradient: float = 4
 
 
+@full_precision
 def content_losses(fused: Tensor, infrared: Tensor, visible: Tensor, options: ContentOptions) -> dict[str, Tensor]:
     """The weighted terms: images (N, 1, H, W) in [-1, 1] -> intensity and gradient."""
     of_fused = laplacian(fused)

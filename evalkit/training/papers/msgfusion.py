@@ -20,6 +20,7 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.msgfusion import METHODS, MsgFusion, light
 from evalkit.training.data import Batch
 from evalkit.training.options import built, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
@@ -45,6 +46,7 @@ def stretched_images(image: Tensor) -> Tensor:
     return (image - low) / (high - low).clamp(min=1e-6)
 
 
+@full_precision
 def fusion_terms(fused: Tensor, first: Tensor, second: Tensor, options: LossOptions) -> dict[str, Tensor]:
     """Mean of 1 - SSIM (windows inside the images) and mean squared distance, each to both sources with a half.
 

@@ -33,6 +33,7 @@ from evalkit.methods.networks.psfusion_modules import (
 )
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, built, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
@@ -285,6 +286,7 @@ def semantic_loss(logits: Tensor, labels: Tensor, share: float = 1 / 16) -> Tens
 # --- all
 
 
+@full_precision
 def psfusion_terms(
     outputs: Outputs, infrared: Tensor, visible: Tensor, targets: Targets, options: LossOptions | None = None
 ) -> dict[str, Tensor]:

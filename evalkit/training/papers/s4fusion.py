@@ -30,6 +30,7 @@ from evalkit.methods.networks.s4fusion import METHODS, CMSABlock, Options, S4Fus
 from evalkit.training.critics import ResNet50, load_classifier, without_residuals
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
@@ -102,6 +103,7 @@ class Critic(nn.Module):
         return parts.fc(parts.avgpool(self.features(image)[-1]).flatten(1))
 
 
+@full_precision
 def information(features: Sequence[Tensor]) -> Tensor:
     """How much there is to see (below Eq. 5): feature maps (N, C, H, W) of several depths -> (N,) >= 0.
 
@@ -166,6 +168,7 @@ def perception_loss(scores: Tensor) -> Tensor:
     return -(probabilities * probabilities.log()).sum(dim=-1).mean()
 
 
+@full_precision
 def loss_terms(
     fused: Tensor,
     infrared: Tensor,

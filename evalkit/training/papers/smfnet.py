@@ -27,6 +27,7 @@ from evalkit.methods.network import NetworkMethod
 from evalkit.methods.networks.smfnet import METHODS, Fusion, Options, Reconstruction, SMFNet
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
 from evalkit.training.terms import (
@@ -157,6 +158,7 @@ def _ratio(low: list[Tensor], high: Tensor, delta: float) -> Tensor:
     return torch.stack(low).square().sum() / (high + delta)
 
 
+@full_precision
 def stage_one_terms(
     output: Reconstruction, infrared: Tensor, visible: Tensor, options: LossOptions | None = None
 ) -> dict[str, Tensor]:
@@ -181,6 +183,7 @@ def stage_one_terms(
     return terms
 
 
+@full_precision
 def stage_two_terms(
     output: Fusion, infrared: Tensor, visible: Tensor, options: LossOptions | None = None
 ) -> dict[str, Tensor]:

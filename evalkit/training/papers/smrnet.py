@@ -31,6 +31,7 @@ from evalkit.methods.networks.smrnet import METHODS, PCI, SALIENCY_SIZE, Salient
 from evalkit.methods.networks.smrnet_saliency import BPS
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, built, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
@@ -46,6 +47,7 @@ def saliency_loss(logits: Tensor, target: Tensor) -> Tensor:
     return weighted_bce(logits, target, weight) + weighted_iou(logits, target, weight)
 
 
+@full_precision
 def detection_loss(saliency: SaliencyMaps, target: Tensor) -> Tensor:
     """Sum of `saliency_loss` over the coarse maps of all three images, both sources, the joint map and the total.
 

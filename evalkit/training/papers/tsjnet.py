@@ -44,6 +44,7 @@ from evalkit.training.critics import (
 )
 from evalkit.training.data import Batch
 from evalkit.training.options import ablation_of, updated
+from evalkit.training.precision import full_precision
 from evalkit.training.pretrained import pretrained
 from evalkit.training.recipe import Recipe
 from evalkit.training.system import Moment, System
@@ -116,6 +117,7 @@ def reconstruction_loss(image: Tensor, reconstructed: Tensor) -> Tensor:
     return functional.mse_loss(reconstructed, image)
 
 
+@full_precision
 def fusion_terms(outputs: Outputs, infrared: Tensor, visible: Tensor, weights: Weights) -> dict[str, Tensor]:
     """The terms of L_MFF (Eq. 10) with their weights; their sum is the fusion loss.
 
@@ -325,10 +327,8 @@ class TSJNetSystem(System):
         visible = batch["visible"][:, :1] if self.loss.red else luminance(batch["visible"])
         height, width = infrared.shape[-2:]
         images = self.network.outputs(*(padded(image, self.network.stride) for image in (infrared, visible)))
-        # SSIM and the like take differences of squares, for which half precision is too coarse
-        with torch.autocast(infrared.device.type, enabled=False):
-            outputs = Outputs(*(image[..., :height, :width].float() for image in images))
-            terms = fusion_terms(outputs, infrared, visible, PRESETS[self.loss.preset])
+        outputs = Outputs(*(image[..., :height, :width] for image in images))
+        terms = fusion_terms(outputs, infrared, visible, PRESETS[self.loss.preset])
         if self.detector is not None:
             detected = self.detector(outputs.fused, batch["boxes"])
             terms["detection"] = detector_loss(detected, self.loss.detector_losses)
