@@ -1,0 +1,116 @@
+"""The docs site: what it must name, and that it reads nothing from elsewhere. Skipped where mkdocs is not installed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+import evalkit
+from evalkit.cli import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site: the one of EVALKIT_SITE, else built now."""
+    if built := os.environ.get("EVALKIT_SITE"):
+        return Path(built)
+    if find_spec("mkdocs") is None or find_spec("mkdocstrings") is None:
+        pytest.skip('needs mkdocs: pip install ".[docs]"')
+    out = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", out]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    subprocess.run(command, cwd=ROOT, check=True, env=environment)
+    return out
+
+
+class Page(HTMLParser):
+    """A page's text, the ids in it, and what it loads: scripts, styles, fonts, pictures, frames."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.ids: set[str] = set()
+        self.loaded: list[str] = []
+        self.feed(file.read_text(encoding="utf-8"))
+        self.text = " ".join("".join(self.parts).split())
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.ids.add(given.get("id") or "")
+        if tag in ("script", "img", "iframe", "source", "video", "object", "embed"):
+            self.loaded.append(given.get("src") or given.get("data") or "")
+        elif tag == "link" and given.get("rel") not in ("canonical", "next", "prev"):
+            self.loaded.append(given.get("href") or "")
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+
+def options(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
+    """(command, option) of a command and those below it; an option is "" for the command itself."""
+    yield path, ""
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.hidden:
+            yield from ((path, name) for name in (*option.opts, *option.secondary_opts))
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            yield from options(inner, f"{path} {name}")
+
+
+def test_every_command_and_option_is_there(site: Path) -> None:
+    page = Page(site / "reference/commands.html")
+    html = (site / "reference/commands.html").read_text(encoding="utf-8")
+    sections = dict(re.findall(r'<h[23] id="(evalkit[^"]*)">(.*?)(?=<h[23] id=|</article>)', html, re.DOTALL))
+    expected = list(options(main, "evalkit"))
+    assert len(expected) > 100
+    for path, option in expected:
+        anchor = path.replace(" ", "-")
+        assert anchor in page.ids
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", sections[anchor]), (path, option)
+
+
+def test_every_public_name_is_there(site: Path) -> None:
+    ids = Page(site / "reference/python.html").ids
+    missing = [name for name in evalkit.__all__ if f"{evalkit._HOME[name]}.{name}" not in ids]
+    assert not missing
+
+
+def imports(text: str) -> Iterator[str]:
+    for module, names in re.findall(r"^from (evalkit\.[\w.]+) import ([\w, ]+)", text, re.MULTILINE):
+        yield from (f"{module}.{name.strip()}" for name in names.split(","))
+
+
+def test_what_the_docs_import_is_in_the_reference(site: Path) -> None:
+    """What pages show as code to write is public."""
+    ids = Page(site / "reference/python.html").ids | Page(site / "reference/formulas.html").ids
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    shown = {name for page in pages for name in imports(page.read_text(encoding="utf-8"))}
+    assert len(shown) > 5
+    assert not shown - ids
+
+
+def test_every_page_of_docs_is_on_the_site(site: Path) -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert (site / page.relative_to(ROOT / "docs").with_suffix(".html")).is_file(), page
+
+
+def test_nothing_is_read_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    for page in pages:
+        outside = [url for url in Page(page).loaded if re.match(r"(https?:)?//", url)]
+        assert not outside, page
+    for style in site.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//", text), style
