@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,10 +14,12 @@ from evalkit.commands.console import (
 )
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
+    channels_last_option,
     checkpoints_option,
     data_root_option,
     device_option,
     json_option,
+    precision_option,
     workers_option,
 )
 from evalkit.commands.program import kept
@@ -33,6 +36,8 @@ from evalkit.commands.wrap import say
 @checkpoints_option
 @click.option("--checkpoint", "files", multiple=True, type=click.Path(path_type=Path), help="The weights file itself.")
 @device_option
+@precision_option
+@channels_last_option
 @workers_option
 @json_option
 def fuse(
@@ -45,14 +50,18 @@ def fuse(
     checkpoints: Path | None,
     files: tuple[Path, ...],
     device: str,
+    precision: Any,
+    channels_last: bool,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Fuse a data set with a method, as 8-bit PNG files."""
+    from evalkit.methods.arithmetic import Arithmetic
     from evalkit.methods.fuse import fuse_dataset
     from evalkit.protocols.plan import find_data_root
 
     root, trained = find_data_root(data_root), None
+    arithmetic = Arithmetic(precision, channels_last)
     if len(files) == 1 and files[0].suffix == ".safetensors":
         from evalkit.methods.registry import method_card
         from evalkit.training.trained import trained_method
@@ -60,12 +69,15 @@ def fuse(
         trained = trained_method(files[0], method_card(method).name)
     with kept(f"The fused images in {out} are complete ones; the same command fuses all of them again."):
         result = fuse_dataset(
-            method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress, trained
+            method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress, trained, arithmetic
         )
     if as_json:
-        print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures})
+        named = {"arithmetic": arithmetic.name} if arithmetic.name else {}
+        print_json({"folder": str(result.folder), "fused": result.fused, "failures": result.failures} | named)
     else:
         say(f"{result.fused} fused images in {result.folder}")
+        if arithmetic.name:
+            say(f"Networks computed in {arithmetic.name}, their authors' programs in float32.")
         for stem, reason in result.failures.items():
             say(f"– {stem}: {reason}")
     sys.exit(EXIT_INCOMPLETE if result.failures else 0)

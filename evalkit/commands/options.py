@@ -24,6 +24,16 @@ device_option = click.option(
     show_default=True,
     help="Where networks run: auto, cpu, cuda, cuda:N. A GPU that is named here also measures (docs/tensors.md).",
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="Of networks that fuse. Records name another than float32; their values stand beside no printed ones.",
+)
+channels_last_option = click.option(
+    "--channels-last", is_flag=True, help="Networks fuse with the channels of a pixel together in memory; likewise."
+)
 images_option = click.option(
     "--images",
     metavar="LIST|common",

@@ -18,6 +18,7 @@ from evalkit.commands.console import (
 from evalkit.commands.options import (
     EXIT_INCOMPLETE,
     accumulate_option,
+    channels_last_option,
     checkpoints_option,
     crop_option,
     data_root_option,
@@ -28,6 +29,7 @@ from evalkit.commands.options import (
     images_option,
     json_option,
     names,
+    precision_option,
     steps_option,
     with_published_option,
     workers_option,
@@ -46,6 +48,8 @@ from evalkit.files.names import printable
 @image_name_option
 @checkpoints_option
 @device_option
+@precision_option
+@channels_last_option
 @click.option("--recolour", is_flag=True, help="Give gray results of networks the visible chroma before scoring.")
 @images_option
 @crop_option
@@ -88,6 +92,8 @@ def reproduce(
     image_name: str,
     checkpoints: Path | None,
     device: str,
+    precision: Any,
+    channels_last: bool,
     recolour: bool,
     images: str | None,
     crop: Any,
@@ -194,6 +200,8 @@ def reproduce(
             train=train,
             recipe=recipe,
             accumulate=accumulate,
+            precision=precision,
+            channels_last=channels_last,
             engine=engine,
             address=address,
             cluster=cluster,

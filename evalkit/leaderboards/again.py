@@ -10,6 +10,7 @@ from pathlib import Path
 from evalkit.data.hashes import digest, file_hash
 from evalkit.data.pairs import ImagePair
 from evalkit.errors import DataError
+from evalkit.methods.arithmetic import Arithmetic
 from evalkit.methods.fuse import FuseJob, fuse_unit, make_fuser, missing_for
 from evalkit.methods.registry import method_card
 from evalkit.records.record import Record
@@ -31,11 +32,14 @@ def fused_again(record: Record, pairs: Iterable[ImagePair], checkpoints: Path | 
     Raises:
         UnknownNameError: a method that is not known here.
         DataError: weights that are missing or others, or a pair that cannot be fused.
+        EvalkitError: fused in an arithmetic that the processor does not have.
     """
     card = method_card(str(record.method.get("card") or record.method["name"]))
     if reason := missing_for(card, checkpoints):
         raise DataError(reason)
-    fuser = make_fuser(card, checkpoints, device="cpu", recolour=bool(record.method.get("recoloured")))
+    arithmetic = Arithmetic.named(str(record.method.get("arithmetic") or ""))
+    recolour = bool(record.method.get("recoloured"))
+    fuser = make_fuser(card, checkpoints, device="cpu", recolour=recolour, arithmetic=arithmetic)
     if fuser.weights != (record.method.get("weights") or {}):
         raise DataError(f"the weights of {card.name} are not those that were measured")
     with tempfile.TemporaryDirectory(prefix="evalkit-") as folder:

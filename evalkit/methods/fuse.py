@@ -23,6 +23,7 @@ from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.processes import keeping_large_memory, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError, is_out_of_memory
 from evalkit.files.bundles import DATA, with_data
+from evalkit.methods.arithmetic import FLOAT32, Arithmetic
 from evalkit.methods.classical import REVISION
 from evalkit.methods.registry import METHODS, Method, MethodCard, method_card
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
@@ -190,6 +191,7 @@ class NetworkFuser:
     device: str = "auto"
     recolour: bool = False
     elsewhere: str = "auto"
+    arithmetic: Arithmetic = FLOAT32
     gpu: bool = field(default=True, init=False)
     most: int = field(default=BATCH, init=False)  # pairs that the memory held at once, as far as is known
     said: set[str] = field(default_factory=set, init=False)
@@ -204,7 +206,8 @@ class NetworkFuser:
         state = self.network_method.convert(*itertools.chain(*zip(contents, files, strict=True)))
         load_strictly(self.network, state, ", ".join(map(str, self.files)))
         self.device = choose_device(self.device)
-        self.network = self.network.to(self.device).eval()
+        self.arithmetic.check(self.device)
+        self.network = self.network_method.placed(self.network, self.device, self.arithmetic).eval()
 
     def __reduce__(self) -> tuple:
         return _network_here, (
@@ -214,12 +217,13 @@ class NetworkFuser:
             tuple(self.files),
             self.elsewhere,
             self.recolour,
+            self.arithmetic,
         )
 
     @property
     def identity(self) -> str:
         parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
-        return ", ".join(parts + ["recoloured"] * self.recolour)
+        return ", ".join(parts + ["recoloured"] * self.recolour + [self.arithmetic.name] * bool(self.arithmetic.name))
 
     def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
         import torch  # optional, and slow to import: classical methods do without
@@ -264,7 +268,7 @@ class NetworkFuser:
     def _attempt(self, group: list) -> tuple[list[tuple[Tensor, bool]] | EvalkitError, bool]:
         """The outputs or why there are none, and whether memory ran out. What was computed is gone on return."""
         try:
-            return list(self.network_method.run(self.network, group, self.device)), False
+            return list(self.network_method.run(self.network, group, self.device, self.arithmetic)), False
         except EvalkitError as error:
             return error, False
         except (RuntimeError, MemoryError) as error:  # also an image smaller than a layer's padding
@@ -280,7 +284,9 @@ class NetworkFuser:
                 "so it is not fused in parts"
             )
         try:
-            output, parts = self.network_method.run_in_parts(self.network, (infrared, visible), self.device)
+            output, parts = self.network_method.run_in_parts(
+                self.network, (infrared, visible), self.device, self.arithmetic
+            )
         except (RuntimeError, MemoryError) as error:
             return ImageError(f"{failure}, nor in parts: {(str(error) or 'out of memory').splitlines()[0]}")
         self._say(f"the memory does not hold a pair of {size}: it is fused in {parts} parts that overlap")
@@ -333,9 +339,10 @@ def _network_here(
     files: tuple[Path, ...],
     device: str,
     recolour: bool,
+    arithmetic: Arithmetic,
 ) -> NetworkFuser:
-    key = method, weights, files, device, recolour  # network_method is new after each journey
-    arguments = method, network_method, dict(weights), list(files), device, recolour, device
+    key = method, weights, files, device, recolour, arithmetic  # network_method is new after each journey
+    arguments = method, network_method, dict(weights), list(files), device, recolour, device, arithmetic
     return _kept(key, dict(weights), files, lambda: NetworkFuser(*arguments))
 
 
@@ -411,6 +418,7 @@ def make_fuser(
     recolour: bool = False,
     elsewhere: str = "auto",
     trained: NetworkMethod | None = None,
+    arithmetic: Arithmetic = FLOAT32,
 ) -> Fuser:
     """A method that is ready to run.
 
@@ -423,6 +431,7 @@ def make_fuser(
         recolour: for networks: give a gray result the chroma of the visible image.
         elsewhere: the device in a worker on another machine.
         trained: the network that evalkit trained, whose weights `files` is (`training.trained.trained_method`).
+        arithmetic: how networks compute.
 
     Raises:
         EvalkitError: the method cannot run here; says what is missing.
@@ -444,7 +453,7 @@ def make_fuser(
     if trained is None and method.network is None:
         return CodeFuser(card.name, hashes, paths, recolour)
     network = trained or method.network()  # type: ignore[misc]
-    return NetworkFuser(card.name, network, hashes, paths, device, recolour, elsewhere)
+    return NetworkFuser(card.name, network, hashes, paths, device, recolour, elsewhere, arithmetic)
 
 
 @dataclass(frozen=True)
@@ -518,6 +527,7 @@ def fuse_dataset(
     workers: int | None = None,
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
     trained: NetworkMethod | None = None,
+    arithmetic: Arithmetic = FLOAT32,
 ) -> FuseResult:
     """Fuse every pair of a data set into OUT/<method>/<dataset>/<stem>.png.
 
@@ -526,7 +536,7 @@ def fuse_dataset(
         gray: for classical methods: the fused luminance only, not merged with the chroma of the visible image.
         data_root: folder with the data set, or several.
         out: folder for the fused images, 8-bit PNG.
-        checkpoints, files, device, trained: as in `make_fuser`.
+        checkpoints, files, device, trained, arithmetic: as in `make_fuser`.
         workers: processes, of classical methods and of networks without a GPU; None for one per processor.
         progress: wraps the pairs, called with (items, count, text).
 
@@ -537,7 +547,7 @@ def fuse_dataset(
     """
     dataset_card, card = load_card(dataset), method_card(method)
     pairs = find_pairs(dataset_card, data_root, split)
-    fuser = make_fuser(card, checkpoints, files, gray, device, elsewhere=device, trained=trained)
+    fuser = make_fuser(card, checkpoints, files, gray, device, elsewhere=device, trained=trained, arithmetic=arithmetic)
     result = FuseResult(out / card.name / dataset_card.name)
     result.failures |= {stem: f"no {role} image" for role, stem in pairs.unpaired}
     jobs = [FuseJob(pair, result.folder / f"{pair.stem}.png") for pair in pairs.pairs]

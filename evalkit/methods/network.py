@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evalkit.data.images import to_gray
+from evalkit.methods.arithmetic import FLOAT32, Arithmetic
 from evalkit.methods.checkpoints import State
 from evalkit.methods.tiling import in_parts
 
@@ -44,8 +47,17 @@ class NetworkMethod:
     reach: int | None = None
     step: int = 1
 
+    def placed(self, network: nn.Module, device: str, arithmetic: Arithmetic = FLOAT32) -> nn.Module:
+        """The network on a device, its weights in the order that is asked for."""
+        layout = {"memory_format": torch.channels_last} if arithmetic.channels_last else {}
+        return network.to(device, **layout)  # type: ignore[call-overload]
+
     def run(
-        self, network: nn.Module, images: Sequence[tuple[Pixels, Pixels]], device: str
+        self,
+        network: nn.Module,
+        images: Sequence[tuple[Pixels, Pixels]],
+        device: str,
+        arithmetic: Arithmetic = FLOAT32,
     ) -> Iterator[tuple[Tensor, bool]]:
         """The output of each pair (infrared, visible), all of one size, and whether it is finite.
 
@@ -53,24 +65,25 @@ class NetworkMethod:
             network: of `build`, with its weights, on `device`.
             images: pairs as stored, uint8 (H, W) or (H, W, 3) RGB.
             device: for the inputs, e.g. "cpu" or "cuda:0".
+            arithmetic: how it computes.
 
         Returns:
             Per pair its output, float32 (C, H, W) on the CPU, for `finish`, and whether all of it is finite.
         """
         prepared = [self.prepare(*pair) for pair in images]
-        with torch.inference_mode():
-            inputs = [torch.stack(tensors).to(device) for tensors in zip(*prepared, strict=True)]
-            outputs = network(*inputs).float().cpu()
+        with torch.inference_mode(), computed_in(arithmetic, device):
+            inputs = [laid_out(torch.stack(tensors).to(device), arithmetic) for tensors in zip(*prepared, strict=True)]
+            outputs = network(*inputs).float().cpu().contiguous()
         for output in outputs:
             yield output, bool(torch.isfinite(output).all())
 
     def run_in_parts(
-        self, network: nn.Module, pair: tuple[Pixels, Pixels], device: str
+        self, network: nn.Module, pair: tuple[Pixels, Pixels], device: str, arithmetic: Arithmetic = FLOAT32
     ) -> tuple[tuple[Tensor, bool], int]:
         """As `run`, of one pair that does not fit into the memory as a whole; only with a `reach`.
 
         Args:
-            network, device: as for `run`.
+            network, device, arithmetic: as for `run`.
             pair: as stored.
 
         Returns:
@@ -80,10 +93,35 @@ class NetworkMethod:
             RuntimeError: memory ran out for parts that are hardly larger than their border.
         """
         assert self.reach is not None
-        with torch.inference_mode():
+
+        def part(*cut: Tensor) -> Tensor:
+            return network(*(laid_out(x.to(device), arithmetic) for x in cut)).float()
+
+        with torch.inference_mode(), computed_in(arithmetic, device):
             inputs = [tensor[None] for tensor in self.prepare(*pair)]
-            output, parts = in_parts(lambda *cut: network(*(x.to(device) for x in cut)), inputs, self.reach, self.step)
+            output, parts = in_parts(part, inputs, self.reach, self.step)
         return (output[0], bool(torch.isfinite(output).all())), parts
+
+
+@contextmanager
+def computed_in(arithmetic: Arithmetic, device: str) -> Iterator[None]:
+    """Products in this precision, on this device; PyTorch by itself takes TF32 for convolutions."""
+    kinds: tuple[Any, ...] = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [kind.allow_tf32 for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.allow_tf32 = arithmetic.precision == "tf32"
+        with torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=arithmetic.precision == "bf16"):
+            yield
+    finally:
+        for kind, allowed in zip(kinds, before, strict=True):
+            kind.allow_tf32 = allowed
+
+
+def laid_out(images: Tensor, arithmetic: Arithmetic) -> Tensor:
+    """Images (N, C, H, W) in the order of values in memory that is asked for; other tensors as they are."""
+    ordered = arithmetic.channels_last and images.ndim == 4
+    return images.contiguous(memory_format=torch.channels_last) if ordered else images
 
 
 def unit_gray(image: Pixels) -> Tensor:

@@ -137,6 +137,8 @@ def notes_of(record: Record) -> list[str]:
     notes = []
     if selected := record.dataset.get("selected"):
         notes.append(f"{record.dataset['name']}: {selected}.")
+    if arithmetic := record.method.get("arithmetic"):
+        notes.append(f"{record.method['name']} fused in {arithmetic}, not in float32 as its authors' program.")
     reading = record.method.get("reading") or {}
     if reading.get("device"):
         notes.append(f"Metrics are computed by PyTorch on {reading['device']}.")

@@ -16,6 +16,7 @@ from evalkit.data.stems import PLAIN, suggest
 from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, spelled
 from evalkit.files.names import file_name, look
+from evalkit.methods.arithmetic import FLOAT32, Arithmetic
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
 from evalkit.methods.layouts import pattern_hint
 from evalkit.methods.outputs import find_outputs, methods_of
@@ -54,6 +55,7 @@ class Settings:
     reading: Reading = AS_STORED
     roots: dict[str, Path] = field(default_factory=dict)  # of data sets that lie elsewhere
     accumulate: int = 1  # parts that a batch of a training is computed in
+    arithmetic: Arithmetic = FLOAT32  # of networks that fuse
     trained: dict[str, Any] = field(default_factory=dict)  # what this run has trained: row -> recipe and result
 
     def named(self, text: str) -> str:
@@ -366,6 +368,7 @@ def plan_row(
             device="cpu" if settings.engine.remote else settings.device,
             recolour=settings.recolour,
             elsewhere=settings.device,
+            arithmetic=settings.arithmetic,
         )
     except DataError as error:  # weights that are damaged or of another network
         return Row(method, reason=str(error))

@@ -15,6 +15,7 @@ from evalkit.errors import EvalkitError
 from evalkit.files.lock import locked
 from evalkit.files.names import several
 from evalkit.files.write import remove_parts
+from evalkit.methods.arithmetic import FLOAT32, Arithmetic, Precision
 from evalkit.methods.fuse import choose_device
 from evalkit.metrics.evaluate import AS_STORED, Crop, Reading
 from evalkit.metrics.jobs import metrics_device
@@ -69,6 +70,8 @@ def reproduce(
     train: bool = False,
     recipe: str = "",
     accumulate: int = 1,
+    precision: Precision = "float32",
+    channels_last: bool = False,
     engine: Name = "local",
     address: str | None = None,
     cluster: str | None = None,
@@ -106,6 +109,8 @@ def reproduce(
         workers: processes; None for one per processor. The numbers do not depend on it.
         accumulate: parts that a batch of a training is computed in where it does not fit into the memory, see
             `evalkit.training.loop.train`.
+        precision, channels_last: how networks fuse, see `evalkit.methods.arithmetic`: float32 in PyTorch's own order
+            when not given. What is fused otherwise says so in its records and stands beside no printed value.
         engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a
             kind of cluster (see `evalkit.engine.open.open_engine`). The numbers do not depend on it.
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
@@ -138,6 +143,9 @@ def reproduce(
         if engine == "local":
             choose_device(device)  # refused before anything is done
         reading = replace(reading, device=measured_on)
+    arithmetic = Arithmetic(precision, channels_last)
+    if arithmetic != FLOAT32 and not all(task.selects for task in tasks):
+        raise EvalkitError(f"precision and channels_last are of tables of fused images; {protocol.name} is not one.")
     outputs = find_outputs_root(outputs or protocol.place("outputs"))
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     sample_rows = tasks[0].sample_methods(protocol) if sample else None
@@ -183,6 +191,7 @@ def reproduce(
                 reading,
                 roots,
                 accumulate,
+                arithmetic=arithmetic,
             )
             job = Job(protocol, uses, rows, {} if sample else published_values(protocol), root, sample, settings)
             for task in tasks:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from evalkit.data.hashes import combine_hashes
 from evalkit.data.images import is_jpeg
 from evalkit.data.pairs import PairSet
+from evalkit.methods.arithmetic import FLOAT32
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.measure import Hashes
 from evalkit.protocols.plan import Row
@@ -48,6 +49,7 @@ def summarise(
             missing[metric] = reason
         else:
             scores[metric] = math.fsum(s[metric] for s in measured.values()) / len(measured)
+    arithmetic = getattr(row.fuser, "arithmetic", FLOAT32)
     return Record(
         status="incomplete" if missing else "complete",
         protocol={"name": protocol.name, "hash": protocol.hash},
@@ -63,6 +65,7 @@ def summarise(
         | ({"card": protocol.rows[row.method]} if row.fuser and row.method in protocol.rows else {})
         | ({"recipe": row.recipe, "pretrained": row.pretrained} if row.recipe else {})
         | ({"named": row.named} if row.named else {})
+        | ({"arithmetic": arithmetic.name} if arithmetic.name else {})
         | ({"jpeg": jpeg} if (jpeg := _count_jpeg(pairs, row)) else {}),
         dataset={
             "name": pairs.dataset,

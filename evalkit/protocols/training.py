@@ -191,7 +191,8 @@ def fuser_of(name: str, method: NetworkMethod, weights: Path, settings: Settings
         settings: the run's device and recolouring; with remote workers the device is theirs.
     """
     hashes = {weights.name: file_hash(weights)}
-    return NetworkFuser(name, method, hashes, [weights], device_here(settings), settings.recolour, settings.device)
+    device, elsewhere = device_here(settings), settings.device
+    return NetworkFuser(name, method, hashes, [weights], device, settings.recolour, elsewhere, settings.arithmetic)
 
 
 def device_here(settings: Settings) -> str:

@@ -17,7 +17,7 @@ from evalkit.registry import plugins
 
 SCHEMA_VERSION = 2  # 2: what has no value stands under "missing"; 1 called it "holes"
 OLDEST_READ = 1
-_TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash", "selected")
+_TEXTS = ("name", "filled_from", "fused_hash", "split", "layout", "content_hash", "selected", "arithmetic")
 
 
 def made_here(device: str = "cpu") -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Record(BaseModel):
 
     @property
     def not_comparable(self) -> str:
-        """Why its values stand beside no printed ones: other pairs, or a network that was trained otherwise."""
+        """Why its values stand beside no printed ones: other pairs, or a network otherwise trained or computed."""
         pairs, expected = self.dataset.get("pairs"), self.dataset.get("expected")
         if selected := self.dataset.get("selected"):
             return f"measured on {selected}"
@@ -66,6 +66,8 @@ class Record(BaseModel):
             return f"measured on {pairs} pairs, the paper's table on {expected}"
         if other := self.method.get("other_training"):
             return str(other)
+        if arithmetic := self.method.get("arithmetic"):
+            return f"fused in {arithmetic}, the printed values in float32"
         recipe = str(self.method.get("recipe") or "paper").removeprefix("recipe ")
         return "" if recipe == "paper" else f"trained here by the recipe {recipe}, not as in the paper"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from statistics import median
 from typing import Any
 
@@ -12,12 +12,19 @@ import numpy as np
 import torch
 
 from evalkit.engine.processes import keeping_large_memory
+from evalkit.methods.arithmetic import FLOAT32, Arithmetic
 from evalkit.methods.memory import inference_memory
 from evalkit.methods.registry import METHODS, method_cards
 from evalkit.registry import SHIPPED
 
 Progress = Callable[[Iterable, int, str], Iterable]
 SIZES = {"480x640": (480, 640), "1024x1280": (1024, 1280)}
+WAYS: tuple[tuple[str, Callable[[], AbstractContextManager], Arithmetic], ...] = (
+    ("fresh", nullcontext, FLOAT32),
+    ("seconds", keeping_large_memory, FLOAT32),
+    ("bf16", keeping_large_memory, Arithmetic("bf16")),
+    ("channels last", keeping_large_memory, Arithmetic(channels_last=True)),
+)
 
 
 def shipped_networks() -> list[str]:
@@ -45,7 +52,8 @@ def bench_memory(names: Sequence[str], progress: Progress) -> list[dict[str, Any
 def bench_networks(names: Sequence[str], repeats: int, progress: Progress) -> list[dict[str, Any]]:
     """Per network the processor seconds of one 640x480 pair on one thread, with random weights: median of `repeats`.
 
-    `fresh`: as PyTorch alone takes its memory; `seconds`: as `fuse` does, which keeps it from pair to pair.
+    `fresh`: as PyTorch alone takes its memory; `seconds`: as `fuse` does, which keeps it from pair to pair; and so with
+    the channels of a pixel together, and in bfloat16.
 
     Args:
         names: of networks.
@@ -63,12 +71,13 @@ def bench_networks(names: Sequence[str], repeats: int, progress: Progress) -> li
             method = network()
             model, pair = method.build().eval(), [(gray, gray)]
             row = {"network": name}
-            for column, memory in (("fresh", nullcontext), ("seconds", keeping_large_memory)):
+            for column, memory, arithmetic in WAYS:
+                model = method.placed(model, "cpu", arithmetic)
                 with memory():
                     seconds = []
                     for _ in range(1 + repeats):
                         start = time.process_time()
-                        list(method.run(model, pair, "cpu"))
+                        list(method.run(model, pair, "cpu", arithmetic))
                         seconds.append(time.process_time() - start)
                 row[column] = median(seconds[1:])  # the first one takes the memory
             rows.append(row)

@@ -149,8 +149,9 @@ def seconds_of_networks(networks: list[str] | None, repeats: int, as_json: bool)
     if as_json:
         print_json(rows)
         return
-    lines = [[r["network"], f"{r['fresh']:.2f}", f"{r['seconds']:.2f}"] for r in rows]
-    heads = ["network", "fresh memory", "kept memory"]
+    heads = ["network", "fresh memory", "kept memory", "bf16", "channels last"]
+    columns = ("fresh", "seconds", "bf16", "channels last")
+    lines = [[r["network"], *(f"{r[column]:.2f}" for column in columns)] for r in rows]
     print_rows(heads, lines, f"processor seconds of a 640x480 pair, one thread, median of {repeats}")
 
 
