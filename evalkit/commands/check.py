@@ -18,6 +18,7 @@ from evalkit.commands.options import (
     workers_option,
 )
 from evalkit.commands.wrap import say
+from evalkit.errors import EvalkitError
 
 
 @click.command()
@@ -26,8 +27,18 @@ from evalkit.commands.wrap import say
 @click.option("--infrared", required=True, type=click.Path(path_type=Path))
 @click.option("--visible", required=True, type=click.Path(path_type=Path))
 @click.option("--update", is_flag=True, help="Write the golden file from what is measured now.")
-@click.option("--metrics", callback=names, help="With --update: e.g. SSIM[smfnet],PSNR[tang]; all when not given.")
-@click.option("--tolerance", type=click.FloatRange(0), default=1e-6, show_default=True, help="With --update: relative.")
+@click.option(
+    "--metrics",
+    callback=names,
+    help="E.g. SSIM[smfnet],PSNR[tang]. Those of the file when not given; of a new one, all.",
+)
+@click.option("--convention", default="textbook", show_default=True, help="Of --metrics that do not name theirs.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0),
+    help="Relative, instead of what the file says; with --update, of its lines. 1e-6 where nothing is said.",
+)
+@click.option("--summary", type=click.Path(path_type=Path), help="A file to write in Markdown: what moved, per metric.")
 @workers_option
 @json_option
 def check(
@@ -37,30 +48,43 @@ def check(
     visible: Path,
     update: bool,
     metrics: list[str] | None,
-    tolerance: float,
+    convention: str,
+    tolerance: float | None,
+    summary: Path | None,
     workers: int | None,
     as_json: bool,
 ) -> None:
     """Fail (exit code 1) when a metric is not what the golden file says. A regression test for CI."""
     from dataclasses import replace
 
-    from evalkit.metrics.registry import all_full_names
-    from evalkit.testing.golden import check_golden, measure_golden, read_golden, write_golden
+    from evalkit.files.write import write_text
+    from evalkit.testing import summary as markdown
+    from evalkit.testing.golden import check_golden, only_metrics, read_golden, update_golden
 
     folders = (fused, infrared, visible)
     if update:
-        from evalkit.files.write import write_text
-
-        values, _ = measure_golden(None, metrics or all_full_names(), folders, workers, progress)
-        write_text(golden, write_golden(replace(one, tolerance=tolerance) for one in values))
-        say(f"{len(values)} values in {golden}")
+        if summary is not None:
+            raise EvalkitError("--summary says what moved, and --update takes it as it is: leave one of them out.")
+        written = update_golden(golden, folders, metrics, convention, tolerance, workers, progress)
+        say(f"{len(written)} values in {golden}")
         return
-    golden_values = read_golden(golden)
-    moved = check_golden(golden_values, folders, workers, progress)
+    try:
+        values = read_golden(golden)
+        if metrics is not None:
+            values = only_metrics(values, metrics, convention, golden)
+        if tolerance is not None:
+            values = [replace(one, tolerance=tolerance) for one in values]
+        checked = check_golden(values, folders, workers, progress)
+    except EvalkitError as error:
+        if summary is not None:
+            write_text(summary, markdown.trouble(error, golden))
+        raise
+    if summary is not None:
+        write_text(summary, markdown.summary(checked, golden, folders))
     if as_json:
-        print_json({"checked": len(golden_values), "moved": [str(one) for one in moved]})
+        print_json({"checked": len(values), "moved": [str(one) for one in checked.moved]})
     else:
-        for one in moved:
+        for one in checked.moved:
             say(str(one))
-        say(f"{len(golden_values)} values checked, {len(moved)} moved")
-    sys.exit(EXIT_CHECK if moved else 0)
+        say(f"{len(values)} values checked, {len(checked.moved)} moved")
+    sys.exit(EXIT_CHECK if checked.moved else 0)

@@ -78,6 +78,14 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" or not odd_character(c) else ascii(c)[1:-1] for c in text)
 
 
+def code_span(text: str) -> str:
+    """A text as code in Markdown, also in a cell of a table: nothing in it is a mark, a link or a mention."""
+    plain = " ".join(printable(text).split())
+    fence = "`" * (1 + max([0, *map(len, re.findall("`+", plain))]))
+    pad = " " if plain[:1] == "`" or plain[-1:] == "`" else ""
+    return fence + pad + plain.replace("|", r"\|") + pad + fence
+
+
 def several(names: Iterable[str] | str | None) -> Iterable[str] | None:
     """One name as a list of it: a text is not a list of its letters."""
     return [names] if isinstance(names, str) else names

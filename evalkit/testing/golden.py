@@ -31,6 +31,17 @@ class Golden:
     value: float | None
     tolerance: float
 
+    def moved_to(self, now: float | None) -> bool:
+        """Whether this value now lies outside the tolerance, came or went."""
+        if self.value is None or now is None:
+            return self.value is not now
+        return relative_change(self.value, now) > self.tolerance
+
+
+def relative_change(was: float, now: float) -> float:
+    """|now - was| as a part of |was|, at least 1e-12."""
+    return abs(now - was) / max(abs(was), 1e-12)
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -46,7 +57,7 @@ class Moved:
         was, now = (f"{v:.10g}" if v is not None else "undefined" for v in (self.golden.value, self.now))
         text = f"{self.golden.image} {self.golden.metric}: was {was}, is {now}"
         if self.golden.value is not None and self.now is not None:
-            relative = abs(self.now - self.golden.value) / max(abs(self.golden.value), 1e-12)
+            relative = relative_change(self.golden.value, self.now)
             text += f" ({relative:.1e} relative, allowed {self.golden.tolerance:.0e})"
         return f"{text} ({self.reason})" if self.reason else text
 
@@ -59,7 +70,8 @@ def read_golden(path: Path) -> list[Golden]:
         raise DataError(f"cannot read {path}: {error}") from None
     if not rows or not {"image", "metric", "value"} <= set(rows[0]):
         expected = ", ".join(HEADER)
-        raise DataError(f"{path} is not a golden file: expected the columns {expected}. Write one with --update.")
+        cure = "Name another file, or remove this one and write it with --update."
+        raise DataError(f"{path} is not a golden file: expected the columns {expected}. {cure}")
     golden = []
     for number, row in enumerate(rows, 2):
         try:
@@ -116,12 +128,44 @@ def measure_golden(
     return values, reasons
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Golden values, what they are now, and which moved. (image, metric) -> None for what is undefined now; a value
+    whose image is not there any more is not in `now`.
+    """
+
+    golden: list[Golden]
+    now: dict[tuple[str, str], float | None]
+    moved: list[Moved]
+
+
+def only_metrics(golden: list[Golden], metrics: Iterable[str], convention: str, file: Path) -> list[Golden]:
+    """The values of these metrics.
+
+    Args:
+        golden: the values of a golden file.
+        metrics: names; those without a convention are of `convention`.
+        convention: such as "textbook".
+        file: for the message.
+
+    Raises:
+        UnknownNameError: an unknown metric or convention.
+        DataError: the golden file has no value of a metric.
+    """
+    names = [definition.full_name for definition in definitions(metrics, convention).values()]
+    known = list(dict.fromkeys(one.metric for one in golden))
+    if absent := [name for name in names if name not in known]:
+        cure = "Name others, or write them into the file with --update."
+        raise DataError(f"{file} has no value of {', '.join(absent)}, but of {', '.join(known)}. {cure}")
+    return [one for one in golden if one.metric in names]
+
+
 def check_golden(
     golden: list[Golden],
     folders: tuple[Path, Path, Path],
     workers: int | None = None,
     progress: Callable = lambda items, total, text: items,
-) -> list[Moved]:
+) -> Checked:
     """What moved: values outside their tolerance, values that came or went, images that are not there any more, and
     images that the golden file does not have.
 
@@ -135,7 +179,9 @@ def check_golden(
         UnknownNameError: a metric or convention of the golden file that evalkit does not have.
         DataError: a folder is missing or empty.
     """
-    metrics = list(dict.fromkeys(one.metric for one in golden))
+    metrics = dict.fromkeys(one.metric for one in golden)
+    full = {name: d.full_name for name in metrics for d in definitions([name], "textbook").values()}  # of edited files
+    golden = [replace(one, metric=full[one.metric]) for one in golden]
     values, reasons = measure_golden([one.image for one in golden], metrics, folders, workers, progress)
     now = {(one.image, one.metric): one.value for one in values}
     moved = []
@@ -143,38 +189,52 @@ def check_golden(
         key = (one.image, one.metric)
         if key not in now:
             moved.append(Moved(one, None, "there is no fused image of this name"))
-        elif (one.value is None) != (now[key] is None) or (
-            one.value is not None and abs(now[key] - one.value) > one.tolerance * max(abs(one.value), 1e-12)  # type: ignore[operator]
-        ):
+        elif one.moved_to(now[key]):
             moved.append(Moved(one, now[key], reasons.get(key, "")))
     known = {one.image for one in golden}
     new = "the golden file has no value of this fused image; if it belongs there, write the file anew with --update"
-    return moved + [
-        Moved(Golden(stem, "", None, 0), None, new) for stem in image_files(folders[0]) if stem not in known
-    ]
+    moved += [Moved(Golden(stem, "", None, 0), None, new) for stem in image_files(folders[0]) if stem not in known]
+    return Checked(golden, now, moved)
 
 
-def update_file(
-    file: Path, folders: tuple[Path, Path, Path], metrics: Iterable[str] | None, tolerance: float, workers: int | None
-) -> str:
+def update_golden(
+    file: Path,
+    folders: tuple[Path, Path, Path],
+    metrics: Iterable[str] | None,
+    convention: str = "textbook",
+    tolerance: float | None = None,
+    workers: int | None = None,
+    progress: Callable = lambda items, total, text: items,
+) -> list[Golden]:
     """Write the golden file from what is measured.
 
     Args:
-        file: to write; replaced where it exists.
+        file: to write. Of one that is there, metrics are kept where none are named, and the tolerances of its lines.
         folders: of the fused, the infrared and the visible images.
-        metrics: names of metrics; None or none of them for all.
-        tolerance: relative, written with every value.
+        metrics: names of metrics; None or none of them for those of the file, or all where it is new.
+        convention: of names that do not say theirs.
+        tolerance: relative, of every line; None keeps what a line has, and is 1e-6 for new ones.
         workers: processes; None for one per processor.
+        progress: wraps the images measured: (items, total, text) -> items.
 
     Returns:
-        An empty text, as `moved_text` gives where nothing moved.
+        What was written.
 
     Raises:
-        EvalkitError: a metric is unknown, a folder is missing or empty, or the file cannot be written.
+        EvalkitError: a metric is unknown, a folder is missing or empty, a file of this name is not a golden file, or
+            it cannot be written.
     """
-    values, _ = measure_golden(None, metrics or all_full_names(), folders, workers)
-    write_text(file, write_golden(replace(one, tolerance=tolerance) for one in values))
-    return ""
+    before = {(one.image, one.metric): one.tolerance for one in read_golden(file)} if file.is_file() else {}
+    if metrics := list(metrics or ()):
+        metrics = [definition.full_name for definition in definitions(metrics, convention).values()]
+    names = metrics or list(dict.fromkeys(metric for _, metric in before)) or all_full_names()
+    values, _ = measure_golden(None, names, folders, workers, progress)
+    golden = [
+        replace(one, tolerance=before.get((one.image, one.metric), TOLERANCE) if tolerance is None else tolerance)
+        for one in values
+    ]
+    write_text(file, write_golden(golden))
+    return golden
 
 
 def moved_text(file: Path, folders: tuple[Path, Path, Path], workers: int | None) -> str:
@@ -192,7 +252,7 @@ def moved_text(file: Path, folders: tuple[Path, Path, Path], workers: int | None
     if not file.is_file():
         return f"there is not a golden file {file}. Write it with pytest --evalkit-update, and commit it."
     golden = read_golden(file)
-    moved = check_golden(golden, folders, workers)
+    moved = check_golden(golden, folders, workers).moved
     lines = [str(one) for one in moved[:SHOWN]]
     if len(moved) > SHOWN:
         lines.append(f"... and {len(moved) - SHOWN} more")

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def evalkit_check(request: pytest.FixtureRequest) -> Callable[..., None]:
     """A function that fails the test when a metric is not what a golden file says.
 
-    `evalkit_check(golden, fused, infrared, visible, metrics=None, tolerance=1e-6, workers=None)`. With
+    `evalkit_check(golden, fused, infrared, visible, metrics=None, tolerance=None, workers=None)`. With
     `pytest --evalkit-update` it writes the golden file instead.
     """
     base, updating = request.path.parent, bool(request.config.getoption("--evalkit-update"))
@@ -34,7 +34,7 @@ def evalkit_check(request: pytest.FixtureRequest) -> Callable[..., None]:
         infrared: str | os.PathLike[str],
         visible: str | os.PathLike[str],
         metrics: Iterable[str] | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float | None = None,
         workers: int | None = None,
     ) -> None:
         """Fail the test when a metric is not what the golden file says, or write that file.
@@ -42,23 +42,23 @@ def evalkit_check(request: pytest.FixtureRequest) -> Callable[..., None]:
         Args:
             golden: CSV file, relative to the folder of the test's file.
             fused, infrared, visible: folders of images, relative to the same folder.
-            metrics: what a new golden file holds, as for `evalkit.evaluate`; None for every metric.
-            tolerance: relative, of a new golden file.
+            metrics: what a golden file that is written holds, as for `evalkit.evaluate`; None for what it held, or
+                every metric where it is new.
+            tolerance: relative, of each line of a golden file that is written; None keeps what a line had, and is 1e-6
+                for a new one.
             workers: processes; None for one per processor.
         """
         __tracebackhide__ = True
         from evalkit.testing.golden import (  # numpy and the metrics, which other tests do without
             moved_text,
-            update_file,
+            update_golden,
         )
 
         file, folders = base / golden, (base / fused, base / infrared, base / visible)
         try:
-            text = (
-                update_file(file, folders, metrics, tolerance, workers)
-                if updating
-                else moved_text(file, folders, workers)
-            )
+            if updating:
+                update_golden(file, folders, metrics, tolerance=tolerance, workers=workers)
+            text = "" if updating else moved_text(file, folders, workers)
         except EvalkitError as error:
             text = str(error)
         if text:
