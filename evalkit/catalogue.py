@@ -24,6 +24,7 @@ from evalkit.methods.registry import METHODS, method_card, method_cards
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.metrics.evaluate import evaluate
+from evalkit.metrics.formulas import formulas
 from evalkit.metrics.registry import card as metric_card
 from evalkit.metrics.registry import convention as load_convention
 from evalkit.metrics.registry import full_names_of
@@ -336,6 +337,7 @@ def _describe_metric(name: str) -> Entry:
         "name": card.name,
         "title": card.title,
         "definition": card.definition,
+        "formula": formulas()[card.name].formula if card.name in formulas() else "",
         "better": card.better,
         "range": card.range,
         "unit": card.unit,
@@ -343,10 +345,10 @@ def _describe_metric(name: str) -> Entry:
     }
     if card.task != "fusion":
         return entry | {"task": card.task, "convention": card.convention}
-    example = _example(card.name)
+    example = examples([card.name])
     return entry | {
         "conventions": {
-            c.name: f"{c.definitions[card.name].choice}; on the example: {example[c.name]}"
+            c.name: f"{c.definitions[card.name].choice}; on the example: {example[f'{card.name}[{c.name}]']}"
             for c in CONVENTIONS.values()
             if card.name in c.definitions
         },
@@ -354,13 +356,18 @@ def _describe_metric(name: str) -> Entry:
     }
 
 
-def _example(metric: str) -> dict[str, str]:
-    """Convention -> value of a metric on one built-in example."""
+def examples(metrics: Iterable[str] | None = None) -> dict[str, str]:
+    """Full name -> value on one built-in example, or why it has none: the first sample scene at 320x240, its laplacian
+    fusion.
+
+    Args:
+        metrics: of which, in every convention; all when not given.
+    """
     scene = make_scene(0, 0, 320, 240)
     fused = merge_colour(FUSERS["laplacian"](scene.infrared, to_gray(scene.visible)), scene.visible)
-    scores = evaluate(fused, scene.infrared, scene.visible, full_names_of([metric]), "textbook")
-    names = [name.partition("[")[2].rstrip("]") for name in full_names_of([metric])]
+    names = full_names_of(metrics)
+    scores = evaluate(fused, scene.infrared, scene.visible, names, "textbook")
     return {
-        convention: scores.missing.get(column, f"{value:.4f}")
-        for convention, (column, value) in zip(names, scores.items(), strict=True)
+        name: scores.missing.get(column, f"{value:.4f}")
+        for name, (column, value) in zip(names, scores.items(), strict=True)
     }

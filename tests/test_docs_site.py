@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from html import escape
 from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,12 @@ import click
 import pytest
 
 import evalkit
+from evalkit.catalogue import KINDS, entries_of, examples
 from evalkit.cli import main
+from evalkit.leaderboards.audit.report import CHECKS
+from evalkit.metrics.card import CONVENTIONS, DEFINITIONS, METRICS
+from evalkit.metrics.formulas import formulas
+from evalkit.records.record import SCHEMA_VERSION, Record
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,6 +104,66 @@ def test_what_the_docs_import_is_in_the_reference(site: Path) -> None:
     shown = {name for page in pages for name in imports(page.read_text(encoding="utf-8"))}
     assert len(shown) > 5
     assert not shown - ids
+
+
+def test_every_metric_has_its_formula_conventions_and_source(site: Path) -> None:
+    html = (site / "reference/metrics.html").read_text(encoding="utf-8")
+    sections = dict(re.findall(r'<h3 id="([^"]*)">(.*?)(?=<h[23] id=|</article>)', html, re.DOTALL))
+    for card in METRICS.values():
+        section = sections[re.sub("[^a-z0-9]+", "-", card.name.lower())]
+        if card.name in formulas():
+            assert '<div class="formula"><math' in section, card.name
+        for said in (card.better, card.range, card.unit, card.source):
+            assert escape(said, quote=False) in section, (card.name, said)
+    for definition in DEFINITIONS.values():
+        assert f"<code>{definition.full_name}</code>" in html
+    for convention in CONVENTIONS.values():
+        assert f"<code>{convention.name}</code>" in html
+    assert "\\" not in Page(site / "reference/metrics.html").text  # of LaTeX that is none in MathML
+
+
+def test_every_textbook_metric_and_every_other_task_s_has_a_formula() -> None:
+    with_formula = {*CONVENTIONS["textbook"].definitions, *(c.name for c in METRICS.values() if c.task != "fusion")}
+    assert len(with_formula) > 50
+    assert not with_formula - set(formulas())
+
+
+def test_the_example_values_are_those_of_show(site: Path) -> None:
+    html = (site / "reference/metrics.html").read_text(encoding="utf-8")
+    for full_name, value in examples(["EN", "SSIM"]).items():
+        row = re.search(rf"<code>{re.escape(full_name)}</code></td>\s*<td>.*?</td>\s*<td>(.*?)</td>", html, re.DOTALL)
+        assert row is not None
+        assert row[1] == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "page"),
+    [
+        *((kind, f"reference/{kind}.html") for kind in ("methods", "datasets", "protocols", "metrics")),
+        ("conventions", "reference/metrics.html"),
+        *((kind, "reference/networks.html") for kind in ("segmenters", "saliency", "detectors", "recipes", "tasks")),
+        ("pretrained", "reference/networks.html"),
+    ],
+)
+def test_all_that_evalkit_has_is_there(site: Path, kind: str, page: str) -> None:
+    html = (site / page).read_text(encoding="utf-8")
+    names = [entry["name"] for entry in entries_of(kind)]
+    assert names
+    assert not [name for name in names if f">{escape(name, quote=False)}<" not in html]
+
+
+def test_every_kind_has_a_page() -> None:
+    marks = test_all_that_evalkit_has_is_there.pytestmark[0].args[1]
+    assert {kind for kind, _ in marks} == {*KINDS, "pretrained"}
+
+
+def test_checks_and_files_are_there(site: Path) -> None:
+    checks = (site / "reference/audit-checks.html").read_text(encoding="utf-8")
+    assert not [check for check in CHECKS if f"<code>{check}</code>" not in checks]
+    files = Page(site / "reference/files.html")
+    assert f"writes version {SCHEMA_VERSION} and reads" in files.text
+    html = (site / "reference/files.html").read_text(encoding="utf-8")
+    assert not [field for field in Record.model_fields if f"<code>{field}</code>" not in html]
 
 
 def test_every_page_of_docs_is_on_the_site(site: Path) -> None:

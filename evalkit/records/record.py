@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evalkit.errors import DataError
 from evalkit.files.read import parse_json, read_text
@@ -33,21 +33,21 @@ class Record(BaseModel):
 
     schema_version: int = SCHEMA_VERSION
     status: Literal["complete", "incomplete"]
-    protocol: dict[str, str]  # name, hash
-    method: dict[str, Any]  # name, filled_from, weights (file -> SHA-256), fused_hash
-    dataset: dict[str, Any]  # name, split, layout, pairs, expected, content_hash
+    protocol: dict[str, str] = Field(description="name, hash")
+    method: dict[str, Any] = Field(description="name, filled_from, weights (file -> SHA-256), fused_hash")
+    dataset: dict[str, Any] = Field(description="name, split, layout, pairs, expected, content_hash")
     convention: str
-    metrics: list[str]
-    images: int
-    scores: dict[str, float]
-    missing: dict[str, str]
-    failures: list[dict[str, str]]  # image, reason
-    scores_hash: str = ""  # of the per-image scores, see PerImage.hash; empty where nothing was measured
-    provenance: dict[str, Any]
+    metrics: list[str] = Field(description="full names, e.g. SSIM[smfnet]")
+    images: int = Field(description="how many were measured")
+    scores: dict[str, float] = Field(description="metric -> mean over the images")
+    missing: dict[str, str] = Field(description="metric -> why it has no value")
+    failures: list[dict[str, str]] = Field(description="image, reason")
+    scores_hash: str = Field(default="", description="of the per-image scores; empty where nothing was measured")
+    provenance: dict[str, Any] = Field(description="versions, commit, machine, device, plug-ins")
     seeds: dict[str, int] = {}
     started: str
     finished: str
-    record_hash: str = ""  # of everything else, see `hash`; set when the record is written
+    record_hash: str = Field(default="", description="SHA-256 of every other field, set when the record is written")
 
     def hash(self) -> str:
         """SHA-256 of every other field."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import audit_page
+import cards_page
 import commands_page
+import metrics_page
 import python_page
+import records_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -14,6 +18,13 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     "reference/commands.md": commands_page.page,
+    "reference/metrics.md": metrics_page.page,
+    "reference/methods.md": cards_page.methods,
+    "reference/datasets.md": cards_page.datasets,
+    "reference/protocols.md": cards_page.protocols,
+    "reference/networks.md": cards_page.networks,
+    "reference/audit-checks.md": audit_page.page,
+    "reference/files.md": records_page.page,
     "reference/python.md": python_page.page,
     "reference/formulas.md": python_page.formulas,
 }
