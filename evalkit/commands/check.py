@@ -14,6 +14,7 @@ from evalkit.commands.console import (
 from evalkit.commands.options import (
     EXIT_CHECK,
     json_option,
+    models_option,
     names,
     workers_option,
 )
@@ -40,6 +41,7 @@ from evalkit.errors import EvalkitError
 )
 @click.option("--summary", type=click.Path(path_type=Path), help="A file to write in Markdown: what moved, per metric.")
 @workers_option
+@models_option
 @json_option
 def check(
     golden: Path,

@@ -26,6 +26,7 @@ from evalkit.commands.options import (
     gray_option,
     images_option,
     json_option,
+    models_option,
     names,
     workers_option,
 )
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 @crop_option
 @depth_option
 @gray_option
+@models_option
 @device_option
 @click.option(
     "--out", type=click.Path(path_type=Path), help="A CSV file for the scores of every image; or a results folder."

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from evalkit.commands.console import print_json, progress
-from evalkit.commands.options import Commands, given, json_option, names
+from evalkit.commands.options import Commands, given, json_option, models_option, names
 from evalkit.commands.program import kept
 from evalkit.commands.wrap import say
 
@@ -100,6 +100,7 @@ def build_command(
     metavar="all|N",
     help="How many images of each record are measured again, chosen by hash; they are fused again where need be.",
 )
+@models_option
 @click.option("--badge", type=click.Path(path_type=Path), help="Write here which records were measured again and hold.")
 @json_option
 def verify_command(

@@ -67,6 +67,14 @@ image_name_option = click.option(
     default="",
     help="What fused images are called: '{stem}_fused', or below OUTPUTS '{dataset}/{method}/{stem}'.",
 )
+models_option = click.option(
+    "--models",
+    type=click.Path(path_type=Path),
+    expose_value=False,
+    is_eager=True,
+    callback=lambda _context, _option, folder: _name_models(folder),
+    help="Folder with the model files of NIQE and BRISQUE [EVALKIT_MODELS]; see docs/noreference.md.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
@@ -113,6 +121,13 @@ def _plugin_option() -> click.Option:
         metavar="FILE.py|MODULE",
         help="A plug-in that is not installed; can be given more than once [EVALKIT_PLUGINS].",
     )
+
+
+def _name_models(folder: Path | None) -> None:
+    if folder is not None:
+        from evalkit.metrics.models import name_models
+
+        name_models(folder)
 
 
 workers_option = click.option("--workers", type=click.IntRange(1), help="Processes; one per processor when not given.")

@@ -28,6 +28,7 @@ from evalkit.commands.options import (
     image_name_option,
     images_option,
     json_option,
+    models_option,
     names,
     precision_option,
     steps_option,
@@ -55,6 +56,7 @@ from evalkit.files.names import printable
 @crop_option
 @depth_option
 @gray_option
+@models_option
 @click.option("--methods", callback=names, help="E.g. CDDFuse,average; else the protocol's and OUTPUTS' own.")
 @click.option("--datasets", callback=names, help="E.g. TNO,MSRS; the protocol's when not given.")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder; runs/<protocol> when not given.")

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar, cast
 from evalkit.data.gray import ROUNDED
 from evalkit.errors import EvalkitError
 from evalkit.metrics.image import Pair
+from evalkit.metrics.models import Modelled
 from evalkit.registry import Registry
 
 Better = Literal["higher", "lower"]
@@ -58,6 +59,11 @@ class Definition:
     @property
     def full_name(self) -> str:
         return f"{self.metric}[{self.convention}]"
+
+    @property
+    def parameters(self) -> str:
+        """What its values depend on besides the images and the code: files of the user's; empty for a formula."""
+        return self.function.parameters if isinstance(self.function, Modelled) else ""
 
     @property
     def gray(self) -> str:

@@ -71,6 +71,10 @@ from evalkit.metrics.fusion.vif_wavelet import wavelet_vif
 from evalkit.metrics.fusion.vifb import VIFB
 from evalkit.metrics.fusion.viff import viff
 from evalkit.metrics.image import Image, Pair
+from evalkit.metrics.noreference import files as model_files
+from evalkit.metrics.noreference.brisque import brisque
+from evalkit.metrics.noreference.niqe import niqe
+from evalkit.metrics.noreference.piqe import piqe
 from evalkit.metrics.registry import add_convention
 
 Metric = Callable[[Pair], float]
@@ -293,6 +297,19 @@ LIU: Table = {
     "CB": (chen_blum, "each image stretched to 0..255"),
 }
 
+MATLAB: Table = {
+    "PIQE": (
+        _fused(piqe),
+        "stretched to its largest level; the middle of a block is columns 8 and 9, its surround lacks columns 8 and 10",
+    ),
+}
+
+_FLAT = "in flat areas, where the release has rounding noise, zeros"
+LIVE: Table = {
+    "NIQE": (model_files.NIQE, f"model of a file, blocks of 96 x 96 at two scales; {_FLAT}"),
+    "BRISQUE": (model_files.BRISQUE, f"regression and ranges of files, features not rounded to texts; {_FLAT}"),
+}
+
 
 FORMULAS = (
     entropy, standard_deviation, spatial_frequency, average_gradient, edge_intensity, mutual_information,
@@ -302,6 +319,7 @@ FORMULAS = (
     chen_varshney, chen_blum, piella_quality, piella_weighted_quality, piella_edge_dependent_quality, cvejic_similarity,
     yang_similarity, nonlinear_correlation, phase_congruency_quality, multiscale_quality, spatial_frequency_error,
     gradient_quality_liu, normalised_mutual_information_liu, tsallis_ratio_liu, tsallis_sum_liu, entropy_balance,
+    piqe, niqe, brisque,
 )  # fmt: skip
 
 
@@ -336,4 +354,14 @@ def register_shipped() -> None:
     add_convention("zoo", "IVIF_ZOO's evaluator in PyTorch, its slips included", "IVIF_ZOO's survey", ZOO, "pil")
     add_convention(
         "mefb", "the MEFB benchmark's MATLAB code, its slips included", "MEFB's published values", MEFB, "matlab"
+    )
+    add_convention(
+        "matlab", "MATLAB's piqe, as pypiqe ports it", "no-reference columns of many papers", MATLAB, "matlab"
+    )
+    add_convention(
+        "live",
+        "the releases of the laboratory that made NIQE and BRISQUE (LIVE); models from files: --models",
+        "no-reference columns of many papers",
+        LIVE,
+        "matlab",
     )

@@ -6,7 +6,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -33,6 +33,7 @@ from evalkit.errors import EvalkitError, OtherBytesError, UnreadableError
 from evalkit.metrics.card import DEFINITIONS, Definition
 from evalkit.metrics.fusion.information import histogram
 from evalkit.metrics.image import Image, Pair, UndefinedError
+from evalkit.metrics.models import Modelled
 from evalkit.metrics.registry import definitions
 from evalkit.registry import PROGRAM
 
@@ -69,7 +70,8 @@ class Reading:
         names = []
         for definition in definitions:
             gray = self.gray or definition.gray
-            names.append(definition.full_name + definition.code + f"|gray {gray}" * (gray != ROUNDED))
+            name = definition.full_name + definition.code + definition.parameters
+            names.append(name + f"|gray {gray}" * (gray != ROUNDED))
         depth, crop = f"|depth {self.depth}" * (self.depth is not None), f"|crop {self.crop}" * bool(self.crop)
         # the digits of a device's last places are its own; which of several GPUs measured does not matter
         device = f"|torch {self.device.partition(':')[0]}" * bool(self.device)
@@ -209,7 +211,11 @@ def names_of(columns: Mapping[str, Definition]) -> Names:
 
 
 def name_of(definition: Definition) -> str | Definition:
-    """The full name, by which another process finds the definition; itself where only this program has it."""
+    """The full name, by which another process finds the definition; itself where only this program has it, or has named
+    its model files.
+    """
+    if isinstance(definition.function, Modelled):
+        return replace(definition, function=definition.function.here())
     return definition if DEFINITIONS.origin(definition.full_name) is PROGRAM else definition.full_name
 
 

@@ -22,6 +22,7 @@ from evalkit.metrics.card import (
     checked_better,
 )
 from evalkit.metrics.image import Pair
+from evalkit.metrics.models import NO_MODEL
 from evalkit.registry import PROGRAM, current_origin
 
 Function = TypeVar("Function", bound=Callable[[Pair], float])
@@ -196,14 +197,17 @@ def all_full_names() -> list[str]:
 
 
 def full_names_of(metrics: Iterable[str] | str | None) -> list[str]:
-    """Full names of the metrics in every convention that defines them; of all metrics when None.
+    """Full names of the metrics in every convention that defines them; of all metrics when None, but for those whose
+    model files are not at hand.
 
     Raises:
         UnknownNameError: no such metric.
     """
     metrics = several(metrics)
     named = None if metrics is None else {card(metric.partition("[")[0].strip()).name for metric in metrics}
-    return [name for name in all_full_names() if named is None or name.partition("[")[0] in named]
+    if named is None:
+        return [name for name, definition in DEFINITIONS.items() if definition.parameters != NO_MODEL]
+    return [name for name in all_full_names() if name.partition("[")[0] in named]
 
 
 def parse(name: str, default: Convention) -> Definition:

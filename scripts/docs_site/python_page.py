@@ -5,7 +5,7 @@ from __future__ import annotations
 import pkgutil
 
 import evalkit
-from evalkit.metrics import fusion
+from evalkit.metrics import fusion, noreference
 
 MODULES = {  # what plug-ins and programs of one's own import beside `evalkit` itself
     "evalkit.errors": "Errors",
@@ -53,8 +53,9 @@ def page() -> str:
 
 
 def formulas() -> str:
-    """reference/formulas.md as Markdown: every module of `evalkit.metrics.fusion`."""
-    modules = sorted(module.name for module in pkgutil.iter_modules(fusion.__path__, f"{fusion.__name__}."))
+    """reference/formulas.md as Markdown: every module of `evalkit.metrics.fusion` and `evalkit.metrics.noreference`."""
+    packages = (fusion, noreference)
+    modules = [m.name for p in packages for m in sorted(pkgutil.iter_modules(p.__path__, f"{p.__name__}."))]
     return "\n".join([FORMULAS, *(_module(name, name.rpartition(".")[2].replace("_", " ")) for name in modules)])
 
 
