@@ -62,3 +62,13 @@ def test_rows_of_the_loss_and_of_the_schedule() -> None:
     assert [stage.epochs for stage in tiny("AE7").stages] == [0, sum(s.epochs for s in tiny("AE8").stages)]
     assert build_system(tiny("AE6")).loss.graph_in_stage_one
     assert build_system(tiny("AE4")).network.options.swap_fusion
+
+
+def test_the_short_recipe_has_the_published_width() -> None:
+    """Its network and parts are those of `paper`, its stages as long to each other as published."""
+    short, paper = (load_recipe("SMFNet", name) for name in ("short", "paper"))
+    assert short.network == paper.network == {}
+    assert [(stage.name, stage.parts) for stage in short.stages] == [(stage.name, stage.parts) for stage in paper.stages]
+    one, two = (stage.epochs for stage in short.stages)
+    assert one / two == paper.stages[0].epochs / paper.stages[1].epochs
+    assert short.data == paper.data
