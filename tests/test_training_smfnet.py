@@ -68,7 +68,8 @@ def test_the_short_recipe_has_the_published_width() -> None:
     """Its network and parts are those of `paper`, its stages as long to each other as published."""
     short, paper = (load_recipe("SMFNet", name) for name in ("short", "paper"))
     assert short.network == paper.network == {}
-    assert [(stage.name, stage.parts) for stage in short.stages] == [(stage.name, stage.parts) for stage in paper.stages]
-    one, two = (stage.epochs for stage in short.stages)
-    assert one / two == paper.stages[0].epochs / paper.stages[1].epochs
+    for one, other in zip(short.stages, paper.stages, strict=True):
+        assert (one.name, one.parts) == (other.name, other.parts)
+    first, second = (stage.epochs for stage in short.stages)
+    assert first / second == paper.stages[0].epochs / paper.stages[1].epochs
     assert short.data == paper.data
