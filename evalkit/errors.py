@@ -26,6 +26,10 @@ class UnknownNameError(EvalkitError):
         super().__init__(f"{text} {hint}".rstrip())
         self.name, self.near = name, near
 
+    def __reduce__(self) -> tuple:
+        # what travels between processes is the sentence, which is not made again
+        return UnknownNameError.__new__, (UnknownNameError, *self.args), self.__dict__
+
 
 class DataError(EvalkitError):
     """A data set, folder or image that is missing, damaged or not as its card says."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -67,6 +68,17 @@ def version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 of evalkit's code: versions of a source tree have one number."""
+    root, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(path for suffix in ("py", "c") for path in root.rglob(f"*.{suffix}")):
+        digest.update(
+            f"{path.relative_to(root).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
+        )
+    return digest.hexdigest()
 
 
 def _commit() -> dict[str, Any] | None:

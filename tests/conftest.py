@@ -85,6 +85,12 @@ def make_tno(root: Path, count: int = 25, height: int = 48, width: int = 64) -> 
     return root
 
 
+def contents(run: Path) -> dict[str, bytes]:
+    """Tables, scores and fused images of a run: all but the records, which hold times."""
+    files = [path for path in sorted(run.rglob("*")) if path.is_file() and "records" not in path.parts]
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
 def finished_run(root: Path) -> Path:
     """root/data and root/outputs, generated, and root/run: a method's outputs, and one that evalkit fused itself."""
     make_tno(root / "data")

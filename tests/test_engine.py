@@ -6,7 +6,6 @@ import importlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import make_tno, textured
+from conftest import contents, make_tno, textured
 
 from evalkit.cli import main
 from evalkit.data.images import write_png
@@ -29,12 +28,6 @@ with suppress(ImportError):  # without distributed; the tests of it are skipped
     from evalkit.engine.dask import Dask, environment
 
 TABLE = ["reproduce", "smfnet-table1", "--datasets", "TNO", "--methods", "average,maximum,laplacian"]
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    """All but the records, which hold times."""
-    files = [path for path in sorted(run.rglob("*")) if path.is_file() and "records" not in path.parts]
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
 
 
 def square(x: int) -> int:
@@ -109,9 +102,10 @@ def test_units_share_sources_where_pairs_suffice_and_methods_spread_where_not():
     ("options", "says"),
     [
         (["--address", "tcp://nowhere:1"], "are of --engine dask"),
-        (["--engine", "dask", "--address", "tcp://127.0.0.1:9", "--cluster", "slurm"], "not both"),
-        (["--engine", "dask", "--cluster", "slrum", "--workers", "2"], "'slurm'"),
-        (["--engine", "dask", "--cluster", "slurm"], "needs --workers"),
+        (["--scheduler-file", "head.json"], "are of --engine dask"),
+        (["--engine", "dask", "--address", "tcp://127.0.0.1:9", "--scheduler-file", "head.json"], "not both"),
+        (["--engine", "dask", "--scheduler-file", "nowhere.json"], "nowhere.json"),
+        (["--engine", "dask", "--scheduler-file", "/dev/null"], "/dev/null"),
         (["--engine", "dask", "--address", "tcp://127.0.0.1:9"], "no dask scheduler answers at tcp://127.0.0.1:9"),
     ],
 )
@@ -258,60 +252,6 @@ def test_networks_fuse_on_workers(client, shared, tmp_path):
     for name, engine in (("here", Local()), ("there", Dask(client))):
         assert [reason for _, reason in fuse_jobs(fuser, [FuseJob(pair, tmp_path / f"{name}.png")], engine)] == [""]
     assert (tmp_path / "here.png").read_bytes() == (tmp_path / "there.png").read_bytes()
-
-
-def test_a_lost_scheduler_is_told_and_the_run_goes_on_later(tmp_path):
-    pytest.importorskip("distributed")
-    root = make_tno(tmp_path / "data", 25, 240, 320)
-    program = (
-        "from distributed import LocalCluster\n"
-        "if __name__ == '__main__':\n"
-        "    cluster = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=':0')\n"
-        "    print(cluster.scheduler_address, flush=True)\n"
-        "    input()\n"
-    )
-    (tmp_path / "scheduler.py").write_text(program)
-    head = subprocess.Popen(
-        [sys.executable, str(tmp_path / "scheduler.py")], stdin=-1, stdout=-1, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        address = head.stdout.readline().strip()
-        arguments = [*TABLE, "--data-root", str(root), "--out", str(tmp_path / "run")]
-        command = [sys.executable, "-m", "evalkit.cli", *arguments, "--engine", "dask", "--address", address]
-        soon = os.environ | {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
-        run = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=soon)
-        journal = tmp_path / "run" / "scores" / "TNO" / "average.csv.partial"
-        deadline = time.monotonic() + 120
-        while run.poll() is None and not journal.exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        head.kill()
-        _, error = run.communicate(timeout=120)
-    finally:
-        head.kill()
-        head.communicate()
-    assert run.returncode == 2, error
-    assert "the connection to the scheduler at" in error
-    assert "Traceback" not in error
-    for name in ("run", "whole"):
-        arguments[-1] = str(tmp_path / name)
-        assert CliRunner().invoke(main, [*arguments, "--workers", "1"]).exit_code == 0
-    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
-
-
-def test_queues_are_set_up_by_dasks_configuration(tmp_path, monkeypatch):
-    """dask-jobqueue with bash instead of a batch system: configuration, job script and workers are the real ones."""
-    pytest.importorskip("dask_jobqueue")
-    import dask
-
-    monkeypatch.setitem(
-        importlib.import_module("evalkit.engine.dask").CLUSTERS, "bash", "dask_jobqueue.local.LocalCluster"
-    )
-    configuration = {"jobqueue.local.cores": 1, "jobqueue.local.memory": "1GB"}
-    with dask.config.set(configuration), open_engine("dask", 1, cluster="bash") as engine:
-        assert list(engine.map(str, range(4))) == ["0", "1", "2", "3"]
-    says = pytest.raises(EvalkitError, match="cannot be set up from dask's configuration")
-    with says, open_engine("dask", 1, cluster="slurm"):
-        pass
 
 
 def test_the_number_of_workers_follows_the_memory_at_hand(monkeypatch, tmp_path):

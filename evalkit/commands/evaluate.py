@@ -23,11 +23,14 @@ from evalkit.commands.options import (
     crop_option,
     depth_option,
     device_option,
+    engine_options,
     gray_option,
     images_option,
     json_option,
     models_option,
     names,
+    seen_by,
+    timeout_option,
     workers_option,
 )
 from evalkit.commands.program import kept
@@ -58,6 +61,8 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path), help="A CSV file for the scores of every image; or a results folder."
 )
 @workers_option
+@engine_options
+@timeout_option
 @json_option
 def evaluate(
     fused: tuple[str, ...],
@@ -76,6 +81,8 @@ def evaluate(
     device: str,
     out: Path | None,
     workers: int | None,
+    engine: dict[str, Any],
+    timeout: float | None,
     as_json: bool,
 ) -> None:
     """Measure folders of fused images (or one image) against their sources, paired by file name.
@@ -91,6 +98,7 @@ def evaluate(
     What has no value, pairs of sources without a fused image among it, is named: then there is no mean, and the exit
     code is 3.
     """
+    from evalkit.engine.open import open_engine
     from evalkit.metrics.folders import ANY_NAME, evaluate_folder, image_scores, scores_csv, scores_dict
     from evalkit.metrics.jobs import metrics_device
     from evalkit.metrics.registry import definitions, full_names_of
@@ -103,8 +111,11 @@ def evaluate(
     patterns = name, infrared_name, visible_name
     table = out is not None and out.suffix.lower() != ".csv"
     if len(fused) == 1 and Path(fused[0]).is_file():
-        if patterns != (ANY_NAME,) * 3 or images or table or metrics_device(device):
-            raise EvalkitError("names, --images, a GPU and a results folder are for folders, not for one image.")
+        cluster = engine["engine"] != "local"
+        if patterns != (ANY_NAME,) * 3 or images or table or metrics_device(device) or cluster:
+            raise EvalkitError(
+                "names, --images, a GPU, a cluster and a results folder are for folders, not for one image."
+            )
         frame = image_scores(Path(fused[0]), infrared, visible, metrics, convention, depth, crop, gray)
     else:
         methods = method_folders(fused, name)
@@ -113,12 +124,36 @@ def evaluate(
                 raise EvalkitError(f"{out} is a file for one folder of fused images. Name a results folder.")
             protocol = folders_protocol(methods, infrared, visible, metrics, convention, patterns, dataset)
             _evaluate_folders(
-                protocol, out, as_json, images=images, crop=crop, depth=depth, gray=gray, device=device, workers=workers
+                protocol,
+                out,
+                as_json,
+                images=images,
+                crop=crop,
+                depth=depth,
+                gray=gray,
+                device=device,
+                workers=workers,
+                timeout=timeout,
+                **engine,
             )
         (folder,) = methods.values()
-        frame = evaluate_folder(
-            folder, infrared, visible, metrics, convention, workers, progress, *patterns, depth, crop, gray, device
-        )
+        folders = [path for path in seen_by(engine, Path(folder), infrared, visible) if path]
+        with open_engine(**engine, workers=workers, timeout=timeout, must_see=folders) as opened:
+            frame = evaluate_folder(
+                folders[0],
+                folders[1],
+                folders[2],
+                metrics,
+                convention,
+                workers,
+                progress,
+                *patterns,
+                depth,
+                crop,
+                gray,
+                device,
+                opened,
+            )
     if out is not None:
         from evalkit.files.write import write_text
 

@@ -18,8 +18,12 @@ from evalkit.commands.options import (
     checkpoints_option,
     data_root_option,
     device_option,
+    engine_options,
     json_option,
     precision_option,
+    seen_by,
+    shared_folder,
+    timeout_option,
     workers_option,
 )
 from evalkit.commands.program import kept
@@ -39,6 +43,8 @@ from evalkit.commands.wrap import say
 @precision_option
 @channels_last_option
 @workers_option
+@engine_options
+@timeout_option
 @json_option
 def fuse(
     method: str,
@@ -53,23 +59,47 @@ def fuse(
     precision: Any,
     channels_last: bool,
     workers: int | None,
+    engine: dict[str, Any],
+    timeout: float | None,
     as_json: bool,
 ) -> None:
     """Fuse a data set with a method, as 8-bit PNG files."""
+    from evalkit.engine.open import open_engine
     from evalkit.methods.arithmetic import Arithmetic
     from evalkit.methods.fuse import fuse_dataset
-    from evalkit.protocols.plan import find_data_root
+    from evalkit.protocols.plan import each_root, find_data_root
 
-    root, trained = find_data_root(data_root), None
+    roots = [path for path in seen_by(engine, *each_root(find_data_root(data_root))) if path]
+    files = tuple(path for path in seen_by(engine, *files) if path)
+    folder, checkpoints = seen_by(engine, out, checkpoints)
+    assert folder is not None
+    trained = None
     arithmetic = Arithmetic(precision, channels_last)
     if len(files) == 1 and files[0].suffix == ".safetensors":
         from evalkit.methods.registry import method_card
         from evalkit.training.trained import trained_method
 
         trained = trained_method(files[0], method_card(method).name)
-    with kept(f"The fused images in {out} are complete ones; the same command fuses all of them again."):
+    must_see = [*roots, *files, *filter(None, [checkpoints]), *shared_folder(engine, folder)]
+    with (
+        kept(f"The fused images in {out} are complete ones; the same command fuses all of them again."),
+        open_engine(**engine, workers=workers, timeout=timeout, must_see=must_see) as opened,
+    ):
         result = fuse_dataset(
-            method, dataset, root, out, split, gray, checkpoints, files, device, workers, progress, trained, arithmetic
+            method,
+            dataset,
+            find_data_root(roots),
+            folder,
+            split,
+            gray,
+            checkpoints,
+            files,
+            device,
+            workers,
+            progress,
+            trained,
+            arithmetic,
+            opened,
         )
     if as_json:
         named = {"arithmetic": arithmetic.name} if arithmetic.name else {}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from evalkit.commands.completion import complete
-from evalkit.errors import PluginWarning, StateWarning, UnknownNameError
+from evalkit.errors import OutputError, PluginWarning, StateWarning, UnknownNameError
 from evalkit.files.names import printable
 from evalkit.registry import load_plugins, name_plugin, named_plugins
 
@@ -131,6 +133,55 @@ def _name_models(folder: Path | None) -> None:
 
 
 workers_option = click.option("--workers", type=click.IntRange(1), help="Processes; one per processor when not given.")
+
+
+timeout_option = click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds after which a few images count as hanging and go to another worker.",
+)
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--engine, --address and --scheduler-file; the command gets them together, as `engine`, for `open_engine`."""
+
+    @click.option(
+        "--engine",
+        type=click.Choice(["local", "dask"]),
+        default="local",
+        show_default=True,
+        help="Where the work is done: processes here, or a dask cluster (one on this machine when none is named).",
+    )
+    @click.option("--address", help="Of a dask scheduler, e.g. tcp://head:8786, or tls://head:8786 (docs/cluster.md).")
+    @click.option(
+        "--scheduler-file",
+        type=click.Path(path_type=Path),
+        help="Instead of --address: the file that `dask scheduler --scheduler-file` wrote.",
+    )
+    @functools.wraps(command)
+    def collected(
+        *arguments: Any, engine: str, address: str | None, scheduler_file: Path | None, **options: Any
+    ) -> None:
+        where = {"engine": engine, "address": address, "scheduler_file": scheduler_file}
+        command(*arguments, engine=where, **options)
+
+    return collected
+
+
+def seen_by(engine: Mapping[str, Any], *paths: Path | None) -> list[Path | None]:
+    """The paths, absolute where they go to the workers of a cluster, which run in folders of their own."""
+    return [path.absolute() if path is not None and engine["engine"] != "local" else path for path in paths]
+
+
+def shared_folder(engine: Mapping[str, Any], out: Path) -> list[Path]:
+    """The folder for results, made where the workers of a cluster have to see it. Raises OutputError."""
+    if engine["engine"] == "local":
+        return []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {out}: {error.strerror or error}. Choose another --out.") from None
+    return [out]
 
 
 def _name_plugins(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> None:

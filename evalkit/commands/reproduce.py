@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -24,6 +24,7 @@ from evalkit.commands.options import (
     data_root_option,
     depth_option,
     device_option,
+    engine_options,
     gray_option,
     image_name_option,
     images_option,
@@ -32,6 +33,7 @@ from evalkit.commands.options import (
     names,
     precision_option,
     steps_option,
+    timeout_option,
     with_published_option,
     workers_option,
 )
@@ -69,20 +71,8 @@ from evalkit.files.names import printable
 @accumulate_option
 @steps_option
 @click.option("--networks", callback=names, help="With --steps: those of the recipe that are tried, e.g. SegFormer-B2.")
-@click.option(
-    "--engine",
-    type=click.Choice(["local", "dask"]),
-    default="local",
-    show_default=True,
-    help="Where the work is done: processes here, or a dask cluster (one on this machine when none is named).",
-)
-@click.option("--address", help="Of a dask scheduler, e.g. tcp://head:8786.")
-@click.option("--cluster", help="Start --workers workers on slurm, pbs, kubernetes, ... as dask's configuration says.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    help="Seconds after which a few images count as hanging and go to another worker.",
-)
+@engine_options
+@timeout_option
 @with_published_option
 @click.option("--plan", is_flag=True, help="Say what would run, what is missing and where to get it; run nothing.")
 @json_option
@@ -111,9 +101,7 @@ def reproduce(
     accumulate: int,
     steps: int | None,
     networks: list[str] | None,
-    engine: Literal["local", "dask"],
-    address: str | None,
-    cluster: str | None,
+    engine: dict[str, Any],
     timeout: float | None,
     with_published: bool,
     plan: bool,
@@ -204,11 +192,9 @@ def reproduce(
             accumulate=accumulate,
             precision=precision,
             channels_last=channels_last,
-            engine=engine,
-            address=address,
-            cluster=cluster,
             timeout=timeout,
             progress=progress,
+            **engine,
         )
     style = TableStyle(with_published=with_published)
     if with_published:

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from evalkit.commands.console import print_json, print_trials, progress
-from evalkit.commands.options import accumulate_option, data_root_option, json_option, steps_option
+from evalkit.commands.options import (
+    accumulate_option,
+    data_root_option,
+    engine_options,
+    json_option,
+    seen_by,
+    shared_folder,
+    steps_option,
+)
 from evalkit.commands.program import kept
 from evalkit.errors import EvalkitError
 
@@ -33,6 +41,7 @@ from evalkit.errors import EvalkitError
 @click.option("--existing", type=click.Choice(["reuse", "replace", "fail"]), default="reuse", show_default=True)
 @click.option("--show", is_flag=True, help="Print the recipe and stop.")
 @click.option("--checkpointing", is_flag=True, help="Compute activations again instead of keeping them: less memory.")
+@engine_options
 @accumulate_option
 @steps_option
 @json_option
@@ -50,6 +59,7 @@ def train(
     existing: str,
     show: bool,
     checkpointing: bool,
+    engine: dict[str, Any],
     accumulate: int,
     steps: int | None,
     as_json: bool,
@@ -91,29 +101,40 @@ def train(
         )
         print_trials(trials, as_json)
         return
+    from evalkit.engine.open import open_engine
     from evalkit.methods.fuse import choose_device
-    from evalkit.training.loop import train as run
+    from evalkit.protocols.plan import each_root
+    from evalkit.training.elsewhere import train_each
     from evalkit.training.trained import on_samples, training_scenes
 
     stem = "-".join(filter(None, [recipe.method, variant.replace("/", ""), recipe.name, "sample" if sample else ""]))
     out = Path("runs") / "train" / stem.replace(" ", "-") if out is None else out
-    choose_device(device)  # refused before anything is drawn
+    options: dict[str, Any] = {}
+    if engine["engine"] == "local":
+        choose_device(device)  # refused before anything is drawn
+        options = {"devices": devices, "workers": workers, "tell": lambda text: click.echo(text, err=True)}
+    elif devices > 1 or workers:
+        raise EvalkitError("--devices and --workers are of this machine: leave them out with --engine dask.")
     with kept(f"The last complete epoch is kept in {out}; the same command goes on from there."):
         if sample:
             recipe, data_root = on_samples(recipe), (training_scenes(out / "data", progress),)
-        result = run(
-            recipe,
-            find_data_root(data_root),
-            out,
-            weights=weights,
-            device=device,
-            devices=devices,
-            workers=workers,
-            accumulate=accumulate,
-            existing=existing,
-            progress=progress,
-            tell=lambda text: click.echo(text, err=True),
-        )
+        roots = [path for path in seen_by(engine, *each_root(find_data_root(data_root))) if path]
+        folder, weights = seen_by(engine, out, weights)
+        assert folder is not None
+        must_see = [*roots, *filter(None, [weights]), *shared_folder(engine, folder)]
+        with open_engine(**engine, workers=1, must_see=must_see) as opened:
+            (result,) = train_each(
+                [(recipe, find_data_root(roots), folder)],
+                opened,
+                progress,
+                weights=weights,
+                device=device,
+                accumulate=accumulate,
+                existing=existing,
+                **options,
+            )
+        if isinstance(result, EvalkitError):
+            raise result
     first, last = result.losses[0], result.losses[-1]
     if as_json:
         print_json(

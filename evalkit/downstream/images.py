@@ -21,7 +21,7 @@ from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, Row, plan_row, use_of
 from evalkit.protocols.summary import explain
 from evalkit.protocols.tasks import Job
-from evalkit.protocols.training import network_of, train_row, wants_training
+from evalkit.protocols.training import network_of, train_ahead, train_row, wants_training
 from evalkit.protocols.use import DatasetUse
 from evalkit.training.find_recipe import load_recipe
 
@@ -105,9 +105,11 @@ def fused_images(job: Job, dataset: str, use: DatasetUse, kind: LabelKind, root:
     pairs = labelled(find_pairs(card, root, use.split), kind)
     use = use_of(use, card)
     rows = []
-    for method in job.methods:
-        row = plan_row(method, card, pairs, use, settings, job.protocol)
-        if wants_training(row, job.protocol, settings):
+    planned = [plan_row(method, card, pairs, use, settings, job.protocol) for method in job.methods]
+    untrained = [row.method for row in planned if wants_training(row, job.protocol, settings)]
+    train_ahead(untrained, job.protocol, settings, root, job.sample)
+    for row in planned:
+        if row.method in untrained:
             row = train_row(row, job.protocol, settings, root, job.sample)
             row.place_in(settings.out, pairs)
         if isinstance(row.fuser, ClassicalFuser):

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import cloudpickle
 import cv2
+import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, TimeoutError, get_worker
 from distributed.comm import CommClosedError
 from distributed.comm.addressing import get_address_host_port
@@ -24,24 +26,17 @@ from evalkit.compiled.kernels import compiled
 from evalkit.data.images import max_pixels
 from evalkit.engine.base import Result, Unit
 from evalkit.engine.processes import keep_freed_memory, within
-from evalkit.errors import EvalkitError, OtherBytesError, UnknownNameError
-from evalkit.provenance import version_of
+from evalkit.errors import DataError, EvalkitError, OtherBytesError
+from evalkit.files.read import parse_json, read_file
+from evalkit.provenance import source_hash, version_of
 from evalkit.registry import Plugins
 
-# how --cluster names what dask's own configuration describes (~/.config/dask/)
-CLUSTERS = {
-    "htcondor": "dask_jobqueue.HTCondorCluster",
-    "kubernetes": "dask_kubernetes.operator.KubeCluster",
-    "lsf": "dask_jobqueue.LSFCluster",
-    "oar": "dask_jobqueue.OARCluster",
-    "pbs": "dask_jobqueue.PBSCluster",
-    "sge": "dask_jobqueue.SGECluster",
-    "slurm": "dask_jobqueue.SLURMCluster",
-}
 PACKAGES = ("evalkit", "numpy", "opencv-python", "pillow", "scipy")  # what a number may depend on
 AHEAD = 512  # units that wait at the scheduler; adaptive clusters grow by what waits
 CONNECT = 30  # seconds
 FIRST_WORKER = 60  # seconds until a cluster that is already there must have a worker
+LOOK = 10  # seconds between two looks whether there are workers
+NO_WORKERS = 600  # seconds: a queue may start the next ones later
 VISIBLE = 10  # seconds until a file of this machine must be seen by a worker: network folders are slow
 
 
@@ -99,7 +94,7 @@ class Dask:
 
     def _result(self, future: Future) -> Any:
         try:
-            return future.result()
+            return self._wait(future)
         except KilledWorker:
             raise EvalkitError(
                 "workers died again and again on the same unit of work: memory ran out, or it took longer than "
@@ -107,9 +102,42 @@ class Dask:
             ) from None
         except (CancelledError, CommClosedError):
             raise EvalkitError(
-                f"the connection to the scheduler at {getattr(self.client.scheduler, 'address', '?')} is lost. "
+                f"the connection to the scheduler at {self._address} is lost. "
                 "Run the same command again when it is back: what was done is kept."
             ) from None
+        except Exception as error:
+            if isinstance(error, EvalkitError) or _has_begun(error):
+                raise
+            raise EvalkitError(
+                f"a worker or the scheduler at {self._address} cannot run evalkit as it is here "
+                f"({str(error.__cause__ or error).splitlines()[0]}). Install the same version of evalkit everywhere."
+            ) from None
+
+    @property
+    def _address(self) -> str:
+        return getattr(self.client.scheduler, "address", "?")
+
+    def _wait(self, future: Future) -> Any:
+        """The result. Raises EvalkitError where there is no worker any more that could give it."""
+        last_seen = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=LOOK)
+            except TimeoutError:
+                if future.done():  # meanwhile, or the error is the unit's own
+                    return future.result()
+                if self.client.nthreads():
+                    last_seen = time.monotonic()
+                elif time.monotonic() - last_seen > NO_WORKERS:
+                    raise EvalkitError(
+                        f"the scheduler at {self._address} has had no worker for {NO_WORKERS:g} seconds: their logs "
+                        "say why. Start some, and run the same command again: what was done is kept."
+                    ) from None
+
+
+def _has_begun(error: BaseException) -> bool:
+    """Whether an error comes from the unit itself, and not from a worker that could not even load it."""
+    return any(frame.f_code.co_name == _do.__name__ for frame, _ in walk_tb(error.__traceback__))
 
 
 def _do(
@@ -153,6 +181,7 @@ def _wait_for(files: Sequence[Path]) -> None:
 def environment() -> dict[str, str]:
     """What the numbers of this process may depend on besides plug-ins: versions, and the limit on pixels."""
     return {name: version_of(name) or "none" for name in PACKAGES} | {
+        "evalkit's code": source_hash()[:12],
         "a limit of pixels": str(max_pixels()),
         "metrics by": "compiled kernels" if compiled() else "NumPy",
     }
@@ -169,35 +198,49 @@ def start_local(workers: int) -> LocalCluster:
     return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
 
 
-def connect(address: str | None, started: Any) -> Client:
-    """A client of the scheduler at an address, or of the cluster that was started. Raises EvalkitError."""
+def find_address(address: str | None, scheduler_file: Path | None) -> str | None:
+    """Where the scheduler is: as named, as its file says, or as dask's own configuration has it.
+
+    Raises:
+        DataError: the file cannot be read, or is not one that `dask scheduler --scheduler-file` wrote.
+    """
+    if scheduler_file is None:
+        return address or dask.config.get("scheduler-address", None)
+    content = parse_json(read_file(scheduler_file), scheduler_file)
+    if not isinstance(content, dict) or not isinstance(content.get("address"), str):
+        raise DataError(
+            f"{scheduler_file} does not say where a scheduler is. Give the file of dask scheduler --scheduler-file."
+        )
+    return content["address"]
+
+
+def connect(address: str | None, started: LocalCluster | None) -> Client:
+    """A client of the scheduler at an address, or of the cluster that was started.
+
+    Certificates for tls:// addresses are those of dask's own configuration (distributed.comm.tls).
+
+    Raises:
+        EvalkitError: what is not an address, no scheduler there, or no certificates.
+    """
     try:
         if address and not address.startswith("inproc:"):
             get_address_host_port(address)  # a client of what is not an address would never end
         return Client(address or started, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise EvalkitError(f"no dask scheduler answers at {address}: {error}") from None
-
-
-def start_cluster(name: str, workers: int | None) -> Any:
-    if name not in CLUSTERS:
-        raise UnknownNameError("kind of cluster", name, CLUSTERS)
-    if workers is None:
-        raise EvalkitError("--cluster needs --workers: how many it shall start.")
-    module, _, kind = CLUSTERS[name].rpartition(".")
-    try:
-        made = getattr(import_module(module), kind)()
-    except ImportError:
-        raise EvalkitError(f"--cluster {name} needs {module.partition('.')[0]}: pip install it.") from None
-    except Exception as error:  # whatever a configuration that lacks something makes it raise
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise EvalkitError(f"--cluster {name} cannot be set up from dask's configuration: {first}") from None
-    made.scale(workers)
-    return made
+    except TypeError:  # how distributed says that it has no certificates
+        raise EvalkitError(
+            f"{address} needs certificates: name them in dask's configuration, distributed.comm.tls, or by "
+            "DASK_DISTRIBUTED__COMM__TLS__CA_FILE, ...__CLIENT__CERT and ...__CLIENT__KEY."
+        ) from None
 
 
 def wait_for_worker(client: Client, address: str | None) -> None:
-    """A queue may take hours to start the first worker; a cluster that is already there has one."""
+    """A cluster that is already there has a worker, or gets one soon.
+
+    Raises:
+        EvalkitError: it gets none, or one of them has no evalkit.
+    """
     if address is None:
         return
     try:
@@ -206,3 +249,10 @@ def wait_for_worker(client: Client, address: str | None) -> None:
         raise EvalkitError(
             f"the scheduler at {address} has no workers. Start some: dask worker {address} --nthreads 1"
         ) from None
+    # one that has none would end with the first unit, and so would whoever gets that unit next
+    tried = client.run(import_module, "evalkit", on_error="return")
+    for worker, outcome in tried.items():
+        if isinstance(outcome, BaseException):
+            raise EvalkitError(
+                f"the worker {worker} cannot import evalkit ({outcome}). Install the same version everywhere."
+            )

@@ -20,6 +20,7 @@ from evalkit.data.hashes import file_hash
 from evalkit.data.images import merge_colour, pixel_digest, to_gray, write_png
 from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
+from evalkit.engine.hashed import expected_by
 from evalkit.engine.processes import keeping_large_memory, on_threads
 from evalkit.errors import DataError, EvalkitError, ImageError, OtherBytesError, is_out_of_memory
 from evalkit.files.bundles import DATA, with_data
@@ -38,6 +39,7 @@ Pixels = NDArray[np.uint8]
 PIXELS = "evalkit pixels"  # the text of a fused image that holds the digest of its pixels
 THREADS = 1  # of a network, per image; where there is no GPU, workers take an image each
 BATCH = 8  # pairs that are fused as one unit of work; of one size, a GPU takes them at once
+FAR = 32  # pairs of a unit for a cluster at most, where each of its workers gets many
 
 
 class Fuser(Protocol):
@@ -497,7 +499,10 @@ def fuse_jobs(fuser: Fuser, jobs: Sequence[FuseJob], engine: Engine) -> Iterator
         engine: where the work is done.
     """
     # where nothing travels and no GPU takes several at once, pair by pair: a slow network's progress is seen
-    units = chunks(jobs, BATCH if engine.remote or getattr(fuser, "device", "cpu") != "cpu" else 1)
+    size = BATCH if engine.remote or getattr(fuser, "device", "cpu") != "cpu" else 1
+    if engine.remote:  # a scheduler takes a millisecond or two per unit
+        size = max(size, min(FAR, len(jobs) // (8 * engine.slots())))
+    units = chunks(jobs, size)
     # a network that found no GPU here is computed by as many workers as there are
     gpu = fuser.gpu and (engine.remote or getattr(fuser, "device", "") != "cpu")
     results = engine.map(functools.partial(fuse_unit, fuser), units, gpu=gpu)
@@ -528,6 +533,7 @@ def fuse_dataset(
     progress: Callable[[Iterable, int, str], Iterable] = lambda items, total, text: items,
     trained: NetworkMethod | None = None,
     arithmetic: Arithmetic = FLOAT32,
+    engine: Engine | None = None,
 ) -> FuseResult:
     """Fuse every pair of a data set into OUT/<method>/<dataset>/<stem>.png.
 
@@ -539,6 +545,7 @@ def fuse_dataset(
         checkpoints, files, device, trained, arithmetic: as in `make_fuser`.
         workers: processes, of classical methods and of networks without a GPU; None for one per processor.
         progress: wraps the pairs, called with (items, count, text).
+        engine: where the work is done, instead of `workers`; the folders are absolute paths where it is remote.
 
     Raises:
         UnknownNameError: method, data set or split.
@@ -547,11 +554,17 @@ def fuse_dataset(
     """
     dataset_card, card = load_card(dataset), method_card(method)
     pairs = find_pairs(dataset_card, data_root, split)
-    fuser = make_fuser(card, checkpoints, files, gray, device, elsewhere=device, trained=trained, arithmetic=arithmetic)
+    engine = Local(workers) if engine is None else engine
+    here = "cpu" if engine.remote else device
+    fuser = make_fuser(card, checkpoints, files, gray, here, elsewhere=device, trained=trained, arithmetic=arithmetic)
     result = FuseResult(out / card.name / dataset_card.name)
     result.failures |= {stem: f"no {role} image" for role, stem in pairs.unpaired}
-    jobs = [FuseJob(pair, result.folder / f"{pair.stem}.png") for pair in pairs.pairs]
-    fused = fuse_jobs(fuser, jobs, Local(workers))
+    sources = [(pair.infrared, pair.visible) for pair in pairs.pairs]
+    jobs = [
+        FuseJob(pair, result.folder / f"{pair.stem}.png", expected=expected)
+        for pair, expected in zip(pairs.pairs, expected_by(engine, sources), strict=True)
+    ]
+    fused = fuse_jobs(fuser, jobs, engine)
     for job, reason in progress(fused, len(jobs), f"fuse {dataset_card.name} with {card.name}"):
         if reason:
             result.failures[job.pair.stem] = reason

@@ -12,12 +12,12 @@ from evalkit.data.images import parse_depth, parse_gray
 from evalkit.data.pairs import image_files, natural_key
 from evalkit.data.patterns import parse_pattern
 from evalkit.data.stems import hint
-from evalkit.engine.base import Local
-from evalkit.engine.processes import affordable_workers
+from evalkit.engine.base import Engine, Local
+from evalkit.engine.hashed import expected_by
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import to_cell
 from evalkit.metrics.evaluate import Crop, MeasureJob, Reading, Scores, all_missing, evaluate
-from evalkit.metrics.jobs import SIZED, measure_units, memory_for, metrics_device, units_of
+from evalkit.metrics.jobs import affordable, measure_units, metrics_device, units_of
 from evalkit.metrics.registry import definitions
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def evaluate_folder(
     crop: Crop = "",
     gray: str = "",
     device: str = "auto",
+    engine: Engine | None = None,
 ) -> pd.DataFrame:
     """Measure every fused image of a folder against the sources of the same stem.
 
@@ -82,6 +83,7 @@ def evaluate_folder(
         gray: as in `evaluate`.
         device: "auto" and "cpu" measure with NumPy; "cuda" or "cuda:N" with PyTorch on that GPU, while the processes
             read the images, "torch" with PyTorch on the processor. Metrics without a form for PyTorch are NumPy's.
+        engine: where the work is done, instead of `workers`; the folders are absolute paths where it is remote.
 
     Returns:
         One row per fused image and per pair of sources without one (index "image", natural order), one column per
@@ -104,9 +106,14 @@ def evaluate_folder(
         "visible": (visible_dir, visible_name),
     }
     (fused, infrared, visible), hint = _by_stem(folders)
-    jobs = [MeasureJob(stem, infrared.get(stem), visible.get(stem), {"": path}) for stem, path in fused.items()]
-    engine = Local(workers or affordable_workers(memory_for(list(fused.values())[:SIZED])))
-    results = measure_units(units_of(jobs, engine.slots()), columns, reading, engine)
+    engine = affordable(Local(workers) if engine is None else engine, list(fused.values()))
+    files = {stem: (infrared.get(stem), visible.get(stem), path) for stem, path in fused.items()}
+    hashed = expected_by(engine, [[path for path in group if path] for group in files.values()])
+    jobs = [
+        MeasureJob(stem, *files[stem][:2], {"": path}, expected)
+        for (stem, path), expected in zip(fused.items(), hashed, strict=True)
+    ]
+    results = measure_units(units_of(jobs, engine.slots(), engine.remote), columns, reading, engine)
     measured = {job.stem: scores[""] for job, scores in progress(results, len(fused), "measure")}
     missing = (infrared.keys() & visible.keys()) - fused.keys()
     measured |= {stem: all_missing(columns, "there is no fused image of this name") for stem in missing}

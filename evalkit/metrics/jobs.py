@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from evalkit.data.images import header_size
-from evalkit.engine.base import Engine, chunks
+from evalkit.engine.base import Engine, Local, chunks
+from evalkit.engine.processes import affordable_workers
 from evalkit.errors import EvalkitError
 from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import (
@@ -25,6 +26,7 @@ from evalkit.metrics.evaluate import (
 from evalkit.metrics.planes import Unit
 
 MEASURED = 8  # fused images that are measured as one unit of work, about
+FAR = 40  # the same on a cluster, whose scheduler takes a millisecond or two per unit
 PROCESS, PIXEL = 300 * 2**20, 200  # bytes of a process, and per pixel of a pair that is measured by many metrics
 SIZED = 8  # images whose size stands for that of all
 Measured = Iterator[tuple[MeasureJob, dict[str, Scores]]]
@@ -36,14 +38,21 @@ def memory_for(paths: Iterable[Path]) -> int:
     return PROCESS + PIXEL * max((width * height for width, height in sizes), default=0)
 
 
-def units_of(jobs: list[MeasureJob], slots: int) -> list[Unit]:
+def affordable(engine: Engine, paths: Sequence[Path]) -> Engine:
+    """The engine, with as many processes as memory allows for images of this size where their number is not given."""
+    if not isinstance(engine, Local) or engine.workers is not None:
+        return engine
+    return replace(engine, workers=affordable_workers(memory_for(paths[:SIZED])))
+
+
+def units_of(jobs: list[MeasureJob], slots: int, remote: bool = False) -> list[Unit]:
     """Pairs with all their methods, whose sources are then read and prepared once, a few together where there are many;
     method by method where there are fewer pairs than it takes to keep every worker busy.
     """
     if len(jobs) < 2 * slots:
         jobs = [replace(job, fused={method: path}) for job in jobs for method, path in job.fused.items()]
     methods = max((len(job.fused) for job in jobs), default=1)
-    return chunks(jobs, max(1, min(MEASURED // methods, len(jobs) // (8 * slots))))
+    return chunks(jobs, max(1, min((FAR if remote else MEASURED) // methods, len(jobs) // (8 * slots))))
 
 
 def measure_units(

@@ -23,7 +23,7 @@ from evalkit.protocols.table.per_image import PublishedImages, agree, published_
 from evalkit.protocols.table.published import PublishedRow
 from evalkit.protocols.table.table import Table
 from evalkit.protocols.tasks import Entry, Job, Task
-from evalkit.protocols.training import train_row, wants_training
+from evalkit.protocols.training import train_ahead, train_row, wants_training
 from evalkit.protocols.use import DatasetUse
 from evalkit.records.per_image import read_per_image
 from evalkit.records.record import Record, made_here, save
@@ -178,8 +178,10 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
         rows = [Row(method, reason=f"the data set cannot be used: {error}") for method in job.methods]
     else:
         rows = [plan_row(method, card, pairs, use, settings, job.protocol) for method in job.methods]
+        untrained = [row.method for row in rows if wants_training(row, job.protocol, settings)]
+        train_ahead(untrained, job.protocol, settings, root, job.sample)
         for i, row in enumerate(rows):
-            if wants_training(row, job.protocol, settings):
+            if row.method in untrained:
                 rows[i] = train_row(row, job.protocol, settings, root, job.sample)
                 rows[i].place_in(settings.out, pairs)
     for row in rows:
@@ -198,7 +200,8 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
     measured = measure_rows(pairs, filled, defined, hashes, settings)
     names = {column: definition.full_name for column, definition in defined.items()}
     for row in rows:
-        record = summarise(job.protocol, pairs, use, row, names, measured.get(row.method, {}), hashes, started)
+        scores = measured.finish(row.method)
+        record = summarise(job.protocol, pairs, use, row, names, scores, hashes, started)
         reading = settings.reading
         grays = reading.grays(defined.values())
         record.method["reading"] = {"depth": reading.depth, "crop": reading.crop, "gray": grays}
@@ -210,7 +213,7 @@ def run_dataset(job: Job, dataset: str, use: DatasetUse, defined: Mapping[str, D
             record.method["cropped"] = count
         if settings.engine.remote and isinstance(row.fuser, NetworkFuser):
             record.provenance["device"] = f"{row.fuser.elsewhere}, by each worker"
-        if measured.get(row.method):
+        if scores:
             record.scores_hash = read_per_image(settings.scores_file(pairs.dataset, row.method)).hash()
         yield record
 

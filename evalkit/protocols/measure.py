@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +12,12 @@ from evalkit.data.expected import Expected, hash_now
 from evalkit.data.hashes import digest
 from evalkit.data.images import pixel_digest, png_text, read_image
 from evalkit.data.pairs import PairSet
-from evalkit.engine.base import Local
-from evalkit.engine.processes import affordable_workers, on_threads
-from evalkit.errors import ImageError
+from evalkit.engine.processes import on_threads
+from evalkit.errors import ImageError, OutputError
 from evalkit.methods.fuse import PIXELS, FuseJob, fuse_jobs
 from evalkit.metrics.card import Definition
 from evalkit.metrics.evaluate import REVISION, MeasureJob, Scores
-from evalkit.metrics.jobs import SIZED, measure_units, memory_for, units_of
+from evalkit.metrics.jobs import affordable, measure_units, units_of
 from evalkit.protocols.plan import Row, Settings
 from evalkit.records.store import ScoreFile
 
@@ -82,10 +81,44 @@ def state_of(job: FuseJob) -> Literal["as fused", "changed", "other"]:
     return "as fused" if own else "changed"
 
 
+@dataclass(frozen=True)
+class MeasuredRows:
+    """The scores of a run's methods on one data set. They lie on disk: a run of very many images holds few of them.
+
+    Attributes:
+        files: method -> its score file, whose journal has this run's rows.
+        keys: method -> image -> key of the row.
+        passing: method -> image -> what was not measured for a trouble that may pass, and is not stored.
+    """
+
+    files: dict[str, ScoreFile]
+    keys: dict[str, dict[str, str]]
+    passing: dict[str, dict[str, Scores]]
+
+    def finish(self, method: str) -> dict[str, Scores]:
+        """Image -> scores of one method, in the order of the pairs; its finished file is written.
+
+        Raises:
+            OutputError: the file cannot be written, or what was written cannot be read back.
+        """
+        keys = self.keys.get(method)
+        if not keys:
+            return {}
+        file, passing = self.files[method], self.passing[method]
+        rows = file.read(keys) | passing
+        if lost := keys.keys() - rows.keys():
+            raise OutputError(
+                f"{file.journal} has lost {len(lost)} rows that this run wrote ({min(lost)} for one). "
+                "Run the same command again."
+            )
+        file.finish(rows, keys)
+        return {image: rows[image] for image in keys}
+
+
 def measure_rows(
     pairs: PairSet, rows: list[Row], definitions: Mapping[str, Definition], hashes: Hashes, settings: Settings
-) -> dict[str, dict[str, Scores]]:
-    """Method -> image -> scores: what earlier runs measured on the same images, and the rest measured now.
+) -> MeasuredRows:
+    """Measure what earlier runs did not measure on the same images.
 
     Args:
         pairs: the data set's pairs.
@@ -95,12 +128,11 @@ def measure_rows(
         settings: the run's; with existing "replace" nothing of earlier runs is used.
     """
     names = settings.reading.key(definitions.values())
-    measured: dict[str, dict[str, Scores]] = {}
-    files: dict[str, ScoreFile] = {}
-    keys: dict[str, dict[str, str]] = {}
+    measured = MeasuredRows({}, {}, {row.method: {} for row in rows})
+    earlier: dict[str, Set[str]] = {}
     for row in rows:
-        files[row.method] = ScoreFile(settings.scores_file(pairs.dataset, row.method), definitions)
-        keys[row.method] = {
+        file = ScoreFile(settings.scores_file(pairs.dataset, row.method), definitions)
+        keys = {
             pair.stem: digest(
                 REVISION, names, hashes[pair.infrared], hashes[pair.visible], hashes[row.fused[pair.stem]]
             )
@@ -108,32 +140,29 @@ def measure_rows(
             if pair.stem in row.fused
         }
         if settings.existing == "replace":
-            files[row.method].discard()
-        measured[row.method] = files[row.method].read(keys[row.method])
+            file.discard()
+        measured.files[row.method], measured.keys[row.method] = file, keys
+        earlier[row.method] = file.resume(keys)
     jobs = []
     for pair in pairs.pairs:
         todo = {
             row.method: row.fused[pair.stem]
             for row in rows
-            if pair.stem in row.fused and pair.stem not in measured[row.method]
+            if pair.stem in row.fused and pair.stem not in earlier[row.method]
         }
         if todo:
             files_of = (pair.infrared, pair.visible, *todo.values())
             expected = Expected({path: hashes[path] for path in files_of}, settings.engine.remote)
             jobs.append(MeasureJob(pair.stem, pair.infrared, pair.visible, todo, expected))
-    engine = settings.engine
-    if isinstance(engine, Local) and engine.workers is None:
-        engine = replace(engine, workers=affordable_workers(memory_for([pair.visible for pair in pairs.pairs[:SIZED]])))
-    units = units_of(jobs, engine.slots())
+    engine = affordable(settings.engine, [pair.visible for pair in pairs.pairs])
+    units = units_of(jobs, engine.slots(), engine.remote)
     done = measure_units(units, definitions, settings.reading, engine)
     count = sum(len(unit) for unit in units)
     for job, by_method in settings.progress(done, count, f"measure {pairs.dataset}"):
         for method, value in by_method.items():
             value.missing = {metric: settings.named(reason) for metric, reason in value.missing.items()}
-            if not value.passing:
-                files[method].append(job.stem, keys[method][job.stem], value)
-            measured[method][job.stem] = value
-    for method, file in files.items():
-        if keys[method]:
-            file.finish(measured[method], keys[method])
+            if value.passing:
+                measured.passing[method][job.stem] = value
+            else:
+                measured.files[method].append(job.stem, measured.keys[method][job.stem], value)
     return measured

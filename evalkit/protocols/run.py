@@ -74,7 +74,7 @@ def reproduce(
     channels_last: bool = False,
     engine: Name = "local",
     address: str | None = None,
-    cluster: str | None = None,
+    scheduler_file: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
     progress: Progress = lambda items, total, text: items,
 ) -> Table:
@@ -111,8 +111,8 @@ def reproduce(
             `evalkit.training.loop.train`.
         precision, channels_last: how networks fuse, see `evalkit.methods.arithmetic`: float32 in PyTorch's own order
             when not given. What is fused otherwise says so in its records and stands beside no printed value.
-        engine, address, cluster: where the work is done: "local", or "dask" with the address of a scheduler or a
-            kind of cluster (see `evalkit.engine.open.open_engine`). The numbers do not depend on it.
+        engine, address, scheduler_file: where the work is done: "local", or "dask" with the address of a scheduler or
+            the file that it wrote (see `evalkit.engine.open.open_engine`). The numbers do not depend on it.
         timeout: seconds after which a unit of work (a few images) counts as hanging and is given to another worker.
         train: train networks that have neither fused images nor weights; in a sample run they learn from other
             generated scenes.
@@ -172,7 +172,7 @@ def reproduce(
         keep_protocol(protocol, out)
         table = blank_table(protocol, sample)
         must_see = [path for path in (lock, *each_root(root), outputs, weights, *roots.values()) if path]
-        with open_engine(engine, workers, address, cluster, timeout, must_see) as opened:
+        with open_engine(engine, workers, address, scheduler_file, timeout, must_see) as opened:
             settings = Settings(
                 out,
                 outputs,

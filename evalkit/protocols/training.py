@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evalkit.data.hashes import file_hash
 from evalkit.data.pairs import DataRoot
@@ -20,6 +19,7 @@ from evalkit.training.find_recipe import label, load_recipe, recipes, trainable
 
 if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
+    from evalkit.training.elsewhere import Training
     from evalkit.training.loop import TrainingResult
     from evalkit.training.recipe import Recipe
     from evalkit.training.trial import StageTrial
@@ -72,12 +72,11 @@ def train_row(row: Row, protocol: Protocol, settings: Settings, root: DataRoot, 
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    _, trained, _ = _training()
     trained_network = train_network(row.method, protocol, settings, root, sample)
     if isinstance(trained_network, str):
         return Row(row.method, reason=trained_network)
     recipe, result = trained_network
-    method = trained.trained_method(result.weights, recipe.method)
+    method = _training().trained.trained_method(result.weights, recipe.method)
     assert method is not None
     fuser = fuser_of(row.method, method, result.weights, settings)
     return Row(row.method, "trained", fuser, recipe=label(recipe), pretrained=result.pretrained)
@@ -105,9 +104,38 @@ def train_network(
         UnknownNameError: no such recipe.
         OutputError: a file cannot be written.
     """
-    loop, trained, _ = _training()
     if method in settings.trained:
         return settings.trained[method]
+    planned = _plan_training(method, protocol, settings, root, sample)
+    if isinstance(planned, str):
+        return planned
+    (settings.trained[method],) = _train([planned], settings)
+    return settings.trained[method]
+
+
+def train_ahead(methods: Iterable[str], protocol: Protocol, settings: Settings, root: DataRoot, sample: bool) -> None:
+    """On a cluster, train the networks of all these rows side by side; `train_network` then has them at hand.
+
+    Here, where one training follows the other, nothing is done.
+
+    Args:
+        methods: the names of the rows.
+        protocol, settings, root, sample: as in `train_network`, which says what is raised.
+    """
+    if not settings.engine.remote:
+        return
+    planned = {}
+    for method in methods:
+        if method not in settings.trained:
+            training = _plan_training(method, protocol, settings, root, sample)
+            if not isinstance(training, str):
+                planned[method] = training
+    settings.trained.update(zip(planned, _train(list(planned.values()), settings), strict=True))
+
+
+def _plan_training(method: str, protocol: Protocol, settings: Settings, root: DataRoot, sample: bool) -> Training | str:
+    """What is trained for a row, or the reason why nothing can be. Raises UnknownNameError: no such recipe."""
+    trained = _training().trained
     variant = protocol.ablations.get(method, "")
     network = network_of(protocol, method)
     quick = sample and settings.recipe == "small" and f"{network}-sample" in recipes()
@@ -119,30 +147,27 @@ def train_network(
         raise
     except EvalkitError as error:
         return f"cannot be trained: {error}"
-    out = settings.out / "training" / file_name(method)
     if sample or set(recipe.data.datasets) == {"samples"}:
         recipe = trained.on_samples(recipe)
         root = trained.training_scenes(settings.out / "training" / "scenes", settings.progress)
-    try:
-        learn = partial(
-            loop.train,
-            weights=settings.checkpoints,
-            device=settings.device,
-            accumulate=settings.accumulate,
-            existing="replace" if settings.existing == "replace" else "reuse",
-        )
-        if settings.engine.remote:
-            (result,) = settings.engine.map(
-                partial(_train_there, learn), [(recipe, root, out)], gpu=True, limited=False
-            )
-        else:
-            result = learn(recipe, root, out, progress=settings.progress)
-    except (UnknownNameError, OutputError):
-        raise
-    except EvalkitError as error:
-        return f"cannot be trained: {error}"
-    settings.trained[method] = recipe, result
-    return recipe, result
+    return recipe, root, settings.out / "training" / file_name(method)
+
+
+def _train(trainings: Sequence[Training], settings: Settings) -> Iterator[tuple[Recipe, TrainingResult] | str]:
+    """Recipe and result of each training, in order, or why it failed. Raises what no other row would be spared."""
+    results = _training().elsewhere.train_each(
+        trainings,
+        settings.engine,
+        settings.progress,
+        weights=settings.checkpoints,
+        device=settings.device,
+        accumulate=settings.accumulate,
+        existing="replace" if settings.existing == "replace" else "reuse",
+    )
+    for (recipe, *_), result in zip(trainings, results, strict=True):
+        if isinstance(result, UnknownNameError | OutputError):
+            raise result
+        yield f"cannot be trained: {result}" if isinstance(result, EvalkitError) else (recipe, result)
 
 
 def try_rows(
@@ -161,7 +186,6 @@ def try_rows(
     Raises:
         UnknownNameError: no such recipe. EvalkitError: data or weights are not as they must be.
     """
-    *_, tried = _training()
     asked = {network.casefold() for network in networks}
     trials = []
     for method in methods:
@@ -169,7 +193,7 @@ def try_rows(
         if network not in trainable() or (asked and method.casefold() not in asked):
             continue
         recipe = load_recipe(network, settings.recipe, protocol.ablations.get(method, ""))
-        trials += tried.try_recipe(
+        trials += _training().try_recipe.try_recipe(
             recipe,
             None if sample else settings.root,
             steps,
@@ -200,12 +224,13 @@ def device_here(settings: Settings) -> str:
     return "cpu" if settings.engine.remote else choose_device(settings.device)
 
 
-def _train_there(learn: Callable[..., TrainingResult], unit: tuple[Recipe, DataRoot, Path]) -> TrainingResult:
-    """A training as a unit of work: one that another worker began goes on."""
-    return learn(*unit)
+class _Modules(NamedTuple):
+    elsewhere: ModuleType
+    trained: ModuleType
+    try_recipe: ModuleType
 
 
-def _training() -> tuple[ModuleType, ModuleType, ModuleType]:
-    from evalkit.training import loop, trained, try_recipe  # PyTorch
+def _training() -> _Modules:
+    from evalkit.training import elsewhere, trained, try_recipe  # PyTorch
 
-    return loop, trained, try_recipe
+    return _Modules(elsewhere, trained, try_recipe)

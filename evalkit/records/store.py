@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 from evalkit.errors import DataError, OutputError
@@ -69,6 +69,19 @@ class ScoreFile:
                 "they are measured again."
             )
         return rows
+
+    def resume(self, keys: Mapping[str, str]) -> Set[str]:
+        """The images whose rows are there, as `read` has them; all others are removed from file and journal.
+
+        What is appended from now on is the only row of its image.
+
+        Args:
+            keys: image -> key.
+        """
+        rows = self.read(keys)
+        if self.path.exists() or self.journal.exists():
+            self.finish(rows, keys)
+        return rows.keys()
 
     def append(self, image: str, key: str, scores: Scores) -> None:
         """Add a row to the journal. Raises OutputError.

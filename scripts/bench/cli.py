@@ -17,6 +17,7 @@ import click
 from bench_metrics import NINE
 from bench_metrics import SIZES as METRIC_SIZES
 from bench_metrics import bench_metrics as measure_metrics
+from bench_pairs import TEN, bench_pairs
 from bench_scale import METHODS, SIZES, WORKERS, bench_scale, chart, estimate
 from bench_site import bench_site
 
@@ -117,6 +118,44 @@ def site(repeats: int, as_json: bool) -> None:
         for r in rows
     ]
     print_rows(heads, lines, f"the leaderboards' site, median of {repeats}")
+
+
+@bench.command("pairs")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--pairs", type=click.IntRange(1, 1_000_000), default=20_000, show_default=True)
+@click.option("--methods", callback=names, help="Classical methods; ten when not given.")
+@click.option("--size", type=click.IntRange(16, 4096), default=32, show_default=True, help="Rows and columns.")
+@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes of the cluster.")
+@json_option
+def many_pairs(folder: Path, pairs: int, methods: list[str] | None, size: int, workers: int, as_json: bool) -> None:
+    """A benchmark of very many small pairs on a dask cluster of this machine; FOLDER takes its images and its run."""
+    result = bench_pairs(folder, pairs, methods or TEN, size, workers, progress)
+    seconds, memory = result.seconds(), {share: result.megabytes_at(share) for share in (0.05, 0.25, 0.5, 0.75, 0.95)}
+    figures = {
+        "pairs": result.pairs,
+        "methods": result.methods,
+        "workers": result.workers,
+        "seconds": seconds,
+        "pairs_per_second": result.pairs / seconds["whole"],
+        "processor_seconds": result.samples[-1].processor,
+        "megabytes": memory | {"peak": max(s.megabytes for s in result.samples)},
+        "run_megabytes": result.run_megabytes,
+        "run_files": result.run_files,
+    }
+    write_text(folder / "figures.json", json.dumps(figures | {"samples": [asdict(s) for s in result.samples]}) + "\n")
+    if as_json:
+        print_json(figures)
+        return
+    rows = [
+        ["pairs, methods, workers", f"{result.pairs}, {result.methods}, {result.workers}"],
+        *([f"seconds: {name}", f"{value:.1f}"] for name, value in seconds.items()),
+        ["pairs per second", f"{figures['pairs_per_second']:.1f}"],
+        ["processor seconds of the starting process", f"{figures['processor_seconds']:.1f}"],
+        *([f"MiB of the starting process at {100 * share:.0f} %", f"{value:.0f}"] for share, value in memory.items()),
+        ["MiB of the starting process, peak", f"{figures['megabytes']['peak']:.0f}"],
+        ["run folder", f"{result.run_megabytes:.0f} MiB in {result.run_files} files"],
+    ]
+    print_rows(["", ""], rows, "a benchmark of generated pairs")
 
 
 networks_option = click.option("--networks", callback=names, help="E.g. SMFNet,CDDFuse; all when not given.")
