@@ -53,7 +53,11 @@ from evalkit.files.names import printable
 @device_option
 @precision_option
 @channels_last_option
-@click.option("--recolour", is_flag=True, help="Give gray results of networks the visible chroma before scoring.")
+@click.option(
+    "--recolour/--no-recolour",
+    default=None,
+    help="Give gray results of networks the visible chroma before scoring; as the protocol has it when not given.",
+)
 @images_option
 @crop_option
 @depth_option
@@ -86,7 +90,7 @@ def reproduce(
     device: str,
     precision: Any,
     channels_last: bool,
-    recolour: bool,
+    recolour: bool | None,
     images: str | None,
     crop: Any,
     depth: str | None,

@@ -386,6 +386,32 @@ def merge_colour(luminance: Gray, visible: NDArray) -> NDArray[np.uint8]:
     return cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB).astype(np.uint8, copy=False)
 
 
+def luminance(visible: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The luminance Y of BT.601, not rounded: (H, W, 3) RGB, uint8 -> (H, W), float64 in [0, 255]."""
+    red, green, blue = np.moveaxis(visible.astype(np.float64), -1, 0)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def merge_levels(levels: NDArray[np.floating], visible: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A fused luminance that is not rounded with the chroma of the visible image, rounded once at the end.
+
+    That is how the published test script of SMFNet saves images; its coefficients are those of OpenCV's YCrCb of
+    floats. In float64, whose rounding errors no processor changes.
+
+    Args:
+        levels: (H, W), nominally in [0, 255].
+        visible: uint8 (H, W, 3) RGB of the same size.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+    """
+    y = luminance(visible)
+    red, blue = ((visible[..., channel] - y) * factor for channel, factor in ((0, 0.713), (2, 0.564)))
+    fused = levels.astype(np.float64)
+    rgb = np.stack((fused + 1.403 * red, fused - 0.714 * red - 0.344 * blue, fused + 1.773 * blue), axis=2)
+    return np.rint(rgb.clip(0, 255)).astype(np.uint8)
+
+
 def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
     """Write an 8-bit PNG, with text chunks where given; the file appears complete or not at all.
 

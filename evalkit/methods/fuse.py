@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from evalkit.data.card import load_card
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.hashes import file_hash
-from evalkit.data.images import merge_colour, pixel_digest, to_gray, write_png
+from evalkit.data.images import luminance, merge_colour, merge_levels, pixel_digest, to_gray, write_png
 from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.hashed import expected_by
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from evalkit.methods.network import NetworkMethod
 
 Pixels = NDArray[np.uint8]
+UNROUNDED = "unrounded"  # how a result got its colour, see NetworkFuser
 PIXELS = "evalkit pixels"  # the text of a fused image that holds the digest of its pixels
 THREADS = 1  # of a network, per image; where there is no GPU, workers take an image each
 BATCH = 8  # pairs that are fused as one unit of work; of one size, a GPU takes them at once
@@ -182,6 +183,9 @@ class CodeFuser:
 class NetworkFuser:
     """A network with loaded weights. Its method decides what becomes of colour, unless `recolour` says otherwise.
 
+    Recoloured, a network of gray images whose method has `levels` is given the luminance of a colour image without
+    rounding, and its result is rounded once, with its colour: so SMFNet's rows of DIDFuse and DenseFuse come out.
+
     Pickled, it is its files' names: another process loads them again, on `elsewhere`. An image is computed on THREADS
     threads of a processor wherever that is, so that its pixels do not depend on how many workers there are.
     """
@@ -225,7 +229,18 @@ class NetworkFuser:
     @property
     def identity(self) -> str:
         parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
-        return ", ".join(parts + ["recoloured"] * self.recolour + [self.arithmetic.name] * bool(self.arithmetic.name))
+        recoloured = f"recoloured {self.recoloured}" if self.unrounded else "recoloured" if self.recolour else ""
+        return ", ".join([*parts, *filter(None, (recoloured, self.arithmetic.name))])
+
+    @property
+    def unrounded(self) -> bool:
+        """Whether a colour image's luminance passes the network as floats."""
+        return self.recolour and self.network_method.levels is not None
+
+    @property
+    def recoloured(self) -> bool | str:
+        """What a record says of it."""
+        return UNROUNDED if self.unrounded else self.recolour
 
     def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
         import torch  # optional, and slow to import: classical methods do without
@@ -270,12 +285,17 @@ class NetworkFuser:
     def _attempt(self, group: list) -> tuple[list[tuple[Tensor, bool]] | EvalkitError, bool]:
         """The outputs or why there are none, and whether memory ran out. What was computed is gone on return."""
         try:
-            return list(self.network_method.run(self.network, group, self.device, self.arithmetic)), False
+            given = [self._given(*images) for images in group]
+            return list(self.network_method.run(self.network, given, self.device, self.arithmetic)), False
         except EvalkitError as error:
             return error, False
         except (RuntimeError, MemoryError) as error:  # also an image smaller than a layer's padding
             first = (str(error) or "out of memory").splitlines()[0]
             return ImageError(f"{self.method} cannot fuse this pair: {first}"), is_out_of_memory(error)
+
+    def _given(self, infrared: Pixels, visible: Pixels) -> tuple[Pixels, NDArray]:
+        """What the method prepares of a pair."""
+        return infrared, luminance(visible) if self.unrounded and visible.ndim == 3 else visible
 
     def _fuse_in_parts(self, infrared: Pixels, visible: Pixels, failure: EvalkitError) -> Pixels | EvalkitError:
         """A pair that is too large for the memory, where a fused pixel depends on its surroundings alone."""
@@ -287,7 +307,7 @@ class NetworkFuser:
             )
         try:
             output, parts = self.network_method.run_in_parts(
-                self.network, (infrared, visible), self.device, self.arithmetic
+                self.network, self._given(infrared, visible), self.device, self.arithmetic
             )
         except (RuntimeError, MemoryError) as error:
             return ImageError(f"{failure}, nor in parts: {(str(error) or 'out of memory').splitlines()[0]}")
@@ -304,6 +324,9 @@ class NetworkFuser:
         if not finite:
             return ImageError(f"{self.method} gave NaN or infinity for this pair")
         try:
+            levels = self.network_method.levels
+            if levels is not None and self.unrounded and visible.ndim == 3:
+                return merge_levels(levels(output), visible)
             fused = self.network_method.finish(output, infrared, visible)
             return merge_colour(fused, visible) if self.recolour and fused.ndim == 2 else fused
         except EvalkitError as error:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evalkit.data.gray import ROUNDED
 from evalkit.data.images import to_gray
 from evalkit.methods.arithmetic import FLOAT32, Arithmetic
 from evalkit.methods.checkpoints import State
@@ -36,6 +37,9 @@ class NetworkMethod:
         reach: rows and columns around a fused pixel that it depends on at most, so that an image that does not fit into
             the memory can be fused in parts; None where that is the whole image, or not known.
         step: the network's largest stride; parts begin at its multiples.
+        levels: of networks of gray images whose `finish` only rounds: one output -> gray levels (H, W) before that.
+            With it a recoloured result is rounded once, after its colour has come back, and `prepare` is given the
+            visible image's luminance as floats.
     """
 
     build: Callable[[], nn.Module]
@@ -46,6 +50,7 @@ class NetworkMethod:
     per_modality: tuple[str, ...] = ()
     reach: int | None = None
     step: int = 1
+    levels: Callable[[Tensor], NDArray[np.floating]] | None = None
 
     def placed(self, network: nn.Module, device: str, arithmetic: Arithmetic = FLOAT32) -> nn.Module:
         """The network on a device, its weights in the order that is asked for."""
@@ -124,14 +129,25 @@ def laid_out(images: Tensor, arithmetic: Arithmetic) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last) if ordered else images
 
 
-def unit_gray(image: Pixels) -> Tensor:
-    """Gray image as (1, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(to_gray(image).astype(np.float32) / 255)[None]
+def unit_gray(image: Pixels | NDArray[np.floating], gray: str = ROUNDED) -> Tensor:
+    """Gray image as (1, H, W) float32 in [0, 1]; a luminance of floats is not rounded."""
+    levels = image if np.issubdtype(image.dtype, np.floating) else to_gray(image, gray)
+    return torch.from_numpy(levels.astype(np.float32) / 255)[None]
 
 
 def unit_gray_pair(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     """Both images as `unit_gray`."""
     return unit_gray(infrared), unit_gray(visible)
+
+
+def gray_levels(output: Tensor) -> NDArray[np.floating]:
+    """(1, H, W) in [0, 1] -> (H, W) in [0, 255], as floats."""
+    return output[0].numpy() * 255
+
+
+def round_levels(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
+    """`gray_levels`, clipped and rounded to nearest: what many authors' scripts make of one channel in [0, 1]."""
+    return rounded(gray_levels(output))
 
 
 def rounded(values: NDArray) -> Pixels:

@@ -57,7 +57,7 @@ def reproduce(
     image_name: str = "",
     checkpoints: str | os.PathLike[str] | None = None,
     device: str = "auto",
-    recolour: bool = False,
+    recolour: bool | None = None,
     images: str | os.PathLike[str] | None = None,
     crop: Crop = "",
     depth: int | str | None = None,
@@ -93,7 +93,8 @@ def reproduce(
         device: for networks: auto (a GPU where there is one), cpu, cuda or cuda:N. A GPU that is named here also
             measures fused images, by the metrics' forms for PyTorch; else NumPy does, in any number of processes.
             "torch" is for PyTorch on the processor. Keys of scores, records and tables say so.
-        recolour: give gray results of networks the chroma of the visible image before they are saved and scored.
+        recolour: give gray results of networks the chroma of the visible image before they are saved and scored; None
+            for as the protocol has it.
         images: "common" measures the images that all methods have; the path of a text file, a stem a line, those of
             the list; None for all, where a missing image is a missing value. Every output says so.
         crop: "end" or "centre" cuts fused images that a network padded, right and below or on all sides, to the size of
@@ -178,7 +179,7 @@ def reproduce(
                 outputs,
                 weights,
                 device,
-                recolour,
+                protocol.recolour if recolour is None else recolour,
                 existing,
                 workers,
                 progress,

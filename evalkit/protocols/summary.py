@@ -57,7 +57,7 @@ def summarise(
             "name": row.method,
             "filled_from": row.filled_from,
             "weights": row.fuser.weights if row.fuser else {},
-            "recoloured": getattr(row.fuser, "recolour", False),
+            "recoloured": getattr(row.fuser, "recoloured", getattr(row.fuser, "recolour", False)),
             "fused_hash": combine_hashes(
                 (pair.stem, hashes[row.fused[pair.stem]]) for pair in pairs.pairs if pair.stem in row.fused
             ),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from evalkit.data.images import to_gray
-from evalkit.methods.network import Pixels
+from evalkit.methods.network import Pixels, unit_gray
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of red, green and blue in [0, 1]
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,7 +20,7 @@ def pillow_gray(image: Pixels) -> Pixels:
 
 def unit_pillow_gray(image: Pixels) -> Tensor:
     """`pillow_gray` as (1, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(pillow_gray(image).astype(np.float32) / 255)[None]
+    return unit_gray(image, "pil")
 
 
 def opencv_gray(image: Pixels) -> Pixels:
@@ -31,7 +30,7 @@ def opencv_gray(image: Pixels) -> Pixels:
 
 def unit_opencv_gray(image: Pixels) -> Tensor:
     """`opencv_gray` as (1, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(opencv_gray(image).astype(np.float32) / 255)[None]
+    return unit_gray(image, "opencv")
 
 
 def wrapped(values: NDArray) -> Pixels:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.activity import l1_weighted
 from evalkit.methods.layers.keys import renamed
-from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray_pair
+from evalkit.methods.network import NetworkMethod, gray_levels, round_levels, unit_gray_pair
 
 
 def conv_relu(channels_in: int, channels_out: int) -> nn.Sequential:
@@ -68,15 +68,17 @@ def _convert(content: Any, path: Path) -> State:
     return renamed(content, path, changes)
 
 
-def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
-    return rounded(output[0].numpy() * 255)
-
-
 # The authors' script feeds 0..255 and cuts the fraction off. The biases make that another picture, and not the one
 # whose scores are printed in the comparisons of SMFNet: those come out with 0..1 and rounding.
 METHODS = {
     name: NetworkMethod(
-        partial(DenseFuse, strategy), unit_gray_pair, _finish, ("densefuse_gray.model",), _convert, reach=reach
+        partial(DenseFuse, strategy),
+        unit_gray_pair,
+        round_levels,
+        ("densefuse_gray.model",),
+        _convert,
+        reach=reach,
+        levels=gray_levels,
     )
     for name, strategy, reach in (("DenseFuse", addition, 8), ("DenseFuse-l1", l1_weighted, 9))
 }

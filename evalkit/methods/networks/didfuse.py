@@ -14,7 +14,7 @@ from evalkit.methods.checkpoints import CheckpointError, State, as_state
 from evalkit.methods.layers.activity import l1_weighted
 from evalkit.methods.layers.blocks import conv_norm
 from evalkit.methods.layers.keys import renamed
-from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray_pair
+from evalkit.methods.network import NetworkMethod, gray_levels, round_levels, unit_gray_pair
 
 
 class Features(NamedTuple):
@@ -113,14 +113,17 @@ def _convert(encoder: Any, encoder_path: Path, decoder: Any, decoder_path: Path)
     return parts[0] | parts[1]
 
 
-def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
-    return rounded(output[0].numpy() * 255)
-
-
 _FILES = ("DIDFuse_Encoder.pkl", "DIDFuse_Decoder.pkl")
 METHODS = {
     name: NetworkMethod(
-        partial(DIDFuse, strategy), unit_gray_pair, _finish, _FILES, _convert, ("encoder",), reach=reach
+        partial(DIDFuse, strategy),
+        unit_gray_pair,
+        round_levels,
+        _FILES,
+        _convert,
+        ("encoder",),
+        reach=reach,
+        levels=gray_levels,
     )
     for name, strategy, reach in (("DIDFuse", total, 6), ("DIDFuse-mean", mean, 6), ("DIDFuse-l1", l1_weighted, 7))
 }

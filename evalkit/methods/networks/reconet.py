@@ -12,7 +12,7 @@ from evalkit.methods.checkpoints import State
 from evalkit.methods.layers.blocks import conv_norm
 from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.pixels import unit_opencv_gray
-from evalkit.methods.network import NetworkMethod, Pixels, rounded
+from evalkit.methods.network import NetworkMethod, Pixels, gray_levels, round_levels
 
 
 class Attention(nn.Module):
@@ -68,8 +68,6 @@ def _prepare(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     return unit_opencv_gray(infrared), unit_opencv_gray(visible)
 
 
-def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
-    return rounded(output[0].numpy() * 255)
-
-
-METHODS = {"ReCoNet": NetworkMethod(ReCoNet, _prepare, _finish, ("ReCoNet.pth",), _convert, reach=15)}
+METHODS = {
+    "ReCoNet": NetworkMethod(ReCoNet, _prepare, round_levels, ("ReCoNet.pth",), _convert, reach=15, levels=gray_levels)
+}

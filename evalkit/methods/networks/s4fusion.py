@@ -46,7 +46,7 @@ from evalkit.methods.layers.state_space import (
     recover,
     to_sequences,
 )
-from evalkit.methods.network import NetworkMethod, Pixels, count_parameters, rounded, unit_gray
+from evalkit.methods.network import NetworkMethod, Pixels, count_parameters, round_levels, unit_gray
 
 PATCH, STRIDE = 4, 3  # neighbouring patches share a line of pixels
 FOLDED = 12  # channels of the image that the patches are folded into
@@ -379,8 +379,4 @@ def _prepare(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     return unit_gray(infrared), _unit_luminance(visible)
 
 
-def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
-    return rounded(output[0].numpy() * 255)
-
-
-METHODS = {"S4Fusion": NetworkMethod(S4Fusion, _prepare, _finish, ("model.pkl",), _convert)}
+METHODS = {"S4Fusion": NetworkMethod(S4Fusion, _prepare, round_levels, ("model.pkl",), _convert)}

@@ -15,7 +15,15 @@ from evalkit.methods.layers.blocks import conv_leaky
 from evalkit.methods.layers.keys import from_tensorflow, regrouped, renamed, unwrapped
 from evalkit.methods.layers.pixels import unit_opencv_gray
 from evalkit.methods.layers.scipy_misc import save_gray
-from evalkit.methods.network import NetworkMethod, Pixels, rounded, truncated, unit_gray, unit_gray_pair
+from evalkit.methods.network import (
+    NetworkMethod,
+    Pixels,
+    gray_levels,
+    round_levels,
+    truncated,
+    unit_gray,
+    unit_gray_pair,
+)
 
 GROWTH = 44
 
@@ -69,10 +77,6 @@ def _infrared_first(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     return unit_gray(visible), unit_gray(infrared)
 
 
-def _finish(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
-    return rounded(output[0].numpy() * 255)
-
-
 def _convert_port(content: Any, path: Path) -> State:
     changes = {
         r"^conv_1\.": "first.",
@@ -91,7 +95,7 @@ def _finish_port(output: Tensor, infrared: Pixels, visible: Pixels) -> Pixels:
 
 
 METHODS = {
-    "U2Fusion": NetworkMethod(U2Fusion, unit_gray_pair, _finish, FILES, _convert, reach=10),
+    "U2Fusion": NetworkMethod(U2Fusion, unit_gray_pair, round_levels, FILES, _convert, reach=10, levels=gray_levels),
     "U2Fusion-stretched": NetworkMethod(U2Fusion, _infrared_first, save_gray, FILES, _convert, reach=10),
     "U2Fusion-port": NetworkMethod(
         partial(U2Fusion, "zeros"), _prepare_port, _finish_port, ("U2Fusion-port.pth",), _convert_port, reach=10
