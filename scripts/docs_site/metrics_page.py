@@ -38,7 +38,7 @@ MOVED = 4  # pixels
 def page() -> str:
     """The page as Markdown."""
     cards = list(METRICS.values())
-    values = examples() | _other_examples(make_scene(0, 0, 320, 240))
+    values = examples([c.name for c in cards if c.task == "fusion"]) | _other_examples(make_scene(0, 0, 320, 240))
     parts = [HEAD, _overview(cards), "## Conventions\n", _conventions()]
     for task in dict.fromkeys(card.task for card in cards):
         parts.append(f"## {NAMES.get(task, task)}\n")
