@@ -79,7 +79,8 @@ def _metric(card: MetricCard, values: dict[str, str]) -> Iterator[str]:
         for c in CONVENTIONS.values()
         if card.name in c.definitions
     ]
-    yield table(["in full", "what the convention chose", "example"], rows) + "\n"
+    if rows:  # a learned measure has none where no package is installed that has it
+        yield table(["in full", "what the convention chose", "example"], rows) + "\n"
 
 
 def _other_examples(scene: Scene) -> dict[str, str]:
