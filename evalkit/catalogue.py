@@ -25,9 +25,9 @@ from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.metrics.card import CONVENTIONS, METRICS
 from evalkit.metrics.evaluate import evaluate
 from evalkit.metrics.formulas import formulas
+from evalkit.metrics.registry import all_full_names, full_names_of
 from evalkit.metrics.registry import card as metric_card
 from evalkit.metrics.registry import convention as load_convention
-from evalkit.metrics.registry import full_names_of
 from evalkit.protocols.schema import protocol as load_protocol
 from evalkit.protocols.schema import protocols, rows_of
 from evalkit.protocols.tasks import TASKS
@@ -365,7 +365,9 @@ def examples(metrics: Iterable[str] | None = None) -> dict[str, str]:
     """
     scene = make_scene(0, 0, 320, 240)
     fused = merge_colour(FUSERS["laplacian"](scene.infrared, to_gray(scene.visible)), scene.visible)
-    names = full_names_of(metrics)
+    names = all_full_names() if metrics is None else full_names_of(metrics)
+    if not names:  # of a package that is not installed
+        return {}
     scores = evaluate(fused, scene.infrared, scene.visible, names, "textbook")
     return {
         name: scores.missing.get(column, f"{value:.4f}")

@@ -41,7 +41,7 @@ class Head:
         """A worker with one thread. Without a nanny it is not started again when it dies."""
         number = len(self.workers)
         command = ["worker", "--scheduler-file", str(self.file), "--nthreads", "1", "--no-dashboard"]
-        command += ["--nanny" if nanny else "--no-nanny", "--name", f"worker{number}", *options]
+        command += ["--nanny" if nanny else "--no-nanny", *options]
         command += ["--local-directory", str(self.folder / f"worker{number}")]
         self.workers.append(start(command, self.folder / f"worker{number}.log", environment))
         return self.workers[-1]
@@ -50,6 +50,12 @@ class Head:
         """Until so many workers are there."""
         with Client(scheduler_file=str(self.file), timeout=30, set_as_default=False) as client:
             client.wait_for_workers(count, timeout=60)
+
+    def units_done(self) -> dict[str, int]:
+        """By the name of a worker."""
+        with Client(scheduler_file=str(self.file), timeout=30, set_as_default=False) as client:
+            counts = client.run(lambda dask_worker: (dask_worker.name, dask_worker.state.executed_count))
+            return dict(counts.values())
 
     def stop_workers(self) -> None:
         """Their processes are gone, and the scheduler knows it."""

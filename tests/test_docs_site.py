@@ -14,11 +14,15 @@ from pathlib import Path
 
 import click
 import pytest
+from PIL import Image
 
 import evalkit
 from evalkit.catalogue import KINDS, entries_of, examples
 from evalkit.cli import main
+from evalkit.commands.plot import plot
+from evalkit.commands.table import table
 from evalkit.leaderboards.audit.report import CHECKS
+from evalkit.leaderboards.plots.style import DPI, WIDTHS
 from evalkit.metrics.card import CONVENTIONS, DEFINITIONS, METRICS
 from evalkit.metrics.formulas import formulas
 from evalkit.records.record import SCHEMA_VERSION, Record
@@ -164,6 +168,22 @@ def test_checks_and_files_are_there(site: Path) -> None:
     assert f"writes version {SCHEMA_VERSION} and reads" in files.text
     html = (site / "reference/files.html").read_text(encoding="utf-8")
     assert not [field for field in Record.model_fields if f"<code>{field}</code>" not in html]
+
+
+def test_the_gallery_has_every_plot_and_every_form_of_a_table(site: Path) -> None:
+    gallery = Page(site / "gallery.html")
+    html = (site / "gallery.html").read_text(encoding="utf-8")
+    for kind in plot.commands:
+        assert f"plot-{kind}" in gallery.ids
+        assert f"evalkit plot {kind} " in gallery.text
+        assert f'src="gallery/{kind}.png"' in html
+        width, _ = Image.open(site / f"gallery/{kind}.png").size
+        assert width == pytest.approx(WIDTHS["column"] * DPI, rel=0.02), kind
+    forms = next(option.type for option in table.params if option.name == "form")
+    assert isinstance(forms, click.Choice)
+    for form in forms.choices:
+        assert f"--format {form}" in gallery.text
+    assert (site / "gallery/table.xlsx").read_bytes()[:2] == b"PK"
 
 
 def test_every_page_of_docs_is_on_the_site(site: Path) -> None:

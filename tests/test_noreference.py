@@ -193,11 +193,10 @@ def test_flat_areas_hold_zeros_not_rounding_noise():
     assert not deviation[:, :11].any()
 
 
-@given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 2.0]))
-@settings(max_examples=10)
-def test_the_fits_find_the_shape_of_what_was_drawn(seed, power):
-    """Signed powers of exponential values have a generalised Gaussian distribution of a known shape."""
-    rng = np.random.default_rng(seed)
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_the_fits_find_the_shape_of_what_was_drawn(power):
+    """Signed powers of gamma-distributed values have a generalised Gaussian distribution of a known shape."""
+    rng = np.random.default_rng(1)
     values = rng.gamma(1 / power, size=40_000) ** (1 / power) * rng.choice([-1, 1], 40_000)
     assert generalised_gaussian(values)[0] == pytest.approx(power, rel=0.06)
     shape, left, right, _ = asymmetric_gaussian(values)

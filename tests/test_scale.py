@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from bench_pairs import ManyPairs, Sample
 from bench_scale import LLVIP, Point, bench_scale, chart, decode, estimate, measure, write_pairs
 from cli import bench
 from click.testing import CliRunner
@@ -69,3 +70,30 @@ def test_metrics_are_timed_beside_their_dense_versions(tmp_path):
     assert rows[0]["peak_mb"] > 10
     assert rows[2]["dense"] is None
     assert CliRunner().invoke(bench, ["metrics", "--sizes", "big"]).exit_code == 2
+
+
+# many pairs
+
+
+def test_phases_and_memory_are_read_off_the_samples():
+    rows = [0] * 40 + list(range(1, 21)) + [20] * 41
+    samples = [Sample(float(i), 100.0 + (i >= 50) * 20, 0.1 * i, n) for i, n in enumerate(rows)]
+    result = ManyPairs(10, 2, 1, samples, 1.5, 7)
+    assert result.seconds() == {"whole": 100.0, "fuse": 39.0, "measure": 19.0, "table": 42.0}
+    assert [result.megabytes_at(share) for share in (0.05, 0.5, 0.95)] == [100, 120, 120]
+    still = ManyPairs(10, 2, 1, samples[:40], 1.5, 7)
+    assert still.seconds()["measure"] == 0
+
+
+@pytest.mark.slow
+def test_many_pairs_run_on_a_cluster_of_processes(tmp_path):
+    pytest.importorskip("distributed")
+    folder = str(tmp_path / "many")
+    result = CliRunner().invoke(bench, ["pairs", folder, "--pairs", "40", "--methods", "average,maximum", "--json"])
+    assert result.exit_code == 0, result.output
+    figures = json.loads(result.stdout)
+    assert figures["run_files"] >= 2 * 40 + 2 + 5  # fused images, scores, tables
+    assert 0 < figures["megabytes"]["0.5"] <= figures["megabytes"]["peak"]
+    again = CliRunner().invoke(bench, ["pairs", folder])
+    assert again.exit_code == 2
+    assert "holds a run" in again.stderr

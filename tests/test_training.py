@@ -30,7 +30,7 @@ from evalkit.training.find_recipe import load_recipe, parse, recipes
 from evalkit.training.loop import TrainingError, TrainingRun, plan, train
 from evalkit.training.recipe import Augment, Optimiser, RateSchedule, Recipe
 from evalkit.training.schedule import plateaus, rate
-from evalkit.training.state import read_recipe
+from evalkit.training.state import read_recipe, save_weights
 from evalkit.training.system import System, build_system, register_system
 from evalkit.training.trained import trained_method
 
@@ -555,6 +555,20 @@ def test_two_processes_average_their_gradients(scenes: Path, tmp_path: Path) -> 
     for key in learned:
         assert torch.allclose(one[key], two[key], atol=1e-6), key
     assert max(float((one[key] - less[key]).abs().max()) for key in learned) > 1e-3
+
+
+def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
+    state = {"b": torch.arange(6.0).reshape(2, 3), "a": torch.ones(1)}
+    files = set()
+    for _ in range(20):  # safetensors writes metadata in an order of chance
+        save_weights(tmp_path / "weights.safetensors", state, tiny(source="α"), {"seed": 1})
+        files.add((tmp_path / "weights.safetensors").read_bytes())
+    assert len(files) == 1
+    recipe, about = read_recipe(tmp_path / "weights.safetensors")
+    assert recipe == tiny(source="α")
+    assert about == {"seed": 1}
+    back = read_checkpoint(tmp_path / "weights.safetensors")
+    assert all(torch.equal(back[key], value) for key, value in state.items())
 
 
 # --- states that are damaged

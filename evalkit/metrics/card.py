@@ -9,7 +9,6 @@ from typing import Literal, TypeVar, cast
 from evalkit.data.gray import ROUNDED
 from evalkit.errors import EvalkitError
 from evalkit.metrics.image import Pair
-from evalkit.metrics.models import Modelled
 from evalkit.registry import Registry
 
 Better = Literal["higher", "lower"]
@@ -63,7 +62,7 @@ class Definition:
     @property
     def parameters(self) -> str:
         """What its values depend on besides the images and the code: files of the user's; empty for a formula."""
-        return self.function.parameters if isinstance(self.function, Modelled) else ""
+        return str(getattr(self.function, "parameters", ""))
 
     @property
     def gray(self) -> str:

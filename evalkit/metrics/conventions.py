@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import cv2
 
-from evalkit.metrics import detection, saliency, segmentation
+from evalkit.metrics import detection, packages, saliency, segmentation
 from evalkit.metrics.card import add_card, card_of
 from evalkit.metrics.fusion import artifacts
 from evalkit.metrics.fusion.exposure import mef_ms_ssim, mef_ssim
@@ -325,7 +325,7 @@ FORMULAS = (
 
 def register_shipped() -> None:
     """Register the cards and conventions that evalkit has."""
-    for card in (*map(card_of, FORMULAS), *saliency.CARDS, *segmentation.CARDS, *detection.CARDS):
+    for card in (*map(card_of, FORMULAS), *packages.CARDS, *saliency.CARDS, *segmentation.CARDS, *detection.CARDS):
         add_card(card)
     add_convention("textbook", "each metric as its primary source defines it", "new work", TEXTBOOK)
     add_convention(
@@ -365,3 +365,6 @@ def register_shipped() -> None:
         LIVE,
         "matlab",
     )
+    for name, functions in packages.conventions().items():
+        table: Table = {metric: (function, function.choice) for metric, function in functions.items()}
+        add_convention(name, f"{name.replace('-', ' ', 1)}, installed here", "papers that used it", table)

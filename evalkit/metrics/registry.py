@@ -23,6 +23,7 @@ from evalkit.metrics.card import (
 )
 from evalkit.metrics.image import Pair
 from evalkit.metrics.models import NO_MODEL
+from evalkit.metrics.packages import NO_WEIGHTS
 from evalkit.registry import PROGRAM, current_origin
 
 Function = TypeVar("Function", bound=Callable[[Pair], float])
@@ -198,7 +199,7 @@ def all_full_names() -> list[str]:
 
 def full_names_of(metrics: Iterable[str] | str | None) -> list[str]:
     """Full names of the metrics in every convention that defines them; of all metrics when None, but for those whose
-    model files are not at hand.
+    model files or weights are not at hand.
 
     Raises:
         UnknownNameError: no such metric.
@@ -206,13 +207,13 @@ def full_names_of(metrics: Iterable[str] | str | None) -> list[str]:
     metrics = several(metrics)
     named = None if metrics is None else {card(metric.partition("[")[0].strip()).name for metric in metrics}
     if named is None:
-        return [name for name, definition in DEFINITIONS.items() if definition.parameters != NO_MODEL]
+        return [name for name, definition in DEFINITIONS.items() if definition.parameters not in (NO_MODEL, NO_WEIGHTS)]
     return [name for name in all_full_names() if name.partition("[")[0] in named]
 
 
 def parse(name: str, default: Convention) -> Definition:
     """`SSIM` or `SSIM[tang]` -> definition. Raises UnknownNameError."""
-    match = re.fullmatch(r"\s*([\w-]+)\s*(?:\[\s*([\w-]+)\s*\])?\s*", name)
+    match = re.fullmatch(r"\s*([\w-]+)\s*(?:\[\s*([\w.-]+)\s*\])?\s*", name)
     if not match:
         raise EvalkitError(f"{name!r} is not a metric name. Write METRIC or METRIC[convention], e.g. SSIM[smfnet].")
     its_convention = convention(match[2]) if match[2] else default

@@ -37,7 +37,19 @@ def save_weights(path: Path, state: Mapping[str, Tensor], recipe: Recipe, about:
     """
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     metadata = {"recipe": recipe.model_dump_json(), "about": json.dumps(dict(about), sort_keys=True)}
-    write_bytes(path, save(tensors, metadata))
+    write_bytes(path, _in_one_order(save(tensors, metadata)))
+
+
+def _in_one_order(data: bytes) -> bytes:
+    """A safetensors file whose metadata stand in the order of their names: `save` has another one each time, and
+    fused images are known by the hash of the weights' file.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def read_recipe(path: Path) -> tuple[Recipe, dict[str, Any]] | None:

@@ -145,10 +145,13 @@ def cluster(folder: Path, workers: int) -> Iterator[Path]:
             time.sleep(0.1)
         yield file
     finally:
-        for process in reversed(started):
+        for process in reversed(started):  # the scheduler last: workers that have lost it may never end by themselves
             process.terminate()
-        for process in started:
-            process.wait()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def watch(run: subprocess.Popen, folder: Path) -> Iterator[Sample]:

@@ -2,6 +2,7 @@
 
 python scripts/bench/cli.py metrics      milliseconds per pair of each metric
 python scripts/bench/cli.py scale        pairs per second over workers, methods and pixels
+python scripts/bench/cli.py pairs FOLDER very many small pairs on a dask cluster: memory of the starting process
 python scripts/bench/cli.py site         processor seconds of the leaderboards' site
 python scripts/bench/cli.py memory       GiB of each fusion network, counted on shapes
 python scripts/bench/cli.py networks     processor seconds of each fusion network

@@ -8,6 +8,7 @@ from pathlib import Path
 import audit_page
 import cards_page
 import commands_page
+import gallery_page
 import metrics_page
 import python_page
 import records_page
@@ -17,6 +18,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
+    "gallery.md": gallery_page.page,
     "reference/commands.md": commands_page.page,
     "reference/metrics.md": metrics_page.page,
     "reference/methods.md": cards_page.methods,
@@ -36,6 +38,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages."""
     for name, make in PAGES.items():
         files.append(File.generated(config, name, content=make()))
+    for name, data in gallery_page.files().items():
+        files.append(File.generated(config, name, content=data))
     for name, source in FILES.items():
         files.append(File.generated(config, name, content=(ROOT / source).read_text(encoding="utf-8")))
     return files

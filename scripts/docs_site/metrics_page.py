@@ -38,7 +38,7 @@ MOVED = 4  # pixels
 def page() -> str:
     """The page as Markdown."""
     cards = list(METRICS.values())
-    values = examples() | _other_examples(make_scene(0, 0, 320, 240))
+    values = examples([c.name for c in cards if c.task == "fusion"]) | _other_examples(make_scene(0, 0, 320, 240))
     parts = [HEAD, _overview(cards), "## Conventions\n", _conventions()]
     for task in dict.fromkeys(card.task for card in cards):
         parts.append(f"## {NAMES.get(task, task)}\n")
@@ -79,7 +79,8 @@ def _metric(card: MetricCard, values: dict[str, str]) -> Iterator[str]:
         for c in CONVENTIONS.values()
         if card.name in c.definitions
     ]
-    yield table(["in full", "what the convention chose", "example"], rows) + "\n"
+    if rows:  # a learned measure has none where no package is installed that has it
+        yield table(["in full", "what the convention chose", "example"], rows) + "\n"
 
 
 def _other_examples(scene: Scene) -> dict[str, str]:
