@@ -71,6 +71,24 @@ def test_golden_files_that_are_none(scenes, tmp_path):
     assert "'SSIM'" in error
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", "g.csv", "--fused", "f", "--infrared", "i", "--visible", "v", "--update", "--tolerance"),
+        ("compare", "A", "B", "--run", "r", "--alpha"),
+        ("rank", "smfnet-table1", "--published", "--alpha"),
+        ("plot", "critical", "r", "--out", "x.pdf", "--alpha"),
+        ("fuse", "average", "--dataset", "TNO", "--out", "o", "--timeout"),
+    ],
+)
+def test_what_is_not_a_number_lies_in_no_range(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = run(*arguments, "nan")
+    assert code == 2
+    assert "nan is not a finite number" in error
+    assert not list(tmp_path.iterdir())
+
+
 def test_golden_round_trip_with_missing_values(tmp_path):
     root, outputs = make_tno(tmp_path / "data", 2), make_outputs(tmp_path / "outputs", count=2)
     write_png(outputs / "CDDFuse/TNO/02.png", np.full((48, 64), 3, np.uint8))

@@ -133,7 +133,7 @@ fused, infrared, visible = (np.random.default_rng(i).integers(0, 256, (48, 64), 
 
 def bring_what_the_readme_names(folder: Path) -> None:
     make_tno(folder / "DATA")
-    for method in ("CDDFuse", "average"):
+    for method in ("CDDFuse", "MyFusion"):
         make_outputs(folder / "OUTPUTS", method)
     (folder / "CHECKPOINTS").mkdir()
     for i, names in enumerate((("FUSED", "fused"), ("IR", "ir"), ("VI", "vi"))):

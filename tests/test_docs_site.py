@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import click
 import pytest
+from browser import Browser, find_chromium
+from click.testing import CliRunner
 from PIL import Image
 
 import evalkit
@@ -184,6 +187,31 @@ def test_the_gallery_has_every_plot_and_every_form_of_a_table(site: Path) -> Non
     for form in forms.choices:
         assert f"--format {form}" in gallery.text
     assert (site / "gallery/table.xlsx").read_bytes()[:2] == b"PK"
+
+
+def test_coverage_is_that_of_the_command(site: Path) -> None:
+    counted = json.loads(CliRunner().invoke(main, ["coverage", "--json"]).stdout)
+    html = (site / "coverage.html").read_text(encoding="utf-8")
+    for block in (*counted["blocks"], counted["total"]):
+        cells = [str(value) for value in block.values() if isinstance(value, int)]
+        assert "\n".join(f"<td>{cell}</td>" for cell in cells) in html, block
+
+
+@pytest.mark.parametrize(("width", "height", "phone"), [(1280, 900, False), (390, 844, True)])
+def test_pages_fit_their_window(site: Path, width: int, height: int, phone: bool) -> None:
+    """Wide tables, formulas and code scroll by themselves, the page does not; nothing is refused and nothing fails."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("needs Chromium")
+    with Browser(program) as browser:
+        browser.look(width, height, phone=phone)
+        for name in ("index", "gallery", "baselines", "reference/metrics", "reference/commands", "reference/protocols"):
+            browser.open(site / f"{name}.html")
+            wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert browser.evaluate(wide) <= 0, name
+        browser.open(site / "reference/metrics.html")
+        assert browser.evaluate("[...document.querySelectorAll('.formula math')].every(m => m.clientHeight > 15)")
+        assert browser.messages == []
 
 
 def test_every_page_of_docs_is_on_the_site(site: Path) -> None:

@@ -131,6 +131,24 @@ def test_dask_that_is_not_installed_is_named(monkeypatch):
 # --- with dask
 
 
+def test_a_scheduler_is_where_address_file_or_dasks_configuration_say(tmp_path):
+    pytest.importorskip("distributed")
+    import dask
+
+    from evalkit.engine.dask import find_address
+
+    file = tmp_path / "head.json"
+    file.write_text('{"type": "Scheduler", "address": "tcp://head:1"}')
+    with dask.config.set({"scheduler-address": "tcp://head:2"}):
+        assert find_address("tcp://head:3", None) == "tcp://head:3"
+        assert find_address(None, file) == "tcp://head:1"
+        assert find_address(None, None) == "tcp://head:2"
+    assert find_address(None, None) is None
+    file.write_text('{"type": "Scheduler"}')
+    with pytest.raises(EvalkitError, match="does not say where a scheduler is"):
+        find_address(None, file)
+
+
 def test_a_cluster_gives_the_bytes_of_one_worker(cluster, tmp_path):
     root = make_tno(tmp_path / "data", 25)
     (root / "TNO" / "ir" / "04.png").write_bytes(b"no image")  # a missing value and its reason are the same too

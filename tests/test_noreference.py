@@ -294,6 +294,30 @@ def test_workers_and_keys_have_the_models(models, tmp_path, monkeypatch):
     assert "no model" in AS_STORED.key(definitions[:1])
 
 
+def test_where_a_device_measures_numpy_measures_these(models, tmp_path):
+    pytest.importorskip("torch")
+    arguments = ["evaluate", *folders(tmp_path), "--metrics", "EN[smfnet],PIQE[matlab],NIQE[live]", "--models", models]
+    assert run(*arguments, "--out", tmp_path / "numpy")[0] == 0
+    assert run(*arguments, "--out", tmp_path / "torch", "--device", "torch")[0] == 0
+    first, second = ({c.metric: c.value for c in read_table(tmp_path / name).cells} for name in ("numpy", "torch"))
+    assert first.pop("EN[smfnet]") == pytest.approx(second.pop("EN[smfnet]"))
+    assert first == second
+
+
+def test_gray_is_chosen_as_for_other_metrics(models, tmp_path):
+    arguments = folders(tmp_path)
+    for number in (1, 2):
+        path = tmp_path / f"ours/Ours/{number}.png"
+        write_png(path, np.stack([scene(seed + number, 200, 200) for seed in (1, 5, 9)], axis=2))
+    values = {}
+    for gray in ("matlab", "truncated"):
+        out = tmp_path / gray
+        code, said = run("evaluate", *arguments, "--metrics", "PIQE[matlab]", "--gray", gray, "--out", out)
+        assert code == 0, said
+        (values[gray],) = (cell.value for cell in read_table(out).cells)
+    assert values["matlab"] != values["truncated"]
+
+
 def test_all_conventions_leave_out_what_has_no_model(models, monkeypatch):
     assert {"NIQE[live]", "BRISQUE[live]", "PIQE[matlab]"} <= set(all_full_names())
     assert not {"NIQE[live]", "BRISQUE[live]"} & set(full_names_of(None))

@@ -100,6 +100,17 @@ def test_the_module_is_the_program() -> None:
     assert re.fullmatch(r"evalkit, version \d+\.\d+\.\d+\n", done.stdout)
 
 
+def test_a_cluster_with_nothing_to_train_needs_no_pytorch() -> None:
+    script = """
+import sys
+from types import SimpleNamespace
+sys.modules["torch"] = None
+from evalkit.protocols.training import train_ahead
+train_ahead([], None, SimpleNamespace(engine=SimpleNamespace(remote=True), trained={}), None, False)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
 def tracked() -> list[str]:
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode or not done.stdout:

@@ -67,6 +67,12 @@ UNUSUAL = {
     "16 bits": png(4, 8, 0, zlib.compress(filtered_rows(1, 4, 8, 2)), depth=16),
     "alpha": png(9, 8, 6, zlib.compress(filtered_rows(1, 9, 8, 4))),
     "a transparent colour": png(9, 8, 0, WHOLE).replace(chunk(b"tIME", bytes(7)), chunk(b"tRNS", b"\0\7")),
+    "a second header, of another size": png(9, 8, 0, WHOLE).replace(
+        chunk(b"tIME", bytes(7)), chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 8, 0, 0, 0, 0))
+    ),
+    "a text that looks like a header before it": png(9, 8, 0, WHOLE).replace(
+        SIGNATURE, SIGNATURE + chunk(b"tEXt", struct.pack(">IIBBBBB", 3, 2, 8, 0, 0, 0, 0))
+    ),
     "a wrong checksum of a chunk": png(9, 8, 0, WHOLE).replace(
         chunk(b"tIME", bytes(7)), chunk(b"tIME", bytes(7))[:-1] + b"x"
     ),

@@ -510,6 +510,11 @@ def test_the_command_trains_on_sample_scenes_and_shows_recipes(tmp_path: Path) -
                                "--out", str(tmp_path / "run"), "--device", "cpu"])  # fmt: skip
     assert out.exit_code == 0, out.output
     assert json.loads(out.stdout)["steps"] == 9
+    (tmp_path / "run/log.csv").unlink()
+    again = runner.invoke(main, ["train", "SMFNet", "--recipe", str(tmp_path / "tiny.yaml"), "--sample",
+                                 "--out", str(tmp_path / "run"), "--device", "cpu"])  # fmt: skip
+    assert again.exit_code == 0, again.exception
+    assert "its log is gone" in again.stdout
     shown = runner.invoke(main, ["train", "SMFNet", "--recipe", "paper", "--show"])
     assert "batch: 6" in shown.stdout
     wrong = runner.invoke(main, ["train", "SMFNett"])

@@ -13,6 +13,7 @@ from evalkit.commands.console import (
 )
 from evalkit.commands.options import (
     EXIT_CHECK,
+    FiniteRange,
     json_option,
     models_option,
     names,
@@ -36,7 +37,7 @@ from evalkit.errors import EvalkitError
 @click.option("--convention", default="textbook", show_default=True, help="Of --metrics that do not name theirs.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=FiniteRange(0),
     help="Relative, instead of what the file says; with --update, of its lines. 1e-6 where nothing is said.",
 )
 @click.option("--summary", type=click.Path(path_type=Path), help="A file to write in Markdown: what moved, per metric.")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from evalkit.commands.console import print_json, print_texts
-from evalkit.commands.options import json_option, names
+from evalkit.commands.options import FiniteRange, json_option, names
 
 
 @click.command()
@@ -19,8 +19,8 @@ from evalkit.commands.options import json_option, names
 @click.option("--metrics", callback=names, help="E.g. EN,SSIM[smfnet]; all that both have when not given.")
 @click.option("--datasets", callback=names, help="Of the run; those with scores of both when not given.")
 @click.option("--convention", help="Of files whose columns do not name it.")
-@click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.05, show_default=True)
-@click.option("--confidence", type=click.FloatRange(0, 1, True, True), default=0.95, show_default=True)
+@click.option("--alpha", type=FiniteRange(0, 1, True, True), default=0.05, show_default=True)
+@click.option("--confidence", type=FiniteRange(0, 1, True, True), default=0.95, show_default=True)
 @click.option("--resamples", type=click.IntRange(100), default=9999, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of bootstrap and permutation.")
 @json_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,17 @@ from evalkit.files.names import printable
 from evalkit.registry import load_plugins, name_plugin, named_plugins
 
 EXIT_CHECK, EXIT_USAGE, EXIT_INCOMPLETE, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range, which click takes NaN to be in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
 
 checkpoints_option = click.option(
     "--checkpoints", type=click.Path(path_type=Path), help="Folder with the authors' weights (`evalkit list methods`)."
@@ -137,7 +149,7 @@ workers_option = click.option("--workers", type=click.IntRange(1), help="Process
 
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="Seconds after which a few images count as hanging and go to another worker.",
 )
 

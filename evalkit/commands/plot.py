@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evalkit.commands.options import EXIT_INCOMPLETE, Commands, data_root_option, names
+from evalkit.commands.options import EXIT_INCOMPLETE, Commands, FiniteRange, data_root_option, names
 from evalkit.commands.wrap import say
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def box(out: Path, width: str | None, no_caption: bool, **which: Any) -> None:
 
 
 @plot.command()
-@options(*of_images, click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.05, show_default=True))
+@options(*of_images, click.option("--alpha", type=FiniteRange(0, 1, True, True), default=0.05, show_default=True))
 def critical(out: Path, width: str | None, no_caption: bool, alpha: float, **which: Any) -> None:
     """Critical-difference diagram: mean ranks over the images, and which methods do not differ significantly."""
     draw_values("critical", out, width, no_caption, {"alpha": alpha}, **which)

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 from evalkit.commands.console import print_json, print_texts
-from evalkit.commands.options import json_option, names
+from evalkit.commands.options import FiniteRange, json_option, names
 
 
 @click.command()
@@ -20,7 +20,7 @@ from evalkit.commands.options import json_option, names
 @click.option(
     "--common", type=click.Choice(["methods", "metrics"]), help="Leave out the ones that have a missing value."
 )
-@click.option("--alpha", type=click.FloatRange(0, 1, True, True), default=0.05, show_default=True)
+@click.option("--alpha", type=FiniteRange(0, 1, True, True), default=0.05, show_default=True)
 @json_option
 def rank(
     sources: tuple[str, ...],

@@ -135,7 +135,6 @@ def train(
             )
         if isinstance(result, EvalkitError):
             raise result
-    first, last = result.losses[0], result.losses[-1]
     if as_json:
         print_json(
             {
@@ -149,9 +148,12 @@ def train(
             }
         )
         return
+    course = "its log is gone"
+    if result.losses:
+        (begin, stage, first), (end, last_stage, last) = result.losses[0], result.losses[-1]
+        course = f"loss {first:.4f} ({stage}, epoch {begin + 1}) to {last:.4f} ({last_stage}, epoch {end + 1})"
     click.echo(
-        f"{recipe.title}, recipe {recipe.name}: loss {first[2]:.4f} ({first[1]}, epoch 1) to {last[2]:.4f} "
-        f"({last[1]}, epoch {last[0] + 1}), {result.seconds:.0f} s. Weights, log and curves: {out}"
+        f"{recipe.title}, recipe {recipe.name}: {course}, {result.seconds:.0f} s. Weights, log and curves: {out}"
     )
 
 

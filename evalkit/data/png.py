@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from evalkit.compiled import kernels
 
+_HEADER = b"\0\0\0\x0dIHDR"
 # depth, colour, compression, filter, interlace -> channels of the pixels
 _CHANNELS: dict[tuple[int, ...], int] = {(8, 0, 0, 0, 0): 1, (8, 2, 0, 0, 0): 3}
 
@@ -26,11 +27,13 @@ def plain_pixels(data: bytes) -> NDArray[np.uint8] | None:
     Source: PNG (third edition), 5 and 11.2.
     """
     channels = _CHANNELS.get(tuple(data[24:29]))
-    if channels is None or not kernels.compiled():
+    if channels is None or data[8:16] != _HEADER or not kernels.compiled():
         return None
-    parts, place, kind = [], 8, b"IHDR"
+    parts, place, kind = [], 33, b""
     while kind != b"IDAT" or data[place + 4 : place + 8] == kind:  # to the end of the image data
         length, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
+        if kind == b"IHDR":  # a second one, whose size is that which was found acceptable
+            return None
         if kind == b"IDAT":
             parts.append(data[place + 8 : place + 8 + length])
         place += 12 + length

@@ -64,10 +64,16 @@ class Proof(BaseModel):
     remeasured: int
     images: int
     fused_again: bool
+    evalkit: str  # the verifier's version
 
     def __str__(self) -> str:
-        again = "fused again and re-measured" if self.fused_again else "re-measured"
-        return f"{again}: {self.remeasured} of {self.images} images"
+        return f"re-measured: {self.remeasured} of {self.images}"
+
+    @property
+    def details(self) -> str:
+        """The same in full."""
+        images = "images that evalkit fused again" if self.fused_again else "of the fused images that were given"
+        return f"{self.remeasured} {images}, of {self.images}, measure the same, by evalkit {self.evalkit}"
 
 
 class Badge(BaseModel):
@@ -76,7 +82,6 @@ class Badge(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     schema_version: Literal[1] = 1
-    evalkit: str
     records: list[Proof]
 
 
@@ -192,6 +197,7 @@ def write_badge(path: Path, verdicts: Iterable[Verdict]) -> Badge:
                     remeasured=verdict.remeasured,
                     images=record.images,
                     fused_again="fused again" in verdict.checked,
+                    evalkit=version(),
                 )
             )
     if not proofs:
@@ -199,7 +205,7 @@ def write_badge(path: Path, verdicts: Iterable[Verdict]) -> Badge:
             "no record was measured again and held, so there is no badge to write. Give the images: --data-root, and "
             "--fused or --checkpoints."
         )
-    badge = Badge(evalkit=version(), records=proofs)
+    badge = Badge(records=proofs)
     write_text(path, _json(badge.model_dump()).decode())
     return badge
 

@@ -130,7 +130,8 @@ def train_ahead(methods: Iterable[str], protocol: Protocol, settings: Settings, 
             training = _plan_training(method, protocol, settings, root, sample)
             if not isinstance(training, str):
                 planned[method] = training
-    settings.trained.update(zip(planned, _train(list(planned.values()), settings), strict=True))
+    if planned:  # else PyTorch, which an installation need not have, is not asked for
+        settings.trained.update(zip(planned, _train(list(planned.values()), settings), strict=True))
 
 
 def _plan_training(method: str, protocol: Protocol, settings: Settings, root: DataRoot, sample: bool) -> Training | str:

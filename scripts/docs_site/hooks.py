@@ -8,6 +8,7 @@ from pathlib import Path
 import audit_page
 import cards_page
 import commands_page
+import coverage_page
 import gallery_page
 import metrics_page
 import python_page
@@ -19,6 +20,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
     "gallery.md": gallery_page.page,
+    "coverage.md": coverage_page.page,
     "reference/commands.md": commands_page.page,
     "reference/metrics.md": metrics_page.page,
     "reference/methods.md": cards_page.methods,

@@ -13,10 +13,10 @@ from evalkit.data.images import decode, image_bytes
 from evalkit.data.labels import labelled
 from evalkit.data.pairs import DataRoot, PairSet
 from evalkit.errors import DataError, EvalkitError
+from evalkit.leaderboards.measured_again import MAPS, key_of, measured_files, reading_of
 from evalkit.leaderboards.plots.scenes import fused_of_run, pairs_of_run
 from evalkit.leaderboards.plots.zoom import Box, choose_boxes
 from evalkit.leaderboards.report.pictures import Pixels
-from evalkit.leaderboards.verify import MAPS, key_of, measured_files, reading_of
 from evalkit.metrics.card import DEFINITIONS
 from evalkit.metrics.evaluate import Reading, cropped
 from evalkit.metrics.image import Image

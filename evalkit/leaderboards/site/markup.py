@@ -116,6 +116,6 @@ def links(entry: Entry) -> str:
 
 def badges(entry: Entry) -> str:
     """What tells a record from others of its method, and whether somebody measured a submitted one again."""
-    proven = " proven" if entry.proof is not None else " dim"
-    shown = [("", entry.variant), (proven, entry.shown_proof)]
+    proven = f'proven" title="{e(entry.proof.details)}' if entry.proof is not None else "dim"
+    shown = [("", entry.variant), (f" {proven}", entry.shown_proof)]
     return "".join(f' <span class="badge{kind}">{e(text)}</span>' for kind, text in shown if text)
