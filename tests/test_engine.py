@@ -21,6 +21,7 @@ from evalkit.cli import main
 from evalkit.data.images import write_png
 from evalkit.engine.base import Local, chunks
 from evalkit.engine.open import open_engine
+from evalkit.engine.processes import in_processes
 from evalkit.errors import EvalkitError
 from evalkit.metrics.jobs import units_of
 
@@ -294,3 +295,15 @@ def test_memory_at_hand_is_told():
     memory = memory_at_hand()
     assert memory is not None
     assert 2**20 < memory < 2**50
+
+
+def test_workers_follow_their_parent_into_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for level, name in enumerate(("first", "second")):
+        (tmp_path / name).mkdir()
+        for job in "ab":
+            (tmp_path / name / job).write_text(f"{name} {job} {level}", encoding="utf-8")
+    for name in ("first", "second"):  # the processes of the first are used again
+        monkeypatch.chdir(tmp_path / name)
+        assert list(in_processes(Path.read_text, [Path("a"), Path("b")], 2)) == [
+            (tmp_path / name / job).read_text(encoding="utf-8") for job in "ab"
+        ]

@@ -91,7 +91,7 @@ def in_processes(
     # a lone worker with a timeout is a process of its own: of two, one waits
     processes, ahead = (count, 2 * count) if count > 1 else (2, 1)
     done = failed = 0
-    plugins = Plugins.here()
+    plugins, folder = Plugins.here(), _folder()
     while done < len(jobs):
         pool = joblib.Parallel(
             n_jobs=processes,
@@ -105,7 +105,7 @@ def in_processes(
         for tracker in (loky.backend.resource_tracker, multiprocessing.resource_tracker):
             tracker.ensure_running()  # else it starts inside, and unblocks the signal for all that start after it
         with deaf_children():
-            results = pool(joblib.delayed(_elsewhere)(plugins, timeout, function, job) for job in jobs[done:])
+            results = pool(joblib.delayed(_elsewhere)(folder, plugins, timeout, function, job) for job in jobs[done:])
         try:
             for result in results:
                 done, failed = done + 1, 0
@@ -169,7 +169,19 @@ def within(timeout: float | None, function: Callable[[Job], Result], job: Job) -
         limit.cancel()
 
 
-def _elsewhere(plugins: Plugins, timeout: float | None, function: Callable[[Job], Result], job: Job) -> Result:
+def _folder() -> str | None:
+    """The folder that relative paths begin in; None where it is not there any more."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def _elsewhere(
+    folder: str | None, plugins: Plugins, timeout: float | None, function: Callable[[Job], Result], job: Job
+) -> Result:
+    if folder is not None:  # a process that is used again stands where its parent stood when it was started
+        os.chdir(folder)
     plugins.need()
     return within(timeout, function, job)
 
