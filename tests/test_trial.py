@@ -20,9 +20,16 @@ from torch import nn  # noqa: E402
 
 from evalkit.cli import main  # noqa: E402
 from evalkit.data.samples.samples import write_scenes  # noqa: E402
+from evalkit.downstream.detection.recipe import SampleScenes  # noqa: E402
+from evalkit.downstream.segmentation.recipe import small_schedule  # noqa: E402
+from evalkit.downstream.segmentation.scenes import SegmentationScenes  # noqa: E402
+from evalkit.downstream.trial import labelled_pairs  # noqa: E402
 from evalkit.errors import DataError, EvalkitError  # noqa: E402
 from evalkit.methods.layers.batch_norm import keep_pace  # noqa: E402
 from evalkit.methods.tensors import read_tensors  # noqa: E402
+from evalkit.protocols.plan import Settings  # noqa: E402
+from evalkit.protocols.schema import make_protocol  # noqa: E402
+from evalkit.protocols.tasks import Job  # noqa: E402
 from evalkit.training.data import divided  # noqa: E402
 from evalkit.training.loop import train  # noqa: E402
 from evalkit.training.papers.smfnet import SMFNetSystem  # noqa: E402
@@ -190,6 +197,43 @@ def test_a_table_tries_the_networks_of_its_rows(scenes: Path, tmp_path: Path, mo
     with pytest.raises(EvalkitError, match="nothing is trained for smfnet-table1"):
         CliRunner().invoke(main, [*own, "--methods", "average"], catch_exceptions=False, standalone_mode=False)
     assert [path.name for path in tmp_path.iterdir() if path.name != "temporary"] == ["tiny.yaml"]
+
+
+def test_a_benchmark_of_own_images_learns_from_the_data_root_that_is_named(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(SMFNET), encoding="utf-8")
+    mine = {"infrared": str(scenes / "samples/ir"), "visible": str(scenes / "samples/vi")}
+    bench = {"title": "x", "convention": "smfnet", "metrics": ["EN"], "methods": ["SMFNet"], "datasets": {"mine": mine}}
+    Path("bench.yaml").write_text(yaml.safe_dump(bench), encoding="utf-8")
+    own = ["reproduce", "bench.yaml", "--data-root", str(scenes), "--recipe", "tiny.yaml", "--device", "cpu"]
+    tried = CliRunner().invoke(main, [*own, "--steps", "1", "--json"])
+    assert tried.exit_code == 0, tried.output
+    assert not any("generated" in note for stage in json.loads(tried.stdout)["stages"] for note in stage["notes"])
+    done = CliRunner().invoke(main, [*own, "--train", "--out", "run"])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("classes", "Segmentation_labels"), ("boxes", "detection_labels")])
+def test_labels_of_a_benchmark_file_are_tried_and_divided(scenes: Path, tmp_path: Path, kind: str, folder: str) -> None:
+    names = [{"id": i, "name": f"class {i}"} for i in range(9)]
+    mine = {
+        "infrared": str(scenes / "samples/ir"),
+        "visible": str(scenes / "samples/vi"),
+        "labels": {kind: str(scenes / "samples" / folder)},
+        "segmentation" if kind == "classes" else "detection": names,
+    }
+    task = "segmentation" if kind == "classes" else "detection"
+    bench = {"title": "x", "task": task, "metrics": ["IoU"], "methods": ["average"], "datasets": {"mine": mine}}
+    made = make_protocol(bench | {"convention": task})
+    job = Job(made, dict(made.datasets), ["average"], {}, None, False, Settings(tmp_path / "run", workers=1))
+    assert len(labelled_pairs(job, "mine", "train", kind, SampleScenes(count=8, width=64, height=64)).pairs) == 6
+    if kind == "classes":
+        schedule = small_schedule("SegNeXt-T").model_copy(update={"lists": "1:1:1"})
+        parts = SegmentationScenes(job, "mine", made.datasets["mine"], schedule, True)
+        assert parts.split.counts == "2/2/2"
+        assert "has no lists" in parts.how
 
 
 def test_a_step_that_does_not_fit_says_what_to_try(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,8 +52,8 @@ def labelled_pairs(job: Job, dataset: str, split: str | None, kind: LabelKind, s
         draw_scenes(root, scenes.count, scenes.seed, scenes.width, scenes.height, job.settings.progress)
         pairs = labelled(find_pairs(card, root, None), kind).pairs
         return LabelledPairs(card, pairs, len(pairs), ["generated scenes in place of a data set"])
-    assert job.root is not None
-    at_hand, notes = pairs_at_hand(card, job.root, split)
+    split = split if card.splits else None  # a data set of a benchmark file has none
+    at_hand, notes = pairs_at_hand(card, job.root or Path(), split)
     pairs = labelled(at_hand, kind).pairs
     full = card.expected(split) or len(pairs)
     if len(pairs) < full:

@@ -151,8 +151,9 @@ def reproduce(
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     sample_rows = tasks[0].sample_methods(protocol) if sample else None
     rows = plan_methods(protocol, methods, outputs, sample_rows, needs.labels is not None, uses, image_name)
-    below = needs.data and not sample and not (uses and all(use.inline for use in uses.values()))
-    root = find_data_root(data_root or protocol.place("data_root")) if below else None
+    own = bool(uses) and all(use.inline for use in uses.values())
+    named = data_root or protocol.place("data_root")  # where all images are the file's own, a training learns from it
+    root = find_data_root(named) if needs.data and not sample and (named or not own) else None
     roots = {name: folder for name in uses if (folder := protocol.card(name).root)}
     if protocol.sources and (folder := protocol.folder):
         roots["BENCHMARK"] = folder

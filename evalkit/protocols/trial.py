@@ -69,8 +69,9 @@ def try_protocol(
     needs = tasks[0].needs
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     rows = plan_methods(protocol, methods, None, None, needs.labels is not None, uses)
-    below = not sample and not (uses and all(use.inline for use in uses.values()))
-    root = find_data_root(data_root or protocol.place("data_root")) if below else None
+    own = bool(uses) and all(use.inline for use in uses.values())
+    named = data_root or protocol.place("data_root")  # where all images are the file's own, a training learns from it
+    root = find_data_root(named) if not sample and (named or not own) else None
     weights = find_checkpoints(checkpoints or protocol.place("checkpoints"))
     with TemporaryDirectory(prefix="evalkit-steps-") as folder:
         settings = Settings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -34,8 +35,12 @@ class SegmentationScenes:
             root = sample_root(job, drawn.count, drawn.seed, drawn.width, drawn.height)
             self.images, self.split = self._divided(fused_images(job, dataset, use, "classes", root), schedule.lists)
             self.how = f"generated scenes divided {schedule.lists} within each condition"
+        elif use.inline:
+            self.images, self.split = self._divided(
+                fused_images(job, dataset, use, "classes", job.root or Path()), schedule.lists
+            )
+            self.how = f"all pairs divided {schedule.lists}: the benchmark's own data set has no lists"
         else:
-            assert job.root is not None
             self.images, self.split, self.how = self._parts(dataset, use, schedule, small)
         self.names = tuple(label.name for label in self.images.card.segmentation)
         self.strata = conditions(dataset, tuple(pair.stem for pair in self.images.pairs.pairs))
