@@ -84,6 +84,14 @@ def test_a_network_with_levels_loses_nothing_of_a_colour_image(fuser, pair):
     assert (unrounded.recoloured, bytes_.recoloured) == ("unrounded", True)
 
 
+def test_another_process_finds_the_weights_from_another_folder(fuser, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    relative = fuser(gray_levels)
+    relative.files = [path.relative_to(tmp_path) for path in relative.files]
+    _, arguments = relative.__reduce__()
+    assert arguments[3] == (tmp_path / "visible.pth",)  # a worker that is used again stands where it was started
+
+
 def test_without_recolouring_and_of_gray_images_levels_change_nothing(fuser, pair, tmp_path):
     gray = next(iter(fuser(gray_levels, recolour=False).fuse([pair])))
     assert gray.ndim == 2

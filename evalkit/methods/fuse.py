@@ -74,7 +74,7 @@ class ClassicalFuser:
         self.function = _built(self.method, self.files)
 
     def __reduce__(self) -> tuple:
-        return _elsewhere(_classical_here, self.method, self.gray, self.weights, self.files)
+        return _elsewhere(_classical_here, self.method, self.gray, self.weights, _absolute(self.files))
 
     @property
     def recolour(self) -> bool:
@@ -131,6 +131,11 @@ def _checked(function: Callable[[Pixels, Pixels], Pixels], name: str, infrared: 
     return fused
 
 
+def _absolute(files: Sequence[Path]) -> list[Path]:
+    """Where the files are for another process, which may stand in another folder when it reads them."""
+    return [path.absolute() for path in files]
+
+
 def _elsewhere(fuser: Callable[..., Fuser], method: str, *arguments: object) -> tuple:
     """How a fuser is pickled: by its method's name, and with the method where only this program has it."""
     own = METHODS[method] if METHODS.origin(method) is PROGRAM else None
@@ -160,7 +165,7 @@ class CodeFuser:
         self.function = _built(self.method, self.files)
 
     def __reduce__(self) -> tuple:
-        return _elsewhere(_code_here, self.method, self.weights, self.files, self.recolour)
+        return _elsewhere(_code_here, self.method, self.weights, _absolute(self.files), self.recolour)
 
     @property
     def identity(self) -> str:
@@ -220,7 +225,7 @@ class NetworkFuser:
             self.method,
             self.network_method,
             tuple(self.weights.items()),
-            tuple(self.files),
+            tuple(_absolute(self.files)),
             self.elsewhere,
             self.recolour,
             self.arithmetic,
