@@ -288,7 +288,7 @@ def interrupt(root: Path, seen: Path, *arguments: object) -> tuple[int, str]:
                 break
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=180)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
