@@ -60,12 +60,12 @@ def fit(images: Iterable[Image]) -> Pristine:
     Raises:
         DataError: fewer than two blocks in all.
     """
-    chosen = []
+    sharp = []
     for image in images:
         features, sharpness = block_features(image.x)
-        chosen.append(features[sharpness > SHARP * sharpness.max(initial=0)])
+        sharp.append(features[sharpness > SHARP * sharpness.max(initial=0)])
     try:
-        return Pristine(*_moments(np.concatenate([np.empty((0, FEATURES)), *chosen])))
+        return Pristine(*_moments(np.concatenate([np.empty((0, FEATURES)), *sharp])))
     except UndefinedError as error:
         raise DataError(f"no model of pristine images: {error}. Name more images, of 96 x 96 pixels or more.") from None
 
