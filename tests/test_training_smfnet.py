@@ -64,12 +64,12 @@ def test_rows_of_the_loss_and_of_the_schedule() -> None:
     assert build_system(tiny("AE4")).network.options.swap_fusion
 
 
-def test_the_short_recipe_has_the_published_width() -> None:
+def test_the_hour_recipe_has_the_published_width() -> None:
     """Its network and parts are those of `paper`, its stages as long to each other as published."""
-    short, paper = (load_recipe("SMFNet", name) for name in ("short", "paper"))
-    assert short.network == paper.network == {}
-    for one, other in zip(short.stages, paper.stages, strict=True):
+    hour, paper = (load_recipe("SMFNet", name) for name in ("hour", "paper"))
+    assert hour.network == paper.network == {}
+    for one, other in zip(hour.stages, paper.stages, strict=True):
         assert (one.name, one.parts) == (other.name, other.parts)
-    first, second = (stage.epochs for stage in short.stages)
+    first, second = (stage.epochs for stage in hour.stages)
     assert first / second == paper.stages[0].epochs / paper.stages[1].epochs
-    assert short.data == paper.data
+    assert hour.data == paper.data
