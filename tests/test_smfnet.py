@@ -6,6 +6,7 @@ import ast
 from dataclasses import fields, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from conftest import SHARED, textured, two_threads
@@ -633,4 +634,16 @@ def test_finish_stretches_and_keeps_colour():
     colour = np.tile(np.array([[[150, 90, 60]]], np.uint8), (1, 3, 1))
     fused = finish(torch.tensor([[[0.0, 0.4, 1.0]]]), gray, colour)
     assert fused[0, 1, 0] > fused[0, 1, 1] > fused[0, 1, 2]  # still reddish
-    assert functional.l1_loss(METHOD.prepare(gray, colour)[1], torch.full((1, 1, 3), 105 / 255)) < 1e-6
+    assert functional.l1_loss(METHOD.prepare(gray, colour)[1], torch.full((1, 1, 3), 104.52 / 255)) < 1e-6
+
+
+def test_colour_is_rounded_once_as_by_opencvs_floats():
+    visible = np.dstack([textured(seed, 40, 50) for seed in (2, 3, 4)])
+    ycrcb = cv2.cvtColor(visible.astype(np.float32), cv2.COLOR_RGB2YCrCb)
+    given = METHOD.prepare(textured(1, 40, 50), visible)[1]
+    np.testing.assert_allclose(given[0] * 255, ycrcb[..., 0], atol=1e-4)
+    output = torch.from_numpy(textured(5, 40, 50)[None] / np.float32(311))
+    ycrcb[..., 0] = (output[0] - output.min()) / (output.max() - output.min()) * 255
+    expected = cv2.cvtColor(ycrcb, cv2.COLOR_YCrCb2RGB)
+    error = finish(output, visible, visible) - expected.clip(0, 255)
+    assert np.abs(error).max() < 0.501  # the levels of floats, rounded to nearest

@@ -235,7 +235,8 @@ class NetworkFuser:
     def identity(self) -> str:
         parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
         recoloured = f"recoloured {self.recoloured}" if self.unrounded else "recoloured" if self.recolour else ""
-        return ", ".join([*parts, *filter(None, (recoloured, self.arithmetic.name))])
+        revision = f"revision {self.network_method.revision}" if self.network_method.revision else ""
+        return ", ".join([*parts, *filter(None, (revision, recoloured, self.arithmetic.name))])
 
     @property
     def unrounded(self) -> bool:

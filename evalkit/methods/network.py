@@ -40,6 +40,7 @@ class NetworkMethod:
         levels: of networks of gray images whose `finish` only rounds: one output -> gray levels (H, W) before that.
             With it a recoloured result is rounded once, after its colour has come back, and `prepare` is given the
             visible image's luminance as floats.
+        revision: raised when the same weights come to give other images: those of another one are made again.
     """
 
     build: Callable[[], nn.Module]
@@ -51,6 +52,7 @@ class NetworkMethod:
     reach: int | None = None
     step: int = 1
     levels: Callable[[Tensor], NDArray[np.floating]] | None = None
+    revision: int = 0
 
     def placed(self, network: nn.Module, device: str, arithmetic: Arithmetic = FLOAT32) -> nn.Module:
         """The network on a device, its weights in the order that is asked for."""

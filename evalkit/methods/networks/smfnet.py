@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from evalkit.data.images import merge_colour
+from evalkit.data.images import luminance, merge_levels
 from evalkit.methods.checkpoints import CheckpointError, State, as_state
 from evalkit.methods.layers.enhanced import CrossChannelAttention, GradientResidualDense, enhanced_block, full_block
 from evalkit.methods.layers.graph import EdgeLayout, GraphReasoning, conv_norm_relu
@@ -377,7 +377,7 @@ def convert(content: Any, path: Path, dead_layers: bool = False) -> State:
 def finish(output: Tensor, infrared: Pixels, visible: Pixels, minmax: bool = True) -> Pixels:
     """Fused luminance, stretched to 0..255 with `minmax` as in the published results, with the visible image's chroma.
 
-    Without `minmax` the sigmoid's 0..1 becomes 0..255.
+    Without `minmax` the sigmoid's 0..1 becomes 0..255. Colour is rounded once, at the end, as the authors' script does.
 
     Args:
         output: (1, H, W), in 0..1.
@@ -385,8 +385,14 @@ def finish(output: Tensor, infrared: Pixels, visible: Pixels, minmax: bool = Tru
         minmax: stretch the luminance to 0..255.
     """
     values = output[0].numpy()
-    return merge_colour(rounded((stretched(values) if minmax else values) * 255), visible)
+    levels = (stretched(values) if minmax else values) * 255
+    return rounded(levels) if visible.ndim == 2 else merge_levels(levels, visible)
+
+
+def prepare(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
+    """Gray of both in [0, 1], (1, H, W) float32; a colour image's luminance is not rounded."""
+    return unit_gray_pair(infrared, visible if visible.ndim == 2 else luminance(visible))
 
 
 _build: Callable[[], SMFNet] = partial(SMFNet, replace(Options(), edge_layout="interleaved"))
-METHODS = {"SMFNet": NetworkMethod(_build, unit_gray_pair, finish, ("model_VIF.pth",), convert, ("encoder",))}
+METHODS = {"SMFNet": NetworkMethod(_build, prepare, finish, ("model_VIF.pth",), convert, ("encoder",), revision=1)}
