@@ -58,6 +58,11 @@ from evalkit.files.names import printable
     default=None,
     help="Give gray results of networks the visible chroma before scoring; as the protocol has it when not given.",
 )
+@click.option(
+    "--keep-format/--no-keep-format",
+    default=None,
+    help="Save networks' images as the infrared image is, JPEG or not, as their authors' scripts do.",
+)
 @images_option
 @crop_option
 @depth_option
@@ -91,6 +96,7 @@ def reproduce(
     precision: Any,
     channels_last: bool,
     recolour: bool | None,
+    keep_format: bool | None,
     images: str | None,
     crop: Any,
     depth: str | None,
@@ -182,6 +188,7 @@ def reproduce(
             checkpoints=checkpoints,
             device=device,
             recolour=recolour,
+            keep_format=keep_format,
             images=images,
             crop=crop,
             depth=depth,

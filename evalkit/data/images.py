@@ -412,6 +412,34 @@ def merge_levels(levels: NDArray[np.floating], visible: NDArray[np.uint8]) -> ND
     return np.rint(rgb.clip(0, 255)).astype(np.uint8)
 
 
+def named_jpeg(path: Path) -> bool:
+    """Whether a file's name is that of a JPEG."""
+    return path.suffix.lower() in (".jpg", ".jpeg")
+
+
+def through_jpeg(image: NDArray[np.uint8], saved: str) -> NDArray[np.uint8]:
+    """What is left of an image that is saved as a JPEG and read again.
+
+    Args:
+        image: uint8 (H, W), or (H, W, 3) RGB.
+        saved: "pillow 75" or "opencv 95", the program and the quality that it takes by itself.
+
+    Returns:
+        uint8, of the same shape.
+    """
+    program, quality = saved.split()
+    if program == "pillow":
+        content = io.BytesIO()
+        Image.fromarray(image).save(content, "JPEG", quality=int(quality))
+        encoded = np.frombuffer(content.getvalue(), np.uint8)
+    else:
+        bgr = image if image.ndim == 2 else image[..., ::-1]
+        encoded = cv2.imencode(".jpg", np.ascontiguousarray(bgr), [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    assert decoded is not None  # it was encoded here
+    return decoded if decoded.ndim == 2 else np.ascontiguousarray(decoded[..., ::-1])
+
+
 def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8], text: Mapping[str, str] | None = None) -> None:
     """Write an 8-bit PNG, with text chunks where given; the file appears complete or not at all.
 

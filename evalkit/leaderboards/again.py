@@ -39,7 +39,8 @@ def fused_again(record: Record, pairs: Iterable[ImagePair], checkpoints: Path | 
         raise DataError(reason)
     arithmetic = Arithmetic.named(str(record.method.get("arithmetic") or ""))
     recolour = bool(record.method.get("recoloured"))
-    fuser = make_fuser(card, checkpoints, device="cpu", recolour=recolour, arithmetic=arithmetic)
+    jpeg = bool(record.method.get("saved"))
+    fuser = make_fuser(card, checkpoints, device="cpu", recolour=recolour, arithmetic=arithmetic, keep_format=jpeg)
     if fuser.weights != (record.method.get("weights") or {}):
         raise DataError(f"the weights of {card.name} are not those that were measured")
     with tempfile.TemporaryDirectory(prefix="evalkit-") as folder:

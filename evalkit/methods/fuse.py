@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from evalkit.data.card import load_card
 from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.hashes import file_hash
-from evalkit.data.images import luminance, merge_colour, merge_levels, pixel_digest, to_gray, write_png
+from evalkit.data.images import (
+    luminance,
+    merge_colour,
+    merge_levels,
+    named_jpeg,
+    pixel_digest,
+    through_jpeg,
+    to_gray,
+    write_png,
+)
 from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.engine.base import Engine, Local, chunks
 from evalkit.engine.hashed import expected_by
@@ -191,6 +200,9 @@ class NetworkFuser:
     Recoloured, a network of gray images whose method has `levels` is given the luminance of a colour image without
     rounding, and its result is rounded once, with its colour: so SMFNet's rows of DIDFuse and DenseFuse come out.
 
+    With `jpeg` the result of a pair whose infrared image is a JPEG is what its JPEG holds, by the program and with the
+    quality of the authors' script, which saves under that image's name: so S4Fusion's rows on RoadScene come out.
+
     Pickled, it is its files' names: another process loads them again, on `elsewhere`. An image is computed on THREADS
     threads of a processor wherever that is, so that its pixels do not depend on how many workers there are.
     """
@@ -203,6 +215,7 @@ class NetworkFuser:
     recolour: bool = False
     elsewhere: str = "auto"
     arithmetic: Arithmetic = FLOAT32
+    jpeg: str = ""
     gpu: bool = field(default=True, init=False)
     most: int = field(default=BATCH, init=False)  # pairs that the memory held at once, as far as is known
     said: set[str] = field(default_factory=set, init=False)
@@ -229,6 +242,7 @@ class NetworkFuser:
             self.elsewhere,
             self.recolour,
             self.arithmetic,
+            self.jpeg,
         )
 
     @property
@@ -236,7 +250,8 @@ class NetworkFuser:
         parts = [self.method, str(revision_of(self.method)), *self.weights.values()]
         recoloured = f"recoloured {self.recoloured}" if self.unrounded else "recoloured" if self.recolour else ""
         revision = f"revision {self.network_method.revision}" if self.network_method.revision else ""
-        return ", ".join([*parts, *filter(None, (revision, recoloured, self.arithmetic.name))])
+        saved = f"JPEG by {self.jpeg}" if self.jpeg else ""
+        return ", ".join([*parts, *filter(None, (revision, recoloured, self.arithmetic.name, saved))])
 
     @property
     def unrounded(self) -> bool:
@@ -249,6 +264,13 @@ class NetworkFuser:
         return UNROUNDED if self.unrounded else self.recolour
 
     def fuse(self, pairs: Iterable[ImagePair], expected: Expected = NOT_HASHED) -> Iterator[Pixels | EvalkitError]:
+        pairs = list(pairs)
+        for pair, fused in zip(pairs, self._fuse(pairs, expected), strict=True):
+            if self.jpeg and named_jpeg(pair.infrared) and not isinstance(fused, EvalkitError):
+                fused = through_jpeg(fused, self.jpeg)
+            yield fused
+
+    def _fuse(self, pairs: Sequence[ImagePair], expected: Expected) -> Iterator[Pixels | EvalkitError]:
         import torch  # optional, and slow to import: classical methods do without
 
         before = torch.get_num_threads()
@@ -371,9 +393,10 @@ def _network_here(
     device: str,
     recolour: bool,
     arithmetic: Arithmetic,
+    jpeg: str,
 ) -> NetworkFuser:
-    key = method, weights, files, device, recolour, arithmetic  # network_method is new after each journey
-    arguments = method, network_method, dict(weights), list(files), device, recolour, device, arithmetic
+    key = method, weights, files, device, recolour, arithmetic, jpeg  # network_method is new after each journey
+    arguments = method, network_method, dict(weights), list(files), device, recolour, device, arithmetic, jpeg
     return _kept(key, dict(weights), files, lambda: NetworkFuser(*arguments))
 
 
@@ -450,6 +473,7 @@ def make_fuser(
     elsewhere: str = "auto",
     trained: NetworkMethod | None = None,
     arithmetic: Arithmetic = FLOAT32,
+    keep_format: bool = False,
 ) -> Fuser:
     """A method that is ready to run.
 
@@ -463,6 +487,8 @@ def make_fuser(
         elsewhere: the device in a worker on another machine.
         trained: the network that evalkit trained, whose weights `files` is (`training.trained.trained_method`).
         arithmetic: how networks compute.
+        keep_format: for networks whose card says how their script saves JPEGs: where the infrared image is one, the
+            fused image is what its JPEG holds.
 
     Raises:
         EvalkitError: the method cannot run here; says what is missing.
@@ -484,7 +510,8 @@ def make_fuser(
     if trained is None and method.network is None:
         return CodeFuser(card.name, hashes, paths, recolour)
     network = trained or method.network()  # type: ignore[misc]
-    return NetworkFuser(card.name, network, hashes, paths, device, recolour, elsewhere, arithmetic)
+    jpeg = card.jpeg if keep_format else ""
+    return NetworkFuser(card.name, network, hashes, paths, device, recolour, elsewhere, arithmetic, jpeg)
 
 
 @dataclass(frozen=True)

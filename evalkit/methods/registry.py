@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class MethodCard(SystemCard):
     """What a fusion method is and where it comes from; `module` is evalkit.methods.networks.<module>."""
 
     task: str = "infrared-visible fusion"
+    jpeg: Literal["", "pillow 75", "opencv 95"] = ""  # how its authors' script saves under a name that ends in .jpg
 
 
 @dataclass(frozen=True)

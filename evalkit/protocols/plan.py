@@ -43,6 +43,7 @@ class Settings:
     checkpoints: Path | None = None
     device: str = "auto"
     recolour: bool = False
+    keep_format: bool = False
     existing: Existing = "reuse"
     workers: int | None = None
     progress: Progress = lambda items, total, text: items
@@ -369,6 +370,7 @@ def plan_row(
             recolour=settings.recolour,
             elsewhere=settings.device,
             arithmetic=settings.arithmetic,
+            keep_format=settings.keep_format,
         )
     except DataError as error:  # weights that are damaged or of another network
         return Row(method, reason=str(error))

@@ -58,6 +58,7 @@ def reproduce(
     checkpoints: str | os.PathLike[str] | None = None,
     device: str = "auto",
     recolour: bool | None = None,
+    keep_format: bool | None = None,
     images: str | os.PathLike[str] | None = None,
     crop: Crop = "",
     depth: int | str | None = None,
@@ -95,6 +96,8 @@ def reproduce(
             "torch" is for PyTorch on the processor. Keys of scores, records and tables say so.
         recolour: give gray results of networks the chroma of the visible image before they are saved and scored; None
             for as the protocol has it.
+        keep_format: networks' results pass through JPEG where the infrared image is one and the authors' script saves
+            under its name, with the quality on the method's card; None for as the protocol has it.
         images: "common" measures the images that all methods have; the path of a text file, a stem a line, those of
             the list; None for all, where a missing image is a missing value. Every output says so.
         crop: "end" or "centre" cuts fused images that a network padded, right and below or on all sides, to the size of
@@ -181,6 +184,7 @@ def reproduce(
                 weights,
                 device,
                 protocol.recolour if recolour is None else recolour,
+                protocol.keep_format if keep_format is None else keep_format,
                 existing,
                 workers,
                 progress,

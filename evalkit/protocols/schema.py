@@ -87,6 +87,9 @@ class Protocol(_ProtocolModel):
     metrics: Names
     gray: str = Field(default="", description="how colour becomes gray; as the convention has it if not said")
     recolour: bool = Field(default=False, description="gray results of networks get the visible chroma before scoring")
+    keep_format: bool = Field(
+        default=False, description="networks' images are saved as the infrared image is, by their authors' script"
+    )
     datasets: dict[str, DatasetUse] = {}
     methods: Names = ()
     variants: Names = Field(default=(), description="what the table is repeated for: downstream networks, levels, ...")
@@ -134,7 +137,7 @@ class Protocol(_ProtocolModel):
         """SHA-256 of everything the protocol says, but for where things lie."""
         places = {"sources": True, "data_root": True, "outputs": True, "checkpoints": True, "beside": True}
         # as in records of before these fields were there
-        later = ("recipe", "gray", "recolour", "seeds", "rows", "retrained")
+        later = ("recipe", "gray", "recolour", "keep_format", "seeds", "rows", "retrained")
         unsaid = {field: True for field in later if not getattr(self, field)}
         datasets = {name: PLACES if use.unlisted else PLACES | {"unlisted"} for name, use in self.datasets.items()}
         text = self.model_dump_json(exclude=places | unsaid | {"datasets": datasets})

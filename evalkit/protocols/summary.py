@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from evalkit.data.hashes import combine_hashes
-from evalkit.data.images import is_jpeg
+from evalkit.data.images import is_jpeg, named_jpeg
 from evalkit.data.pairs import PairSet
 from evalkit.methods.arithmetic import FLOAT32
 from evalkit.metrics.evaluate import Scores
@@ -66,6 +66,7 @@ def summarise(
         | ({"recipe": row.recipe, "pretrained": row.pretrained} if row.recipe else {})
         | ({"named": row.named} if row.named else {})
         | ({"arithmetic": arithmetic.name} if arithmetic.name else {})
+        | ({"saved": f"JPEG, {made}"} if (made := _made_jpeg(pairs, row)) else {})
         | ({"jpeg": jpeg} if (jpeg := _count_jpeg(pairs, row)) else {}),
         dataset={
             "name": pairs.dataset,
@@ -121,6 +122,11 @@ def explain(failures: Mapping[str, str], count: int) -> str:
     ]
     more = f"; and {len(parts) - 3} more reasons, see records/" if len(parts) > 3 else ""
     return f"no value for {len(failures)} of {count} images: {'; '.join(parts[:3])}{more}"
+
+
+def _made_jpeg(pairs: PairSet, row: Row) -> str:
+    """The program and quality of the JPEGs that fused images passed through here, or nothing."""
+    return getattr(row.fuser, "jpeg", "") if any(named_jpeg(pair.infrared) for pair in pairs.pairs) else ""
 
 
 def _count_jpeg(pairs: PairSet, row: Row) -> int:

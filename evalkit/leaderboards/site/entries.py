@@ -60,6 +60,7 @@ class Entry:
     def variant(self) -> str:
         """What tells it from another record of the same method."""
         parts = ["recoloured"] if self.record.method.get("recoloured") else []
+        parts += ["saved as JPEG"] if self.record.method.get("saved") else []
         if self.submission is not None:
             parts.append(f"submitted by {self.submission.by}")
         elif self.own:

@@ -19,7 +19,7 @@ from evalkit.methods.layers.invertible import ClampedCoupling, InvertibleNode
 from evalkit.methods.layers.keys import renamed
 from evalkit.methods.layers.pixels import stretched
 from evalkit.methods.layers.restormer import PUBLISHED_KEYS, ChannelNorm
-from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray_pair
+from evalkit.methods.network import NetworkMethod, Pixels, rounded, unit_gray
 
 
 @dataclass(frozen=True)
@@ -391,7 +391,7 @@ def finish(output: Tensor, infrared: Pixels, visible: Pixels, minmax: bool = Tru
 
 def prepare(infrared: Pixels, visible: Pixels) -> tuple[Tensor, Tensor]:
     """Gray of both in [0, 1], (1, H, W) float32; a colour image's luminance is not rounded."""
-    return unit_gray_pair(infrared, visible if visible.ndim == 2 else luminance(visible))
+    return unit_gray(infrared), unit_gray(visible if visible.ndim == 2 else luminance(visible))
 
 
 _build: Callable[[], SMFNet] = partial(SMFNet, replace(Options(), edge_layout="interleaved"))
