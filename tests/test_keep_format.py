@@ -76,7 +76,7 @@ def test_only_of_jpegs_and_in_any_process(folder):
     assert [named_jpeg(pair.infrared) for pair in (jpeg, png)] == [True, False]
     plain, keeping = (make_fuser(method_card("Saver"), folder, device="cpu", keep_format=k) for k in (False, True))
     visible = to_gray(read_image(folder / "vi" / "1.jpg"))
-    for fuser in (keeping, pickle.loads(pickle.dumps(keeping))):
+    for fuser in (keeping, pickle.loads(pickle.dumps(keeping))):  # noqa: S301  as a worker process does
         of_jpeg, of_png = fuser.fuse([jpeg, png])
         np.testing.assert_array_equal(of_jpeg, through_jpeg(visible, "pillow 75"))
         np.testing.assert_array_equal(of_png, visible)
