@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -108,9 +109,13 @@ def nearest(name: str, known: Iterable[str], count: int = 3, cutoff: float = 0.6
     return [by_folded[m] for m in difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=cutoff)]
 
 
+OUT_OF_MEMORY = re.compile(
+    "out of memory|not enough memory|allocate memory|insufficient memory|alloc_failed|bad_alloc", re.I
+)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: PyTorch says so in the text of a RuntimeError, of a GPU and of a processor."""
-    texts = ("out of memory", "not enough memory", "allocate memory", "insufficient memory", "alloc_failed")
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and any(text in str(error).lower() for text in texts)
+        isinstance(error, RuntimeError | EvalkitError) and OUT_OF_MEMORY.search(str(error)) is not None
     )

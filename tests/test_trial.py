@@ -249,6 +249,19 @@ def test_a_step_that_does_not_fit_says_what_to_try(scenes: Path, monkeypatch: py
         try_recipe(recipe(SMFNET), scenes, 1, device="cpu", accumulate=2)
 
 
+def test_too_few_images_for_a_norm_are_one_sentence(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def normalised(system: SMFNetSystem, batch: dict, moment: Moment) -> dict:
+        values = batch["infrared"].mean((1, 2, 3), keepdim=True)
+        return {"loss": nn.BatchNorm2d(1)(values).sum() + sum(p.sum() for p in system.parameters())}
+
+    monkeypatch.setattr(SMFNetSystem, "forward", normalised)
+    assert try_recipe(recipe(SMFNET), scenes, 1, device="cpu")
+    with pytest.raises(EvalkitError, match=r"one value per image, and 1 at a time is too few: take a smaller --acc"):
+        try_recipe(recipe(SMFNET), scenes, 1, device="cpu", accumulate=2)
+    with pytest.raises(EvalkitError, match=r"too few: take a larger batch in the recipe"):
+        try_recipe(recipe(SMFNET, batch=1), scenes, 1, device="cpu")
+
+
 def test_durations_and_paces() -> None:
     assert [duration(s) for s in (5, 119, 120, 7200, 172800 * 3)] == [
         "5.0 s",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,12 +15,11 @@ import click
 
 from evalkit.commands.options import EXIT_INTERRUPTED, EXIT_USAGE, Commands
 from evalkit.commands.wrap import say, terminal_width, wrapped
-from evalkit.errors import EvalkitError, OutputError
+from evalkit.errors import OUT_OF_MEMORY, EvalkitError, OutputError
 
 # what tables are made of, for terminals without it; anything else is written out, as \u03c3
 PLAIN = {"–": "-", "—": "-", "↑": "^", "↓": "v", "·": "|", "Δ": "d", "×": "x", "±": "+-", "²": "^2", "…": "..."}
 COMPLETE = "_EVALKIT_COMPLETE"  # set by a shell that asks what could stand here
-MEMORY = re.compile(r"out of memory|(can't|cannot) allocate memory|insufficient memory", re.IGNORECASE)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -87,7 +85,7 @@ def _run(call: Callable[[], Any]) -> int:
         reason = error.strerror or str(error) or type(error).__name__
         return _say(f"Error: the system cannot read or write{where}: {reason}.", EXIT_USAGE)
     except Exception as error:
-        if not (isinstance(error, MemoryError) or MEMORY.search(str(error))):
+        if not (isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error))):
             raise
         cure = "Run it again with fewer --workers, or with nothing else beside it"
         return _say(f"Error: memory ran out. {cure}: what was done is kept.", EXIT_USAGE)

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -345,7 +346,8 @@ class TrainingRun:
             self.optimisers[name].zero_grad(set_to_none=True)
         logged: dict[str, Any] = {}
         for part, share in divided(batch, self.accumulate, self.system.shared):
-            terms = self.model(part, self.moment(leg))
+            with self.enough_for_norm(part):
+                terms = self.model(part, self.moment(leg))
             total = torch.stack([term.float() for term in terms.values()]).sum()
             self.refuse_nan(terms, total, part, leg)
             self.fabric.backward(total * share)
@@ -363,6 +365,21 @@ class TrainingRun:
         if self.mean is not None:
             self.mean.update_parameters(self.system.network)
         return logged
+
+    @contextmanager
+    def enough_for_norm(self, batch: Batch) -> Iterator[None]:
+        """Around a step: raises TrainingError where a BatchNorm has one value only to take its statistics from."""
+        try:
+            yield
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            count = len(next(iter(batch.values())))
+            cure = "a smaller --accumulate" if self.accumulate > 1 else "a larger batch in the recipe"
+            raise TrainingError(
+                f"{self.recipe.method} has a BatchNorm of one value per image, and {count} at a time is too few: "
+                f"take {cure}."
+            ) from None
 
     def fetch(self) -> None:
         """Get the sums of the terms from the device, where they are added up: a fetch waits for all work on it."""

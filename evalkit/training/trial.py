@@ -13,7 +13,7 @@ from typing import Any
 
 from evalkit.data.card import Card
 from evalkit.data.pairs import DataRoot, PairSet, find_pairs, splits_present
-from evalkit.errors import DataError, EvalkitError
+from evalkit.errors import DataError, EvalkitError, is_out_of_memory
 
 NOTHING_KEPT = "A trial: nothing that it computed is kept, and no training goes on from it."
 
@@ -100,7 +100,7 @@ class StageTrial:
         try:
             yield
         except (RuntimeError, MemoryError, EvalkitError) as error:
-            if not short_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             parts = f" in {self.parts} parts" if self.parts > 1 else ""
             cure = f"Try --accumulate {2 * self.parts}." if self.parts < self.batch else "Take a machine with more."
@@ -133,14 +133,6 @@ def pairs_at_hand(card: Card, data_root: DataRoot, split: str | None) -> tuple[P
             raise
         note = f"{card.name}: the split {others[0] or 'at hand'} in place of {split}"
         return find_pairs(card, data_root, others[0]), [note]
-
-
-def short_of_memory(error: BaseException) -> bool:
-    """Whether PyTorch or Python says with this error that memory ran out."""
-    text = str(error)
-    return isinstance(error, MemoryError | _torch().OutOfMemoryError) or any(
-        part in text for part in ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
-    )
 
 
 def _torch() -> Any:
