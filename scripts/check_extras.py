@@ -68,8 +68,8 @@ import importlib.metadata as m, json
 def of(d):
     t = d.metadata
     named = [c.split(" :: ")[-1] for c in t.get_all("Classifier", []) if c.startswith("License :: ")]
-    text = t.get("License-Expression") or " / ".join(named) or (t.get("License") or "").strip().split("\\n")[0]
-    return t["Name"], d.version, text[:80]
+    first_line = (t.get("License") or "").strip().split("\\n")[0][:80]  # some put the whole licence there
+    return t["Name"], d.version, t.get("License-Expression") or " / ".join(named) or first_line
 own = ("pip", "setuptools", "evalkit")
 print(json.dumps(sorted(of(d) for d in m.distributions() if d.metadata["Name"] not in own)))
 """

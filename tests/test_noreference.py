@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
+import runpy
 import struct
 import tempfile
 import zlib
@@ -269,6 +271,37 @@ def test_a_model_that_is_missing_is_a_missing_value(models, tmp_path):
     code, said = run(*arguments, "--models", tmp_path / "nowhere")
     assert code == 2
     assert "nowhere is not a folder" in said
+
+
+def test_the_pages_model_in_a_benchmark_of_ones_own(tmp_path, monkeypatch):
+    """As a reader of docs/noreference.md does it: a model of their own images, then `reproduce` with its folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "")
+    page = (Path(__file__).parents[1] / "docs" / "noreference.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for number in range(4):
+        write_png(Path(f"pristine/{number}.png"), scene(number, 200, 300))
+    Path("fit.py").write_text(snippet, encoding="utf-8")
+    runpy.run_path("fit.py")
+    folders(tmp_path)
+    Path("bench.yaml").write_text(
+        'title: No reference\nconvention: smfnet\nmetrics: ["PIQE[matlab]", "NIQE[live]"]\n'
+        "datasets: {Mine: {infrared: ir, visible: vi, root: .}}\nmethods: {Ours: 'ours/{method}/{stem}', maximum: }\n"
+    )
+    code, said = run("reproduce", "bench.yaml", "--out", "run", "--workers", "1")
+    assert code == 3
+    assert "the model modelparameters.mat is not given" in said
+    code, said = run("reproduce", "bench.yaml", "--out", "run", "--workers", "1", "--models", "models")
+    assert (code, "4 of 4 cells measured" in said) == (0, True), said
+    model = read_pristine(Path("models/modelparameters.mat"))
+    expected = np.mean([niqe(Image(scene(30 + number, 200, 200)), model) for number in (1, 2)])
+    values = {(cell.method, cell.metric): cell.value for cell in read_table(tmp_path / "run").cells}
+    assert values["Ours", "NIQE[live]"] == pytest.approx(expected, rel=1e-12)
+    assert run("leaderboard", "verify", "run")[0] == 0
+    monkeypatch.setenv(VARIABLE, "")
+    code, said = run("leaderboard", "verify", "run")
+    assert code == 1
+    assert "or of other model files: name their folder with --models" in said
 
 
 def test_workers_and_keys_have_the_models(models, tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from evalkit.leaderboards.fits import Verdict
 from evalkit.methods.outputs import find_outputs
 from evalkit.metrics.card import DEFINITIONS, TASK_CONVENTIONS
 from evalkit.metrics.evaluate import AS_STORED, DEVICE, REVISION, Crop, MeasureJob, Reading, measure_job
+from evalkit.metrics.models import VARIABLE, Modelled
 from evalkit.metrics.saliency import MEASURES, saliency
 from evalkit.protocols.plan import SOURCES
 from evalkit.protocols.schema import Protocol, protocol_of_run
@@ -99,7 +100,7 @@ def check_images(
         return
     verdict.checked.append("keys")
     odd = [stem for stem in both if rows.rows[stem].key not in _keys_of(record, sources[stem], images[stem])]
-    verdict.problems += [f"{stem}: its scores are of other images, or of other code for the metrics" for stem in odd]
+    verdict.problems += [f"{stem}: its scores are of other images, {_otherwise(record)}" for stem in odd]
     both = [stem for stem in both if stem not in odd]
     again = sorted(both, key=lambda stem: digest(record.scores_hash, stem, images[stem]))[:remeasure]
     for stem in again:
@@ -118,6 +119,14 @@ def _unknown_metric(record: Record, verdict: Verdict) -> bool:
 def _keys_of(record: Record, sources: Sequence[str], image: str) -> set[str]:
     """The key of an image's row, of earlier revisions, too: whether its values are today's, measuring again tells."""
     return {key_of(record, sources, image, revision) for revision in range(1, REVISION + 1)}
+
+
+def _otherwise(record: Record) -> str:
+    """What else than images makes the keys of a record."""
+    definitions = [DEFINITIONS[full] for full in record.metrics if full in DEFINITIONS]
+    if any(isinstance(definition.function, Modelled) for definition in definitions):
+        return f"of other code for the metrics, or of other model files: name their folder with --models or {VARIABLE}"
+    return "or of other code for the metrics"
 
 
 def _tell_measured(again: int, images: int, verdict: Verdict) -> None:
