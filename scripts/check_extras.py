@@ -62,14 +62,18 @@ SMOKE["all"] = [
 ]
 ORDER = ["base", "xlsx", "cluster", "docs", "networks", "training", "detection", "segmentation", "all"]
 README = (ROOT / "README.md").read_text(encoding="utf-8").split("```\n")[2]  # what its first command prints
-ABOUT_LICENCES = "As the packages state them themselves, from their metadata."
+ABOUT_LICENCES = (
+    "As the packages state them themselves, in their metadata or at the head of the licence they come with."
+)
 LICENCES = """
 import importlib.metadata as m, json
 def of(d):
     t = d.metadata
     named = [c.split(" :: ")[-1] for c in t.get_all("Classifier", []) if c.startswith("License :: ")]
-    first_line = (t.get("License") or "").strip().split("\\n")[0][:80]  # some put the whole licence there
-    return t["Name"], d.version, t.get("License-Expression") or " / ".join(named) or first_line
+    texts = [t.get("License") or "", *(d.read_text("licenses/" + n) or "" for n in t.get_all("License-File", []))]
+    lines = [line.strip() for text in texts for line in text.split("\\n")]  # some have the whole licence there
+    first = next((line for line in lines if line and not line.startswith("Copyright")), "")[:80]
+    return t["Name"], d.version, t.get("License-Expression") or " / ".join(named) or first
 own = ("pip", "setuptools", "evalkit")
 print(json.dumps(sorted(of(d) for d in m.distributions() if d.metadata["Name"] not in own)))
 """
@@ -171,8 +175,9 @@ def main() -> None:
         PAGE.main()
         return
     for extra in options.extras or ORDER:
-        facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.is_file() else {}
-        facts[extra] = check("" if extra == "base" else extra, options.wheel)
+        checked = check("" if extra == "base" else extra, options.wheel)
+        facts = json.loads(FACTS.read_text(encoding="utf-8")) if FACTS.is_file() else {}  # now: others may have written
+        facts[extra] = checked
         write_text(FACTS, json.dumps(facts, indent=1, sort_keys=True) + "\n")
         print(extra, {key: facts[extra][key] for key in ("packages", "mb", "evalkit_mb", "pip_check")}, flush=True)
 
