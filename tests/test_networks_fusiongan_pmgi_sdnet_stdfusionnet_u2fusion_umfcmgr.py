@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import make_tno, two_threads
+from vectors import EXACT_BOUND, exact_difference, exact_inputs, filled, tensorflow_values
 
 torch = pytest.importorskip("torch")
 
@@ -406,3 +409,15 @@ def test_the_port_cuts_the_fraction_off_and_keeps_the_chroma():
     assert (finish(fused, red[..., 0], red[..., 0]) == 100).all()
     coloured = finish(fused, red[..., 0], red)
     assert (coloured[..., 0] > coloured[..., 1].astype(int) + 100).all()
+
+
+@pytest.mark.parametrize("name", ["PMGI", "SDNet", "STDFusionNet", "U2Fusion"])
+def test_in_float64_it_is_the_authors_program(name):
+    """The authors' TensorFlow program and ours, filled by the same rule, differ by the rounding of float64."""
+    system, method = name.lower(), METHODS[name]
+    content = {key: torch.from_numpy(value) for key, value in filled(system, tensorflow_values).items()}
+    network = method.build().eval()
+    load_strictly(network, method.convert(content, Path(name)), name)
+    visible, infrared = (torch.from_numpy(image).double() for image in exact_inputs(system))
+    with torch.inference_mode():
+        assert exact_difference(system, 0, network.double()(infrared, visible).numpy()) <= EXACT_BOUND

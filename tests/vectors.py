@@ -4,11 +4,11 @@
 `<name>.keys.txt` its keys and shapes. The rule of filling depends on key and shape alone, so the same values can be put
 into a network of ours through its loader of the published names.
 
-Those outputs are float32. Of networks in which float32 alone makes the difference large, `tensorflow_float64.json` in
-`golden` has some numbers that the authors' own TensorFlow program gave with every number in float64, filled by the same
-rule (TensorFlow 2.21; `contrib.layers.batch_norm`, which it no longer has, by its definition): per output the mean, the
-standard deviation and sixteen values. With them come the names and shapes of the variables and of the inputs, so that
-nothing else is needed.
+Those outputs are float32, and float32 alone makes the difference of some networks large. Of networks of TensorFlow,
+`tensorflow_float64.json` in `golden` has some numbers that the authors' own program gave with every number in float64,
+filled by the same rule (TensorFlow 2.21; `contrib.layers.batch_norm`, which it no longer has, by its definition; the
+slope of `leaky_relu`, which it keeps as a float32, in float64): per output the mean, the standard deviation and sixteen
+values. With them come the names and shapes of the variables and of the inputs, so that nothing else is needed.
 """
 
 from __future__ import annotations
@@ -100,6 +100,12 @@ def difference(ours: NDArray, published: NDArray) -> float:
     ours, published = np.asarray(ours, np.float64), np.asarray(published, np.float64)
     assert ours.shape == published.shape
     return float(np.abs(ours - published).max() / published.std())
+
+
+def exact_inputs(name: str) -> list[NDArray]:
+    """The images, float32, in 0..1 or -1..1, that the authors' program saw in float64."""
+    images = [smooth_image(*item) for item in EXACT[name]["inputs"].items()]
+    return [image * 2 - 1 for image in images] if EXACT[name]["signed"] else images
 
 
 def summary(output: NDArray) -> NDArray:
