@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -83,6 +84,35 @@ def test_the_page_has_what_was_found() -> None:
         installed = {name.lower().replace("_", "-") for name, *_ in facts["licences"]}
         assert extra == "base" or needed(extra) <= installed
     assert set(re.findall(r"^\| `(\w+)` \| [^|]*\|$", PAGE, re.MULTILINE)) == set(EXTRAS)  # what each is for
+
+
+def test_facts_that_come_during_a_check_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = tmp_path / "extras.json"
+
+    def check(extra: str, source: str) -> dict:
+        facts.write_text('{"docs": {}}', encoding="utf-8")
+        return {"packages": 1, "mb": 2, "evalkit_mb": 3, "pip_check": ""}
+
+    monkeypatch.setattr(check_extras, "FACTS", facts)
+    monkeypatch.setattr(check_extras, "check", check)
+    monkeypatch.setattr(sys, "argv", ["check_extras.py", "xlsx"])
+    check_extras.main()
+    assert set(json.loads(facts.read_text(encoding="utf-8"))) == {"docs", "xlsx"}
+
+
+def test_a_licence_is_what_the_package_says(tmp_path: Path) -> None:
+    """An expression is kept whole; without a field it is the head of the file, without its notice of copyright."""
+    expression = " AND ".join(["Apache-2.0", "BSD-3-Clause"] * 5)
+    for name, field in (("one", f"License-Expression: {expression}"), ("two", "License-File: LICENSE")):
+        folder = tmp_path / f"{name}-1.0.dist-info"
+        (folder / "licenses").mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: 1.0\n{field}\n")
+        (folder / "licenses/LICENSE").write_text("Copyright 2020 A. Person\n\n     MIT License\n\nPermission ...\n")
+    command = [sys.executable, "-c", check_extras.LICENCES]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    licences = {name: licence for name, _, licence in json.loads(done.stdout)}
+    assert (licences["one"], licences["two"]) == (expression, "MIT License")
 
 
 def test_the_lowest_versions_of_the_page_are_the_bounds() -> None:
