@@ -301,11 +301,11 @@ def test_paper_recipes_are_the_protocols_settings(name):
     ("change", "message"),
     [
         ("steps: 4", "must say epochs or steps"),
-        ("size: 50", "size: Input should be a multiple of 32"),
+        ("size: 50", "size: expected a multiple of 32, not 50"),
         ("options: {plots: 1}", "unknown options plots. Known: box"),
         ("seeds: []", "seeds: Tuple should have at least 1 item"),
         ("model: ../x.yaml", "has model: ../x.yaml"),
-        ("colour: red", "colour: Extra inputs are not permitted"),
+        ("colour: red", "colour: this is not a field"),
     ],
 )
 def test_recipe_mistakes_are_named(change, message):

@@ -101,7 +101,7 @@ def test_unknown_names_suggest_the_nearest():
     ("change", "message"),
     [
         ({"licence": None}, "licence"),
-        ({"licens": "x"}, r"licens: Extra inputs"),
+        ({"licens": "x"}, r"licens: this is not a field, did you mean licence"),
         ({"layouts": []}, "layouts"),
         ({"layouts": [{"name": "a", "infrared": "../ir", "visible": "vi"}]}, r"layouts\.0\.infrared\.folder.*relative"),
         ({"layouts": [{"name": "a", "infrared": "/ir", "visible": "vi"}]}, "relative"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,7 @@ def print_conventions(frame: pd.DataFrame, columns: dict) -> None:
         values = [means.get((metric, convention), "") for convention in conventions]
         shown = [v if isinstance(v, str) else "–" if v is None else f"{v:.4f}" for v in values]
         rows.append([f"{metric} {card(metric).arrow}", *shown])
-    print_rows(["metric", *conventions], rows, f"{len(frame)} images · mean in every convention")
+    print_rows(["metric", *conventions], rows, f"{_images(len(frame))} · mean in every convention")
     print_missing(frame)
 
 
@@ -49,8 +50,12 @@ def print_scores(frame: pd.DataFrame, columns: dict, convention: str) -> None:
     ]
     mean = mean_scores(frame)
     rows.append(["mean", *("–" if v is None else f"{v:.4f}" for v in mean.values())])
-    print_rows(["image", *heads], rows, f"{len(frame)} images · convention {convention}", footer=True)
+    print_rows(["image", *heads], rows, f"{_images(len(frame))} · convention {convention}", footer=True)
     print_missing(frame)
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"
 
 
 def print_missing(frame: pd.DataFrame) -> None:
@@ -100,9 +105,15 @@ def print_table(table: Any) -> None:
         if rows:
             print_rows(heads, rows, title)
         else:
-            say(f"\n{title}")
+            say(title if dataset == table.datasets[0] else f"\n{title}")
     for line in missing_once(table):
         say(f"– {line}")
+    partly = re.compile(r"no value for (\d+) of (?!\1 )\d+ images")  # not of those that no image has
+    if any(partly.match(cell.reason) for cell in table.cells if cell.status == "missing"):
+        say(
+            "No mean is taken over a part of the images. To leave images out, of all methods alike: --images common "
+            "(what all of them have), or --images LIST (a text file, a name a line)."
+        )
 
 
 def print_agreement(rows: list[Any]) -> None:

@@ -46,7 +46,9 @@ def data_check(dataset: str | None, data_root: tuple[Path, ...] | None, as_json:
     reports = [check_dataset(card, root) for card, root in progress(cards, len(cards), "check")]
     if not any(report.present for report in reports):
         named = ", ".join(map(str, roots))
-        raise EvalkitError(str(reports[0].reason) if dataset else f"{named} holds no data set that evalkit knows.")
+        cure = "`evalkit init bench.yaml --data DIR` looks at your own."
+        unknown = f"{named} holds no data set that evalkit knows. {cure}"
+        raise EvalkitError(str(reports[0].reason) if dataset else unknown)
     if len(roots) > 1:
         reports = [report for report in reports if report.present]
     if as_json:

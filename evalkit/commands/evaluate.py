@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -98,16 +99,21 @@ def evaluate(
     What has no value, pairs of sources without a fused image among it, is named: then there is no mean, and the exit
     code is 3.
     """
+    from evalkit.data.words import role_told
     from evalkit.engine.open import open_engine
-    from evalkit.metrics.folders import ANY_NAME, evaluate_folder, image_scores, scores_csv, scores_dict
+    from evalkit.metrics.folders import ANY_NAME, evaluate_folder, image_scores, pairing_hint, scores_csv, scores_dict
     from evalkit.metrics.jobs import metrics_device
     from evalkit.metrics.registry import definitions, full_names_of
     from evalkit.protocols.folders import folders_protocol, method_folders
 
+    if role_told([infrared.name]) == "visible" and role_told([visible.name]) == "infrared":
+        say(f"! --infrared is {infrared}, --visible {visible}: if they are swapped, so are the numbers", err=True)
     everything = convention == "all"
     if everything:
         convention, metrics = "textbook", full_names_of(metrics)
     columns = definitions(metrics, convention)
+    if (os.path.realpath(infrared), infrared_name) == (os.path.realpath(visible), visible_name):
+        raise EvalkitError(f"--infrared and --visible are both {infrared}. Name the images of each.")
     patterns = name, infrared_name, visible_name
     table = out is not None and out.suffix.lower() != ".csv"
     if len(fused) == 1 and Path(fused[0]).is_file():
@@ -116,6 +122,9 @@ def evaluate(
             raise EvalkitError(
                 "names, --images, a GPU, a cluster and a results folder are for folders, not for one image."
             )
+        for source in (infrared, visible):
+            if source.is_dir():
+                raise EvalkitError(f"{source} is a folder, {fused[0]} one image. Name images or folders.")
         frame = image_scores(Path(fused[0]), infrared, visible, metrics, convention, depth, crop, gray)
     else:
         methods = method_folders(fused, name)
@@ -127,6 +136,7 @@ def evaluate(
                 protocol,
                 out,
                 as_json,
+                pairing_hint(next(iter(methods.values())), infrared, visible) if patterns == (ANY_NAME,) * 3 else "",
                 images=images,
                 crop=crop,
                 depth=depth,
@@ -169,7 +179,7 @@ def evaluate(
     sys.exit(EXIT_INCOMPLETE if frame.attrs["missing"] else 0)
 
 
-def _evaluate_folders(protocol: Protocol, out: Path | None, as_json: bool, **options: Any) -> NoReturn:
+def _evaluate_folders(protocol: Protocol, out: Path | None, as_json: bool, hint: str, **options: Any) -> NoReturn:
     """A table of several folders; the run is kept where a folder for it is named."""
     from evalkit.protocols.run import reproduce
     from evalkit.protocols.table.export import to_json
@@ -183,6 +193,8 @@ def _evaluate_folders(protocol: Protocol, out: Path | None, as_json: bool, **opt
         click.echo(to_json(table).encode(), nl=False)
     else:
         print_table(table)
+        if not any(cell.value is not None for cell in table.cells) and hint:
+            say(f"Hint: {hint}")
         more = f" Tables (csv, tex, md, html, json), scores and records: {out}" if out is not None else ""
         say(f"\n{table.coverage()}.{more}", 0)
     sys.exit(0 if table.complete else EXIT_INCOMPLETE)

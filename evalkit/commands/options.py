@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
 from evalkit.commands.completion import complete
-from evalkit.errors import OutputError, PluginWarning, StateWarning, UnknownNameError
+from evalkit.errors import EvalkitError, OutputError, PluginWarning, StateWarning, UnknownNameError
 from evalkit.files.names import printable
 from evalkit.registry import load_plugins, name_plugin, named_plugins
 
@@ -94,7 +97,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 
 def given(context: click.Context, option: click.Parameter, folders: tuple[Path, ...]) -> tuple[Path, ...] | None:
     """The folders of a repeatable option; None where it is not given."""
-    return folders or None
+    return tuple(folder.expanduser() for folder in folders) or None
 
 
 data_root_option = click.option(
@@ -215,6 +218,28 @@ def _say(message: Warning | str, category: type[Warning], *place: Any, **more: A
 _show_warning = warnings.showwarning
 
 
+_HOME = re.compile(r"^((?:--)?[\w-]+=|)~(?=/|$)")  # a shell leaves it as it is in --infrared=~/ir
+
+
+def _check_empty(command: click.Command, args: list[str]) -> None:
+    """What an unset variable of a shell gives is refused; pathlib would take it for the current folder.
+
+    Raises:
+        EvalkitError: an argument is empty, or an option whose own default is not.
+    """
+    options = {name: option for option in command.params for name in option.opts if isinstance(option, click.Option)}
+    for before, text in pairwise(["", *args]):
+        name, equals, value = text.partition("=")
+        option = options.get(name if equals else before)
+        if option is not None and option.is_flag:
+            option = None
+        if (value if equals and option else text) == "" and (option is None or option.default != ""):
+            what = option.opts[0] if option else f"an argument of `evalkit {command.name}`"
+            raise EvalkitError(
+                f"{what} is empty. Give it a value, or leave it out (a shell variable that is not set is empty)."
+            )
+
+
 class Commands(click.Group):
     """A group that knows commands that were mistyped.
 
@@ -238,9 +263,13 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         try:
-            return super().resolve_command(ctx, args)
+            name, command, rest = super().resolve_command(ctx, args)
         except click.UsageError:
             raise UnknownNameError("command", args[0], self.commands) from None
+        if command is not None and not isinstance(command, click.Group):
+            _check_empty(command, rest)
+            rest = [_HOME.sub(lambda match: match[1] + os.path.expanduser("~"), text) for text in rest]
+        return name, command, rest
 
 
 def names(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:

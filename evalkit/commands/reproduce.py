@@ -145,7 +145,7 @@ def reproduce(
         print_json(report) if as_json else say(report_text(report))
         return
     if networks and not steps:
-        raise EvalkitError("--networks is of --steps; a recipe of your own names the network that is trained.")
+        raise EvalkitError("--networks goes with --steps; else a recipe of your own names the network that is trained.")
     if steps:
         from evalkit.protocols.trial import try_protocol
 

@@ -88,7 +88,7 @@ def train(
             raise EvalkitError("--steps keeps nothing and runs on one device: leave --out and --devices out.")
         from evalkit.training.try_recipe import try_recipe
 
-        root = None if sample else find_data_root(data_root)
+        root = None if sample else find_data_root(data_root, sample=True)
         trials = try_recipe(
             recipe,
             root,

@@ -272,7 +272,9 @@ def image_files(folder: str | os.PathLike[str], allow_empty: bool = False) -> di
         raise DataError(f"the folder {folder} does not exist. Name a folder of {', '.join(SUFFIXES)} images.")
     files = list_folder(folder, Folder(folder=".")).files
     if not files and not allow_empty:
-        raise DataError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)}).")
+        inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
+        cure = f" It holds the folders {', '.join(inside[:3])}{', ...' if len(inside) > 3 else ''}: name one of them."
+        raise DataError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)}).{cure if inside else ''}")
     return {stem: files[stem] for stem in sorted(files, key=natural_key)}
 
 
@@ -415,6 +417,12 @@ def _cure(card: Card) -> str:
 
 
 def _not_found(card: Card, data_root: Path, roots: list[Path], split: Split | None) -> str:
+    if card.root:
+        called = [f"{folder.folder}/{folder.files}" for folder in (card.layouts[0].infrared, card.layouts[0].visible)]
+        return (
+            f"{card.name}: there are no images called {' and '.join(called)}. Patterns are relative to the file, or to "
+            "its `root:`; where that is not there, to the data root."
+        )
     subject = f"{card.name}, split {split.name!r}," if split else card.name
     where = f"there is no folder {card.folders[0]}"
     if roots:

@@ -70,15 +70,16 @@ def suggest(folders: Sequence[Collection[str]]) -> tuple[tuple[Pattern, ...], in
     return best
 
 
-def hint(folders: Mapping[str, Collection[str]], options: Mapping[str, str]) -> str:
-    """What to do where names do not pair: the options that would pair them; empty where nothing would.
+def hint(folders: Mapping[str, Collection[str]], options: Mapping[str, str], paired: int = 0) -> str:
+    """What to do where names do not pair: the options that would pair more of them; empty where nothing would.
 
     Args:
         folders: role -> names, as of `suggest`.
         options: role -> the option that takes its pattern, such as --name.
+        paired: how many pair by the patterns that were given.
     """
     suggestion = suggest(list(folders.values()))
-    if suggestion is None:
+    if suggestion is None or suggestion[1] <= paired:
         return ""
     patterns = {role: pattern for role, pattern in zip(folders, suggestion[0], strict=True) if pattern != PLAIN}
     looks = [

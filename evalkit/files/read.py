@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import yaml
 
 from evalkit.errors import DataError, UnreadableError
+from evalkit.files.mistakes import mistakes, shown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -136,7 +137,8 @@ def parse_yaml(text: str, where: object) -> Any:
     except RecursionError:
         raise DataError(f"{where} is not valid YAML: it is nested too deeply.") from None
     except _CONSTRUCTION as error:
-        raise DataError(f"{where} is not valid YAML: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(str(error).replace(' in "<unicode string>",', " in").split())[:300]
+        raise DataError(f"{where} is not valid YAML: {reason}") from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -161,7 +163,7 @@ def model_from_yaml(
 
     fields = parse_yaml(text, where)
     if not isinstance(fields, dict):
-        raise DataError(f"{where} is not a YAML mapping of fields: it is a {type(fields).__name__}.")
+        raise DataError(f"{where} is not a YAML mapping of fields: it is {shown(fields)}.")
     if part and fields and fields.keys() <= PARTS:
         if not isinstance(fields.get(part), dict):
             raise DataError(f"{where} has the parts {', '.join(fields)}: the fields of {part} are missing.")
@@ -169,8 +171,9 @@ def model_from_yaml(
     try:
         return model.model_validate({**defaults, **fields})
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(all of it)'}: {e['msg']}" for e in error.errors()]
-        raise DataError(f"{where} has {len(lines)} mistake(s):\n" + "\n".join(lines)) from None
+        lines = [f"  {line}" for line in mistakes(error, model.model_fields)]
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        raise DataError(f"{where} has {count}:\n" + "\n".join(lines)) from None
 
 
 def _measured(node: yaml.Node, sizes: dict[int, int], depth: int) -> int:

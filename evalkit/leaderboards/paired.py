@@ -62,7 +62,12 @@ def compare(
     if not (0 < confidence < 1 and 0 < alpha < 1):
         raise EvalkitError("confidence and alpha must lie between 0 and 1, e.g. 0.95 and 0.05.")
     datasets, metrics = several(datasets), several(metrics)
+    if str(a) == str(b):
+        raise EvalkitError(f"{a} is compared with itself. Name two methods, or two files of scores.")
     if run is None:
+        for file in (Path(a), Path(b)):
+            if not file.exists():
+                raise DataError(f"there is no file {file}. Give two CSV files of scores, or two methods and --run.")
         if datasets is not None:
             raise EvalkitError("data sets can be chosen within a run only. Name its folder, or leave them out.")
         names = _distinct(Path(a), Path(b))

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.folder import replace_folder
+from evalkit.files.mistakes import mistakes
 from evalkit.files.names import file_name, look, odd_character, odd_name
 from evalkit.files.read import model_from_yaml, parse_json, read_file, read_text
 from evalkit.files.write import write_text
@@ -224,9 +225,7 @@ def _read(model: type[Model], path: Path) -> Model:
     try:
         return model.model_validate(parse_json(read_text(path, MAX_FILE), path))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
-        raise DataError(f"{path} cannot be used: {where}: {first['msg']}.") from None
+        raise DataError(f"{path} cannot be used: {mistakes(error)[0]}.") from None
 
 
 def _json(value: Any) -> bytes:

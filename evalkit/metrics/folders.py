@@ -135,6 +135,18 @@ def notes_of(scores: Mapping[str, Scores]) -> dict[str, list[str]]:
     return notes
 
 
+def pairing_hint(
+    fused: str | os.PathLike[str], infrared: str | os.PathLike[str], visible: str | os.PathLike[str]
+) -> str:
+    """Which names would pair images of these folders, as options of `evalkit evaluate`; empty where none would."""
+    try:
+        return hint(
+            {role: image_files(path) for role, path in zip(OPTIONS, (fused, infrared, visible), strict=True)}, OPTIONS
+        )
+    except DataError:  # said where the images are measured
+        return ""
+
+
 OPTIONS = {"fused": "--name", "infrared": "--infrared-name", "visible": "--visible-name"}
 
 
@@ -160,7 +172,7 @@ def _by_stem(folders: Mapping[str, tuple[str | os.PathLike[str], str]]) -> tuple
             raise DataError(f"no image in {folder} has a name like {text}{example}. Give another {OPTIONS[role]}.")
     fused, infrared, visible = paired
     both = infrared.keys() & visible.keys()
-    cure = "" if fused.keys() <= both else hint(files, OPTIONS)
+    cure = "" if fused.keys() <= both else hint(files, OPTIONS, len(fused.keys() & both))
     if not fused.keys() & both:
         lacks_infrared = not fused.keys() & infrared.keys()
         role, others = ("infrared", infrared) if lacks_infrared else ("visible", visible)

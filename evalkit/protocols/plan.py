@@ -398,12 +398,38 @@ def each_root(data_root: str | os.PathLike[str] | Iterable[Path] | None) -> tupl
     return (Path(data_root),) if isinstance(data_root, str | os.PathLike) else tuple(map(Path, data_root))
 
 
-def find_data_root(data_root: str | os.PathLike[str] | Iterable[Path] | None) -> DataRoot:
-    """The data root as named, or several; or EVALKIT_DATA, which divides several as PATH does. Raises DataError."""
+def place_data(
+    protocol: Protocol, data_root: str | os.PathLike[str] | Iterable[Path] | None
+) -> tuple[Protocol, DataRoot | None]:
+    """The protocol with its own data sets where they are, and the data root; none where none is named.
+
+    Args:
+        protocol: which may name a data root.
+        data_root: goes before that, and EVALKIT_DATA after.
+
+    Raises:
+        DataError: a folder that is named does not exist.
+    """
+    named = data_root or protocol.place("data_root")
+    root = find_data_root(named or None, sample=True) if named or os.environ.get("EVALKIT_DATA") else None
+    return protocol.below(each_root(root)), root
+
+
+def find_data_root(data_root: str | os.PathLike[str] | Iterable[Path] | None, sample: bool = False) -> DataRoot:
+    """The data root as named, or several; or EVALKIT_DATA, which divides several as PATH does.
+
+    Args:
+        data_root: one or several; that of EVALKIT_DATA when None.
+        sample: whether generated scenes would do, too.
+
+    Raises:
+        DataError: none is named, or one is not a folder.
+    """
     if data_root is None:
-        data_root = [Path(root) for root in os.environ.get("EVALKIT_DATA", "").split(os.pathsep) if root]
+        data_root = [Path(root).expanduser() for root in os.environ.get("EVALKIT_DATA", "").split(os.pathsep) if root]
     roots = each_root(data_root)
-    cure = "Give --data-root DIR (or set EVALKIT_DATA) with the data sets in it, or --sample for generated scenes."
+    cure = "Give --data-root DIR (or set EVALKIT_DATA) with the data sets in it"
+    cure += ", or --sample for generated scenes." if sample else "."
     if not roots:
         raise DataError(f"no data root is named. {cure}")
     for root in roots:

@@ -13,9 +13,9 @@ from evalkit.protocols.plan import (
     Settings,
     each_root,
     find_checkpoints,
-    find_data_root,
     find_outputs_root,
     find_set,
+    place_data,
     plan_datasets,
     plan_methods,
 )
@@ -60,15 +60,15 @@ def plan_report(
         DataError: a folder that is named does not exist.
     """
     planned = protocol(name)
+    root = None
+    if data_root != ():
+        planned, root = place_data(planned, data_root)
     task = tasks_of(planned)[0]
     output_root = find_outputs_root(outputs or planned.place("outputs"))
     weights = find_checkpoints(checkpoints or planned.place("checkpoints"))
     uses = plan_datasets(planned, datasets, False, task.needs.labels)
     sources = task.needs.labels is not None
     rows = plan_methods(planned, methods, output_root, None, sources, uses, image_name)
-    if data_root is None:
-        data_root = planned.place("data_root") or (() if not os.environ.get("EVALKIT_DATA") else None)
-    root = find_data_root(data_root) if data_root != () else None
     sets = {dataset: find_set(planned.card(dataset), use, root, task.pairs) for dataset, use in uses.items()}
     settings = Settings(Path(), output_root, weights, root=root, name=image_name)
     job = Job(planned, uses, rows, published_values(planned), root, False, settings)

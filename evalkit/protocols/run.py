@@ -27,6 +27,7 @@ from evalkit.protocols.plan import (
     find_checkpoints,
     find_data_root,
     find_outputs_root,
+    place_data,
     plan_datasets,
     plan_methods,
     prepare_out,
@@ -151,12 +152,14 @@ def reproduce(
     if arithmetic != FLOAT32 and not all(task.selects for task in tasks):
         raise EvalkitError(f"precision and channels_last are of tables of fused images; {protocol.name} is not one.")
     outputs = find_outputs_root(outputs or protocol.place("outputs"))
+    root = None
+    if needs.data and not sample:
+        protocol, root = place_data(protocol, data_root)
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     sample_rows = tasks[0].sample_methods(protocol) if sample else None
     rows = plan_methods(protocol, methods, outputs, sample_rows, needs.labels is not None, uses, image_name)
-    own = bool(uses) and all(use.inline for use in uses.values())
-    named = data_root or protocol.place("data_root")  # where all images are the file's own, a training learns from it
-    root = find_data_root(named) if needs.data and not sample and (named or not own) else None
+    if needs.data and not sample and root is None and not (uses and all(use.inline for use in uses.values())):
+        find_data_root(None, sample=True)  # says what is missing
     roots = {name: folder for name in uses if (folder := protocol.card(name).root)}
     if protocol.sources and (folder := protocol.folder):
         roots["BENCHMARK"] = folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -190,6 +190,12 @@ class Protocol(_ProtocolModel):
         """The card of a data set: of one described here, or a registered one. Raises UnknownNameError, DataError."""
         use = self.datasets.get(dataset)
         return use.card(dataset, self._folder or Path()) if use is not None and use.inline else load_card(dataset)
+
+    def below(self, roots: Iterable[Path]) -> Protocol:
+        """Itself, with data sets described here that do not lie beside the file but below a data root placed there."""
+        homes = [self._folder or Path.cwd(), *(root.absolute() for root in roots)]
+        datasets = {name: use.below(homes) if use.inline else use for name, use in self.datasets.items()}
+        return self if datasets == self.datasets else self.model_copy(update={"datasets": datasets})
 
     def stated(self, method: str, dataset: str) -> Stated | None:
         """Where it says that a method's fused images of a data set come from; None where it says nothing."""

@@ -65,6 +65,8 @@ def parse_images(text: str | os.PathLike[str] | None) -> Selection | None:
     if text is None or str(text) == COMMON:
         return None if text is None else Selection(COMMON)
     path = Path(text)
+    if not path.exists():
+        raise DataError(f"--images {text}: there is no such file. Give common, or a text file with a name a line.")
     lines = (unicodedata.normalize("NFC", line.strip()) for line in read_text(path).splitlines())
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:

@@ -120,7 +120,8 @@ def explain(failures: Mapping[str, str], count: int) -> str:
     parts = [
         f"{reason} ({', '.join(stems[:5])}{', ...' if len(stems) > 5 else ''})" for reason, stems in by_reason.items()
     ]
-    more = f"; and {len(parts) - 3} more reasons, see records/" if len(parts) > 3 else ""
+    others = len(parts) - 3
+    more = f"; and {others} more reason{'s' if others > 1 else ''}, see records/" if others > 0 else ""
     return f"no value for {len(failures)} of {count} images: {'; '.join(parts[:3])}{more}"
 
 

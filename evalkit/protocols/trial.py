@@ -14,6 +14,7 @@ from evalkit.protocols.plan import (
     Settings,
     find_checkpoints,
     find_data_root,
+    place_data,
     plan_datasets,
     plan_methods,
 )
@@ -64,14 +65,15 @@ def try_protocol(
         EvalkitError: nothing is trained for this table; data, weights or packages are not as they must be.
         MemoryShortError: a step that does not fit into the memory.
     """
-    protocol = load_protocol(name)
+    protocol, root = load_protocol(name), None
+    if not sample:
+        protocol, root = place_data(protocol, data_root)
     tasks = tasks_of(protocol)
     needs = tasks[0].needs
     uses = plan_datasets(protocol, datasets, sample, needs.labels)
     rows = plan_methods(protocol, methods, None, None, needs.labels is not None, uses)
-    own = bool(uses) and all(use.inline for use in uses.values())
-    named = data_root or protocol.place("data_root")  # where all images are the file's own, a training learns from it
-    root = find_data_root(named) if not sample and (named or not own) else None
+    if not sample and root is None and not (uses and all(use.inline for use in uses.values())):
+        find_data_root(None, sample=True)  # says what is missing
     weights = find_checkpoints(checkpoints or protocol.place("checkpoints"))
     with TemporaryDirectory(prefix="evalkit-steps-") as folder:
         settings = Settings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ class DatasetUse(BaseModel):
     def _both_or_none(self) -> DatasetUse:
         if bool(self.infrared) != bool(self.visible):
             raise ValueError("a data set of its own has infrared: and visible:, both")
+        if self.infrared and self.infrared == self.visible:
+            raise ValueError(f"infrared: and visible: are both {self.infrared}: name the images of each")
         if not self.infrared and (more := [name for name in sorted(PLACES) if getattr(self, name)]):
             raise ValueError(f"{more[0]}: is of a data set with infrared: and visible:, or of its card")
         if self.infrared and self.split:
@@ -52,6 +54,17 @@ class DatasetUse(BaseModel):
     def inline(self) -> bool:
         """Whether it describes a data set that needs no card."""
         return bool(self.infrared)
+
+    def below(self, homes: Sequence[Path]) -> DatasetUse:
+        """Itself, or with its images below the first of these folders that has theirs.
+
+        Args:
+            homes: the folder of the file, then data roots.
+        """
+        folders = [_parted(text)[0] for text in (self.infrared, self.visible)]
+        places = [home / os.path.expanduser(self.root) for home in homes]
+        place = next((place for place in places if all((place / folder).is_dir() for folder in folders)), places[0])
+        return self if place == places[0] else self.model_copy(update={"root": os.path.relpath(place, homes[0])})
 
     def card(self, name: str, beside: Path) -> Card:
         """The card of a data set that is described here.
@@ -64,13 +77,10 @@ class DatasetUse(BaseModel):
             DataError: a pattern or a name that cannot be one.
         """
         root = Path(os.path.abspath(beside / os.path.expanduser(self.root)))
-        split = {
-            text: split_folder(text) if "{" in text or "*" in text else (text, "")
-            for text in (self.infrared, self.visible, *self.labels.values())
-        }
+        split = {text: _parted(text) for text in (self.infrared, self.visible, *self.labels.values())}
         folders = {text: os.path.normpath(root / folder) for text, (folder, _) in split.items()}
         inside = all(Path(folder).is_relative_to(root) for folder in folders.values())
-        top = root if inside else Path(os.path.commonpath(folders.values()))
+        top = root if inside and self.root else Path(os.path.commonpath(folders.values()))
 
         def place(text: str) -> dict[str, str]:
             return {"folder": os.path.relpath(folders[text], top).replace(os.sep, "/"), "files": split[text][1]}
@@ -90,6 +100,11 @@ class DatasetUse(BaseModel):
             "source": "whoever wrote the benchmark",
         }
         return make_card(fields, f"of the data set {name}").at(top)
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Folder and pattern of the files; a text that is not a pattern is a folder."""
+    return split_folder(text) if "{" in text or "*" in text else (text, "")
 
 
 def _format(kind: LabelKind, text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evalkit.errors import DataError
+from evalkit.files.mistakes import mistakes
 from evalkit.files.read import parse_json, read_text
 from evalkit.files.write import write_text
 from evalkit.provenance import provenance
@@ -125,5 +126,7 @@ def load(path: Path) -> Record:
                 fields["missing"] = fields.pop("holes")
         return Record.model_validate(fields, strict=True)
     except ValidationError as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"the record {path} cannot be read ({first}). Measure again with --existing replace.") from None
+        reason = mistakes(error)[0]
+        raise DataError(
+            f"the record {path} cannot be read ({reason}). Measure again with --existing replace."
+        ) from None

@@ -55,7 +55,10 @@ def critical(
         tests.append((title, test))
     missing = gather(missing_values, [(b.dataset, m) for b, m in shown]) | untested
     if not tests:
-        raise DataError("nothing to draw: " + "; ".join(f"{where}: {why}" for where, why in missing.items()) + ".")
+        reasons: dict[str, list[str]] = {}
+        for where, why in missing.items():
+            reasons.setdefault(why, []).append(where)
+        raise DataError("nothing to draw: " + "; ".join(f"{', '.join(w)}: {why}" for why, w in reasons.items()) + ".")
     columns = 1 if width == "column" or len(tests) == 1 else 2
     figure, _ = panels(1, width, 1)
     names = {method: wrapped(figure, method, ROOM, 6) for _, test in tests for method in test.ranks}

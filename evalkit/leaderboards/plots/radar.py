@@ -20,7 +20,8 @@ TITLE = 18  # points above the ring: the label of the first axis stands between
 
 @styled
 def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool = True) -> Drawing:
-    """A panel per data set. A metric without any value has no axis; a missing value opens the method's polygon.
+    """A panel per data set with three metrics that have values. A metric without any value has no axis; a missing value
+    opens the method's polygon.
 
     Args:
         blocks: a data set each; measured, or as a paper prints them.
@@ -28,9 +29,12 @@ def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool =
         caption: write it below the panels.
 
     Raises:
-        DataError: fewer than three metrics with values, or no values.
+        DataError: no data set has three metrics with values.
     """
-    shown = [_without_empty(block) for block in blocks]
+    shown = [block for block in map(_without_empty, blocks) if block.values.shape[1] >= 3]
+    if not shown:
+        sizes = ", ".join(f"{block.dataset} has {_without_empty(block).values.shape[1]}" for block in blocks)
+        raise DataError(f"a radar needs three metrics with values, {sizes}. Draw bars: `evalkit plot bar`.")
     methods = list(dict.fromkeys(method for block in blocks for method in block.values.index))
     drawn = {method for block in shown for method in block.values.index}
     beside = 1 if width == "column" else 2 if len(shown) in (2, 4) else 3
@@ -55,11 +59,6 @@ def radar(blocks: Sequence[ValueBlock], width: Width = "column", caption: bool =
 
 def _without_empty(block: ValueBlock) -> ValueBlock:
     values = block.values.dropna(axis=1, how="all").dropna(axis=0, how="all")
-    if values.shape[1] < 3:
-        raise DataError(
-            f"a radar needs three metrics with values, {block.dataset} has {values.shape[1]}. "
-            "Draw bars: `evalkit plot bar`."
-        )
     return replace(block, values=values)
 
 

@@ -40,7 +40,7 @@ def to_latex(table: TableContent, style: TableStyle = PLAIN) -> str:
     ready = styled(table, style, "latex")
     packages = f"{PACKAGES},{SIUNITX}" if style.siunitx else PACKAGES
     lines = [
-        f"% {tex_comment(table.citation)}",
+        *([f"% {tex_comment(table.citation)}"] if table.citation else []),
         rf"% needs \usepackage{{{packages}}} and \usepackage[T1]{{fontenc}}",
     ]
     grids = list(ready.grids(paper=True))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from evalkit.errors import DataError
+from evalkit.files.mistakes import mistakes
 from evalkit.files.read import parse_json, read_text
 from evalkit.files.write import write_bytes, write_text
 from evalkit.protocols.table.cells import TableContent
@@ -82,9 +83,10 @@ def read_table(out: str | os.PathLike[str]) -> Table:
         table.check()
         table.out = Path(out)
         return table
-    except ValueError as error:
-        first = " ".join(str(error).splitlines()[:3])
-        raise DataError(f"{path} cannot be read ({first}). Run `evalkit reproduce` into that folder again.") from None
+    except (ValueError, DataError) as error:
+        reason = mistakes(error)[0] if isinstance(error, ValidationError) else str(error)
+        reason = reason.removeprefix(f"{path} is ").removesuffix(".")
+        raise DataError(f"{path} cannot be read ({reason}). Run `evalkit reproduce` into that folder again.") from None
 
 
 def _of_this_version(fields: Any) -> Any:
