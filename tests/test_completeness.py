@@ -121,7 +121,7 @@ def test_names_that_do_not_pair_get_the_options_that_pair_them(tmp_path, folder,
     options = cure.replace("'", "").split()
     code, out, _ = run("evaluate", *where, "--metrics", "EN", "--workers", 1, *options)
     assert code == 0
-    assert "1 images" in out
+    assert "1 image ·" in out
 
 
 def test_the_hint_counts_and_stands_below_what_is_measured(tmp_path: Path) -> None:

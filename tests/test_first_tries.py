@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -183,7 +184,8 @@ def test_a_damaged_table_is_told_in_words(scenes):
         file.write_text(text)
         for command in (["table", "runs/mine"], ["rank", "runs/mine"]):
             code, _, error = run(*command)
-            assert code == 2 and told in " ".join(error.split()), error
+            assert code == 2
+            assert told in " ".join(error.split()), error
             assert "Run `evalkit reproduce` into that folder again" in " ".join(error.split())
             assert not PYDANTIC.search(error), error
 
@@ -191,6 +193,41 @@ def test_a_damaged_table_is_told_in_words(scenes):
 def test_a_comparison_needs_two_and_knows_what_is_missing(scenes):
     assert "compared with itself" in run("compare", "Ours", "Ours")[2]
     assert "two methods and --run" in run("compare", "Ours", "Theirs")[2]
+
+
+def test_a_mistyped_row_of_the_file_is_told_before_all_other_methods(scenes):
+    rows = {"Ours": "OUT/Ours/fused_{stem}", "Theirs": "OUT/Theirs/fused_{stem}"}
+    Path("bench.yaml").write_text(yaml.safe_dump(BENCH | {"methods": rows}))
+    told = run("reproduce", "bench.yaml", "--data-root", "DATA/Pier", "--methods", "Thiers")[2]
+    assert "unknown method 'Thiers'. Did you mean 'Theirs'?" in " ".join(told.split())
+
+
+def test_a_terminated_trial_leaves_no_folder_behind(tmp_path):
+    script = """
+import sys, tempfile, time
+from evalkit.cli import main
+from evalkit.protocols import trial
+
+def long(*arguments, **options):
+    with tempfile.TemporaryDirectory(prefix="evalkit-steps-"):
+        print("begun", flush=True)
+        time.sleep(60)
+
+trial.try_protocol = long
+main(["reproduce", "smfnet-table2", "--sample", "--steps", "1"])
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout.readline() == "begun\n"
+        assert list(tmp_path.iterdir())
+        started.terminate()
+        _, told = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert "Nothing of it is kept" in told
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_radar_leaves_out_the_data_set_that_has_no_values(scenes):

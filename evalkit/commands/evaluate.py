@@ -34,7 +34,7 @@ from evalkit.commands.options import (
     timeout_option,
     workers_option,
 )
-from evalkit.commands.program import kept
+from evalkit.commands.program import kept, nothing_left
 from evalkit.commands.wrap import say
 from evalkit.errors import EvalkitError
 
@@ -186,7 +186,9 @@ def _evaluate_folders(protocol: Protocol, out: Path | None, as_json: bool, hint:
 
     with contextlib.ExitStack() as stack:
         kept_in = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evalkit-"))) if out is None else out
-        if out is not None:
+        if out is None:
+            stack.enter_context(nothing_left())
+        else:
             stack.enter_context(kept(f"What was done is kept in {out}; the same command goes on from there."))
         table = reproduce(protocol, out=kept_in, progress=progress, **options)
     if as_json:

@@ -35,6 +35,20 @@ def kept(sentence: str) -> Iterator[None]:
         raise Interrupted(sentence) from None
 
 
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Inside, SIGTERM ends the command as Ctrl-C does: temporary folders are removed."""
+
+    def end(*_: object) -> None:
+        raise Interrupted("It was ended from outside. Nothing of it is kept.")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Program(Commands):
     """The whole command line."""
 

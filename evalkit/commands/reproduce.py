@@ -37,7 +37,7 @@ from evalkit.commands.options import (
     with_published_option,
     workers_option,
 )
-from evalkit.commands.program import kept
+from evalkit.commands.program import kept, nothing_left
 from evalkit.commands.wrap import say
 from evalkit.errors import EvalkitError
 from evalkit.files.names import printable
@@ -151,20 +151,21 @@ def reproduce(
 
         if out is not None:
             raise EvalkitError("--steps keeps nothing: leave --out out.")
-        trials = try_protocol(
-            protocol,
-            data_root,
-            steps,
-            sample=sample,
-            checkpoints=checkpoints,
-            device=device,
-            methods=methods,
-            datasets=datasets,
-            networks=networks or (),
-            recipe=recipe,
-            accumulate=accumulate,
-            progress=progress,
-        )
+        with nothing_left():
+            trials = try_protocol(
+                protocol,
+                data_root,
+                steps,
+                sample=sample,
+                checkpoints=checkpoints,
+                device=device,
+                methods=methods,
+                datasets=datasets,
+                networks=networks or (),
+                recipe=recipe,
+                accumulate=accumulate,
+                progress=progress,
+            )
         print_trials(trials, as_json)
         return
     from evalkit.protocols.run import default_out

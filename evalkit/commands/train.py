@@ -17,7 +17,7 @@ from evalkit.commands.options import (
     shared_folder,
     steps_option,
 )
-from evalkit.commands.program import kept
+from evalkit.commands.program import kept, nothing_left
 from evalkit.errors import EvalkitError
 
 
@@ -89,16 +89,17 @@ def train(
         from evalkit.training.try_recipe import try_recipe
 
         root = None if sample else find_data_root(data_root, sample=True)
-        trials = try_recipe(
-            recipe,
-            root,
-            steps,
-            weights=weights,
-            device=device,
-            workers=workers,
-            accumulate=accumulate,
-            progress=progress,
-        )
+        with nothing_left():
+            trials = try_recipe(
+                recipe,
+                root,
+                steps,
+                weights=weights,
+                device=device,
+                workers=workers,
+                accumulate=accumulate,
+                progress=progress,
+            )
         print_trials(trials, as_json)
         return
     from evalkit.engine.open import open_engine

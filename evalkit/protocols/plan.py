@@ -14,7 +14,7 @@ from evalkit.data.pairs import DataRoot, PairSet, find_pairs, image_files, resol
 from evalkit.data.samples.samples import draw_scenes
 from evalkit.data.stems import PLAIN, suggest
 from evalkit.engine.base import Engine, Local
-from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, spelled
+from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, nearest, spelled
 from evalkit.files.names import file_name, look
 from evalkit.methods.arithmetic import FLOAT32, Arithmetic
 from evalkit.methods.fuse import Fuser, make_fuser, missing_for
@@ -226,6 +226,8 @@ def plan_methods(
             methods.append(method_card(asked).name)
         except UnknownNameError:
             folder = in_any_case(asked, folders)
+            if folder is None and nearest(asked, [*own, *folders]):  # of the table, before all other methods
+                raise UnknownNameError("method", asked, [*own, *folders]) from None
             if folder is None and (outputs is None or resolve(outputs, check_name(asked)) is None):
                 raise
             methods.append(_row_of(folder or asked, own, own))

@@ -55,10 +55,11 @@ def critical(
         tests.append((title, test))
     missing = gather(missing_values, [(b.dataset, m) for b, m in shown]) | untested
     if not tests:
-        reasons: dict[str, list[str]] = {}
+        wheres: dict[str, list[str]] = {}
         for where, why in missing.items():
-            reasons.setdefault(why, []).append(where)
-        raise DataError("nothing to draw: " + "; ".join(f"{', '.join(w)}: {why}" for why, w in reasons.items()) + ".")
+            wheres.setdefault(why, []).append(where)
+        lines = [f"{', '.join(names)}: {why}" for why, names in wheres.items()]
+        raise DataError(f"nothing to draw: {'; '.join(lines)}.")
     columns = 1 if width == "column" or len(tests) == 1 else 2
     figure, _ = panels(1, width, 1)
     names = {method: wrapped(figure, method, ROOM, 6) for _, test in tests for method in test.ranks}
