@@ -303,7 +303,7 @@ def test_paper_recipes_are_the_protocols_settings(name):
         ("steps: 4", "must say epochs or steps"),
         ("size: 50", "size: expected a multiple of 32, not 50"),
         ("options: {plots: 1}", "unknown options plots. Known: box"),
-        ("seeds: []", "seeds: Tuple should have at least 1 item"),
+        ("seeds: []", "seeds: expected 1 or more items, not 0"),
         ("model: ../x.yaml", "has model: ../x.yaml"),
         ("colour: red", "colour: this is not a field"),
     ],

@@ -34,8 +34,8 @@ EXPECTED = {
     "less_than": "less than {lt}",
     "multiple_of": "a multiple of {multiple_of}",
     "finite_number": "a finite number",
-    "too_short": "at least {min_length} items",
-    "too_long": "at most {max_length} items",
+    "too_short": "{min_length} or more items",
+    "too_long": "{max_length} or fewer items",
 }
 
 
@@ -64,7 +64,8 @@ def _mistake(item: Mapping[str, Any], fields: tuple[str, ...]) -> str:
     if kind in ("value_error", "assertion_error"):
         return str(limits["error"])
     expected = next((text.format(**limits) for start, text in EXPECTED.items() if kind.startswith(start)), "")
-    return f"expected {expected or item['msg'].removeprefix('Input should be ')}, not {shown(item['input'])}"
+    given = limits["actual_length"] if kind.startswith("too_") else shown(item["input"])
+    return f"expected {expected or item['msg'].removeprefix('Input should be ')}, not {given}"
 
 
 def shown(value: Any) -> str:
