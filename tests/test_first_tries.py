@@ -250,3 +250,12 @@ def test_the_example_s_tests_run_by_pytest_alone(tmp_path):
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_a_class_that_the_network_does_not_have_is_told_in_words():
+    torch = pytest.importorskip("torch")
+    from evalkit.training.terms import hard_cross_entropy  # needs torch
+
+    labels = torch.tensor([[[0, 10], [255, 1]]])
+    with pytest.raises(DataError, match="a mask holds the class 10, but the network has 9 classes, 0 to 8"):
+        hard_cross_entropy(torch.zeros(1, 9, 2, 2), labels, minimum=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from evalkit.errors import DataError
 from evalkit.training.precision import full_precision
 
 Border = Literal["mirrored", "zeros", "none"]
@@ -165,8 +166,18 @@ def hard_cross_entropy(
         minimum: pixels of the whole batch.
         threshold: of the true class's probability, in (0, 1).
         ignore: the label of pixels that do not count.
+
+    Raises:
+        DataError: a label that is not one of the classes.
     """
-    losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=ignore)[labels != ignore]
+    try:
+        losses = functional.cross_entropy(logits, labels, reduction="none", ignore_index=ignore)[labels != ignore]
+    except IndexError:
+        count, largest = logits.shape[1], int(labels[labels != ignore].max())
+        raise DataError(
+            f"a mask holds the class {largest}, but the network has {count} classes, 0 to {count - 1}. Train it on a "
+            f"data set with these, or number the masks so, {ignore} where a pixel does not count."
+        ) from None
     if len(losses) == 0:
         return logits.sum() * 0  # nothing to learn from, but a gradient of 0 instead of none
     if minimum >= len(losses) - 1:
