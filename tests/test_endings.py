@@ -36,7 +36,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_png(root / "truth" / f"{name}.png", truth)
         write_png(root / "maps" / f"{name}.png", truth // 2)
         write_png(root / "masks" / f"{name}.png", truth // 255)
-        write_png(root / "few" / f"{name}.png", textured(1))
+        for number, kind in enumerate(("fused", "ir", "vi")):
+            write_png(root / "few" / kind / f"{name}.png", textured(number))
     (root / "golden.csv").write_text("image,metric,value\n01,EN[smfnet],7\n")
     (root / "mine.csv").write_text("method,metric,printed\na,EN,7.1\nb,EN,6.9\n")
     return root
@@ -50,7 +51,7 @@ COMMANDS = {
     "coverage": "--records run",
     "data check": "TNO --data-root data",
     "data sample": "OUT --count 1 --size 64x64",
-    "evaluate": "few --infrared few --visible few --metrics EN,VIF --workers 1",
+    "evaluate": "few/fused --infrared few/ir --visible few/vi --metrics EN,VIF --workers 1",
     "evaluate-saliency": "maps --truth truth",
     "evaluate-segmentation": "masks --truth masks",
     "fuse": "average --data-root data --dataset TNO --out OUT --workers 1",

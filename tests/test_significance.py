@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -297,13 +298,14 @@ def test_images_without_a_partner_and_missing_values_are_named_and_left_out(tmp_
     assert json.loads(out)["results"][1]["p"] is None
 
 
-def test_equal_methods_are_a_missing_value_not_a_p(two):
+def test_equal_methods_are_a_missing_value_not_a_p(two, tmp_path):
     a, _, _ = two
-    found = evalkit.compare(a, a)
+    again = shutil.copy(a, tmp_path / "again.csv")
+    found = evalkit.compare(a, again)
     assert {r.difference for r in found.results} == {0.0}
     assert all(r.p is None and r.p_holm is None and not r.winner for r in found.results)
     assert all("all 12 differences are zero" in r.missing["p"] for r in found.results)
-    code, out, _ = run("compare", a, a)
+    code, out, _ = run("compare", a, again)
     assert code == 3
     assert "nan" not in out
     assert "differences are zero" in out
@@ -360,7 +362,8 @@ def test_damaged_files_are_named(tmp_path, text, message):
     (tmp_path / "s.csv").write_text(text)
     with pytest.raises(EvalkitError):
         read_scores(tmp_path / "s.csv")
-    code, _, err = run("compare", tmp_path / "s.csv", tmp_path / "s.csv")
+    (tmp_path / "other.csv").write_text(text)
+    code, _, err = run("compare", tmp_path / "s.csv", tmp_path / "other.csv")
     assert code == 2
     assert message in err
     assert run("compare", tmp_path / "none.csv", tmp_path / "s.csv")[0] == 2
