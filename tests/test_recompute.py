@@ -53,13 +53,6 @@ def test_the_gradients_are_the_same(method: str) -> None:
         assert torch.equal(one, other), f"{name}: a batch counts once"
 
 
-@pytest.mark.parametrize("method", SYSTEMS)
-def test_no_segment_lies_within_another(method: str) -> None:
-    system = small(method, False)
-    for segment in (module for module in system.network.modules() if isinstance(module, system.segments)):
-        assert not any(isinstance(module, system.segments) for module in list(segment.modules())[1:])
-
-
 def test_names_of_weights_stay() -> None:
     assert small("TSJNet", True).state_dict().keys() == small("TSJNet", False).state_dict().keys()
 
@@ -95,7 +88,7 @@ def test_less_is_held() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mixed", "allowed"), [(False, 40), (True, 22)])
+@pytest.mark.parametrize(("mixed", "allowed"), [(False, 15), (True, 8)])
 def test_a_step_of_tsjnet_at_full_width_fits(mixed: bool, allowed: int) -> None:
     """On shapes: nothing is computed. Without the critics, whose activations are gone before the first segment's."""
     recipe = without_critics(load_recipe("TSJNet", "paper"))

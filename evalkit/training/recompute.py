@@ -19,7 +19,8 @@ def recompute(segments: Iterable[nn.Module]) -> None:
     """Keep only what goes into each segment and what comes out; what lies between is computed again when needed.
 
     Args:
-        segments: modules, none within another; their parameters and the names of these stay what they are.
+        segments: modules; one within another is computed twice again, since the outer one keeps only what goes into it
+            and comes out of it. Their parameters and the names of these stay what they are.
     """
     for segment in segments:
         segment.forward = partial(

@@ -40,7 +40,7 @@ class System(nn.Module):
         name: of the method, as its card and its recipes have it.
         network: what learns and what a checkpoint holds. Critics, which only judge, are other attributes.
         noted: values of the last batch for the log that are not a part of the loss.
-        segments: the network's modules of these types, none within another, may be computed again for the gradient.
+        segments: the network's modules of these types may be computed again for the gradient (`recompute`).
     """
 
     name: ClassVar[str]
