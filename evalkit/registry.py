@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from evalkit.errors import EvalkitError, PluginError, PluginWarning, UnknownNameError
+from evalkit.errors import EvalkitError, PluginError, PluginWarning, UnknownNameError, nearest
 from evalkit.files.read import read_file
 
 Item = TypeVar("Item")
@@ -123,7 +123,8 @@ class Registry(Mapping[str, Item], Generic[Item]):
         try:
             return self._names[name.casefold()]
         except KeyError:
-            raise UnknownNameError(self.kind, name, self._items, self.hint) from None
+            plugin = "" if nearest(name, self._items) else "What a plug-in adds is known with --plugin FILE.py."
+            raise UnknownNameError(self.kind, name, self._items, f"{self.hint} {plugin}".strip()) from None
 
     def origin(self, name: str) -> Plugin:
         """Who registered the item of that exact name."""

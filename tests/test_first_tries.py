@@ -259,3 +259,34 @@ def test_a_class_that_the_network_does_not_have_is_told_in_words():
     labels = torch.tensor([[[0, 10], [255, 1]]])
     with pytest.raises(DataError, match="a mask holds the class 10, but the network has 9 classes, 0 to 8"):
         hard_cross_entropy(torch.zeros(1, 9, 2, 2), labels, minimum=1)
+
+
+@pytest.mark.parametrize(
+    ("command", "cure"),
+    [
+        (["evaluate", "OUT/Ours", "--ir", "DATA/Pier/ir"], "No such option '--ir'. Did you mean '--infrared'?"),
+        (["evaluate", "OUT/Ours", "--vi", "DATA/Pier/vi"], "No such option '--vi'. Did you mean '--visible'?"),
+        (["audit", "DATA"], "DATA is a folder without a table.csv, so not that of a run. Name the --out of"),
+        (
+            ["evaluate", "OUT/Ours", *SOURCES[:4], "--metrics", "Zoom9"],
+            "What a plug-in adds is known with --plugin FILE.py",
+        ),
+        (["coverage", "smfnet-tabel1"], "unknown protocol 'smfnet-tabel1'. Did you mean 'smfnet-table1'"),
+    ],
+)
+def test_what_is_not_there_has_a_cure(scenes, command, cure):
+    code, _, error = run(*command)
+    assert code == 2
+    assert cure in " ".join(error.split())
+
+
+def test_another_command_s_option_is_not_suggested():
+    code, _, error = run("rank", "--ir", "x")
+    assert code == 2
+    assert "--infrared" not in error
+
+
+def test_the_coverage_of_one_table_is_a_part_of_all():
+    blocks = [json.loads(run("coverage", *names, "--json")[1])["blocks"] for names in ((), ("SMFNET-table5",))]
+    assert blocks[1]
+    assert blocks[1] == [block for block in blocks[0] if block["protocol"] == "smfnet-table5"]

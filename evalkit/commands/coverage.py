@@ -12,6 +12,7 @@ from evalkit.commands.wrap import say
 
 
 @click.command()
+@click.argument("protocol", nargs=-1)
 @click.option(
     "--records",
     multiple=True,
@@ -23,6 +24,7 @@ from evalkit.commands.wrap import say
 @checkpoints_option
 @json_option
 def coverage(
+    protocol: tuple[str, ...],
     records: tuple[Path, ...],
     data_root: tuple[Path, ...] | None,
     outputs: Path | None,
@@ -33,15 +35,18 @@ def coverage(
 
     A printed number counts once; of several records the one that comes nearest to it. A number that is not compared
     stands under the hardest thing that it lacks. With --data-root, --outputs and --checkpoints what is at hand is not
-    among these; without them, data and weights are.
+    among these; without them, data and weights are. Of all protocols, or of each PROTOCOL.
     """
     from evalkit.leaderboards.coverage import coverage as coverage_of
     from evalkit.leaderboards.coverage import needs_here, reasons, total
     from evalkit.leaderboards.site.entries import own_entries, shipped_entries
     from evalkit.leaderboards.site.pages import pages
+    from evalkit.protocols.schema import PROTOCOLS
 
+    chosen = {PROTOCOLS.name_of(name) for name in protocol}
     needs = needs_here(data_root, outputs, checkpoints)
     parts = coverage_of(pages([*shipped_entries(), *own_entries(list(records))]), needs)
+    parts = [part for part in parts if not chosen or part.protocol in chosen]
     whole = total(parts)
     if as_json:
         blocks = [

@@ -19,6 +19,7 @@ from evalkit.errors import OUT_OF_MEMORY, EvalkitError, OutputError
 
 # what tables are made of, for terminals without it; anything else is written out, as \u03c3
 PLAIN = {"–": "-", "—": "-", "↑": "^", "↓": "v", "·": "|", "Δ": "d", "×": "x", "±": "+-", "²": "^2", "…": "..."}
+MEANT = {"--ir": "--infrared", "--vi": "--visible", "--vis": "--visible"}  # as folders of data sets are called
 COMPLETE = "_EVALKIT_COMPLETE"  # set by a shell that asks what could stand here
 
 
@@ -81,6 +82,11 @@ def _run(call: Callable[[], Any]) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+            meant = MEANT.get(error.option_name)
+            if any(meant in option.opts for option in error.ctx.command.params):
+                text = f"No such option {error.option_name!r}. Did you mean {meant!r}?"
+                error = click.NoSuchOption(error.option_name, text, ctx=error.ctx)
         with suppress(OSError):
             text = wrapped(f"Error: {error.format_message()}", terminal_width(err=True), 0).removeprefix("Error: ")
             setattr(error, "format_message", lambda: text)  # noqa: B010 - click's own text, in lines

@@ -316,7 +316,9 @@ def _own_row(method: str, card: Card, settings: Settings, stated: Stated | None,
         reason = "it is to be trained: `pip install 'evalkit[training]'`, and a network that has a recipe"
         return Row(method, reason=reason, train=True)
     if card_of_method is None:
-        reason = reason or "no fused images, and evalkit knows no network of this name"
+        reason = (
+            reason or "no fused images, and evalkit knows no network of this name (one of a plug-in: --plugin FILE.py)"
+        )
     elif settings.checkpoints is None and card_of_method.weights and not stated:
         reason += f" ({card_of_method.weights})"
     if ablation and card_of_method is None:

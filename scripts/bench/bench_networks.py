@@ -19,12 +19,12 @@ from evalkit.registry import SHIPPED
 
 Progress = Callable[[Iterable, int, str], Iterable]
 SIZES = {"480x640": (480, 640), "1024x1280": (1024, 1280)}
-WAYS: tuple[tuple[str, Callable[[], AbstractContextManager], Arithmetic], ...] = (
-    ("fresh", nullcontext, FLOAT32),
-    ("seconds", keeping_large_memory, FLOAT32),
-    ("bf16", keeping_large_memory, Arithmetic("bf16")),
-    ("channels last", keeping_large_memory, Arithmetic(channels_last=True)),
-)
+WAYS: dict[str, tuple[Callable[[], AbstractContextManager], Arithmetic]] = {
+    "fresh memory": (nullcontext, FLOAT32),  # as PyTorch alone takes its memory
+    "kept memory": (keeping_large_memory, FLOAT32),  # as `fuse` does, from pair to pair; all others, too
+    "bf16": (keeping_large_memory, Arithmetic("bf16")),
+    "channels last": (keeping_large_memory, Arithmetic(channels_last=True)),  # the channels of a pixel together
+}
 
 
 def shipped_networks() -> list[str]:
@@ -49,14 +49,12 @@ def bench_memory(names: Sequence[str], progress: Progress) -> list[dict[str, Any
     return rows
 
 
-def bench_networks(names: Sequence[str], repeats: int, progress: Progress) -> list[dict[str, Any]]:
+def bench_networks(names: Sequence[str], ways: Sequence[str], repeats: int, progress: Progress) -> list[dict[str, Any]]:
     """Per network the processor seconds of one 640x480 pair on one thread, with random weights: median of `repeats`.
-
-    `fresh`: as PyTorch alone takes its memory; `seconds`: as `fuse` does, which keeps it from pair to pair; and so with
-    the channels of a pixel together, and in bfloat16.
 
     Args:
         names: of networks.
+        ways: keys of `WAYS`.
         repeats: runs that are timed.
         progress: wraps the networks, given their number and what is done.
     """
@@ -71,7 +69,8 @@ def bench_networks(names: Sequence[str], repeats: int, progress: Progress) -> li
             method = network()
             model, pair = method.build().eval(), [(gray, gray)]
             row = {"network": name}
-            for column, memory, arithmetic in WAYS:
+            for way in ways:
+                memory, arithmetic = WAYS[way]
                 model = method.placed(model, "cpu", arithmetic)
                 with memory():
                     seconds = []
@@ -79,7 +78,7 @@ def bench_networks(names: Sequence[str], repeats: int, progress: Progress) -> li
                         start = time.process_time()
                         list(method.run(model, pair, "cpu", arithmetic))
                         seconds.append(time.process_time() - start)
-                row[column] = median(seconds[1:])  # the first one takes the memory
+                row[way] = median(seconds[1:])  # the first one takes the memory
             rows.append(row)
     finally:
         torch.set_num_threads(before)

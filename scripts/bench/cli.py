@@ -25,7 +25,7 @@ from bench_site import bench_site
 from evalkit.commands.console import print_json, print_rows, progress
 from evalkit.commands.options import json_option, names
 from evalkit.commands.program import Program
-from evalkit.errors import EvalkitError
+from evalkit.errors import EvalkitError, UnknownNameError
 from evalkit.files.write import write_text
 from evalkit.metrics.registry import definitions
 
@@ -179,20 +179,23 @@ def memory(networks: list[str] | None, as_json: bool) -> None:
 
 @bench.command("networks")
 @networks_option
+@click.option("--ways", callback=names, help="E.g. 'kept memory,bf16'; all when not given.")
 @click.option("--repeats", type=click.IntRange(1, 100), default=3, show_default=True, help="The median counts.")
 @json_option
-def seconds_of_networks(networks: list[str] | None, repeats: int, as_json: bool) -> None:
+def seconds_of_networks(networks: list[str] | None, ways: list[str] | None, repeats: int, as_json: bool) -> None:
     """Processor seconds of each fusion network for one 640x480 pair on one thread."""
-    from bench_networks import bench_networks, shipped_networks  # needs torch
+    from bench_networks import WAYS, bench_networks, shipped_networks  # needs torch
 
-    rows = bench_networks(networks or shipped_networks(), repeats, progress)
+    ways = ways or list(WAYS)
+    for way in ways:
+        if way not in WAYS:
+            raise UnknownNameError("way", way, WAYS)
+    rows = bench_networks(networks or shipped_networks(), ways, repeats, progress)
     if as_json:
         print_json(rows)
         return
-    heads = ["network", "fresh memory", "kept memory", "bf16", "channels last"]
-    columns = ("fresh", "seconds", "bf16", "channels last")
-    lines = [[r["network"], *(f"{r[column]:.2f}" for column in columns)] for r in rows]
-    print_rows(heads, lines, f"processor seconds of a 640x480 pair, one thread, median of {repeats}")
+    lines = [[r["network"], *(f"{r[way]:.2f}" for way in ways)] for r in rows]
+    print_rows(["network", *ways], lines, f"processor seconds of a 640x480 pair, one thread, median of {repeats}")
 
 
 def counts(texts: list[str] | None) -> list[int]:

@@ -77,7 +77,13 @@ def read_table_rows(path: Path) -> list[PublishedRow]:
 
 def read_own_table(path: Path) -> TableRead:
     """A reader's table in any form, or what a run measured; with what was not understood. Raises DataError."""
-    read = read_table(read_text(path / "table.csv" if path.is_dir() else path), path.name)
+    of_run = path / "table.csv" if path.is_dir() else path
+    if of_run != path and not of_run.exists():
+        raise DataError(
+            f"{path} is a folder without a table.csv, so not that of a run. Name the --out of `evalkit reproduce` or "
+            "`evaluate`, the file of a table, or a protocol (`evalkit list protocols`)."
+        )
+    read = read_table(read_text(of_run), path.name)
     if not any(row.printed for row in read.rows):
         raise DataError(f"{path} holds no numbers. Write one line per number: method,metric,printed.")
     return read
