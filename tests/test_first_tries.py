@@ -290,3 +290,11 @@ def test_the_coverage_of_one_table_is_a_part_of_all():
     blocks = [json.loads(run("coverage", *names, "--json")[1])["blocks"] for names in ((), ("SMFNET-table5",))]
     assert blocks[1]
     assert blocks[1] == [block for block in blocks[0] if block["protocol"] == "smfnet-table5"]
+
+
+def test_a_benchmark_called_as_its_title_is_named_once(scenes):
+    Path("mine.yaml").write_text(yaml.safe_dump(BENCH | {"name": "mine", "title": "mine"}))
+    code, told, error = run("reproduce", "mine.yaml", "--out", "runs/mine", "--data-root", "DATA")
+    assert code in (0, 3), error
+    assert "mine · Pier" in told
+    assert "mine · mine" not in told

@@ -113,7 +113,7 @@ def heading(table: TableContent, dataset: str) -> str:
     if table.sample:
         subject = f"{table.protocol} on generated sample scenes (not a data set of the paper)"
         return " · ".join(filter(None, [subject, variant, pairs]))
-    return " · ".join(filter(None, [table.protocol, table.source, dataset, pairs]))
+    return " · ".join(filter(None, [*_subject(table), dataset, pairs]))
 
 
 def wide_heading(table: TableContent) -> str:
@@ -121,7 +121,12 @@ def wide_heading(table: TableContent) -> str:
     counts = [f"{name or 'all'}: {count} pairs" for name, count in table.pairs.items()]
     if table.sample:
         return " · ".join([f"{table.protocol} on generated sample scenes (not a data set of the paper)", *counts])
-    return " · ".join(filter(None, [table.protocol, table.source, *counts]))
+    return " · ".join(filter(None, [*_subject(table), *counts]))
+
+
+def _subject(table: TableContent) -> list[str]:
+    """Its name and, where it says more, its title or the paper's."""
+    return list(dict.fromkeys([table.protocol, table.source]))
 
 
 def convention_note(table: TableContent, style: TableStyle = PLAIN, below: bool = True) -> str:
