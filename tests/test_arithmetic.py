@@ -20,7 +20,8 @@ from evalkit.data.pairs import find_pairs  # noqa: E402
 from evalkit.errors import EvalkitError  # noqa: E402
 from evalkit.leaderboards.verify import verify  # noqa: E402
 from evalkit.methods.arithmetic import FLOAT32, Arithmetic  # noqa: E402
-from evalkit.methods.fuse import make_fuser, read_pair  # noqa: E402
+from evalkit.methods.fuse import make_fuser  # noqa: E402
+from evalkit.methods.fusers import read_pair  # noqa: E402
 from evalkit.methods.network import computed_in  # noqa: E402
 from evalkit.methods.networks.seafusion import SeAFusion  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402

@@ -21,8 +21,9 @@ from evalkit.data.images import write_png  # noqa: E402
 from evalkit.data.pairs import ImagePair  # noqa: E402
 from evalkit.errors import EvalkitError, ImageError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, as_state, load_strictly, read_checkpoint  # noqa: E402
-from evalkit.methods.fuse import NetworkFuser, make_fuser  # noqa: E402
+from evalkit.methods.fuse import make_fuser  # noqa: E402
 from evalkit.methods.network import NetworkMethod, count_parameters, unit_gray_pair  # noqa: E402
+from evalkit.methods.network_fuser import NetworkFuser  # noqa: E402
 from evalkit.methods.registry import METHODS, method_card, method_cards  # noqa: E402
 from evalkit.protocols.schema import protocol  # noqa: E402
 

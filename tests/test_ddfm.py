@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from evalkit.data.images import write_png  # noqa: E402
 from evalkit.data.pairs import ImagePair  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, load_strictly  # noqa: E402
-from evalkit.methods.fuse import NetworkFuser  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
+from evalkit.methods.network_fuser import NetworkFuser  # noqa: E402
 from evalkit.methods.networks import ddfm  # noqa: E402
 from evalkit.methods.networks.ddfm_unet import DiffusionUNet, PixelAttention  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402

@@ -12,10 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from evalkit.errors import ImageError, is_out_of_memory  # noqa: E402
-from evalkit.methods.fuse import NetworkFuser  # noqa: E402
 from evalkit.methods.layers import strips, windows  # noqa: E402
 from evalkit.methods.memory import MemoryCounter, inference_memory  # noqa: E402
 from evalkit.methods.network import NetworkMethod  # noqa: E402
+from evalkit.methods.network_fuser import NetworkFuser  # noqa: E402
 from evalkit.methods.networks.cddfuse import CDDFuse  # noqa: E402
 from evalkit.methods.networks.divfusion import DIVFusion  # noqa: E402
 from evalkit.methods.networks.msgfusion import MsgFusion  # noqa: E402

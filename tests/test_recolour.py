@@ -11,8 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from evalkit.data.images import luminance, merge_levels, write_png
 from evalkit.data.pairs import ImagePair
-from evalkit.methods.fuse import NetworkFuser
 from evalkit.methods.network import NetworkMethod, gray_levels, round_levels, unit_gray_pair
+from evalkit.methods.network_fuser import NetworkFuser
 
 COLOURS = arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3)))
 

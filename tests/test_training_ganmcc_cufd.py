@@ -15,7 +15,8 @@ from evalkit.data.images import to_gray  # noqa: E402
 from evalkit.data.pairs import find_pairs  # noqa: E402
 from evalkit.data.samples.samples import draw_scenes  # noqa: E402
 from evalkit.methods.classical import FUSERS  # noqa: E402
-from evalkit.methods.fuse import make_fuser, read_pair  # noqa: E402
+from evalkit.methods.fuse import make_fuser  # noqa: E402
+from evalkit.methods.fusers import read_pair  # noqa: E402
 from evalkit.methods.registry import method_card  # noqa: E402
 from evalkit.training.find_recipe import load_recipe  # noqa: E402
 from evalkit.training.loop import train  # noqa: E402

@@ -19,7 +19,8 @@ from evalkit.data.pairs import find_pairs  # noqa: E402
 from evalkit.data.samples.samples import write_scenes  # noqa: E402
 from evalkit.errors import DataError, UnknownNameError  # noqa: E402
 from evalkit.methods.checkpoints import CheckpointError, load_strictly, read_checkpoint  # noqa: E402
-from evalkit.methods.fuse import make_fuser, read_pair  # noqa: E402
+from evalkit.methods.fuse import make_fuser  # noqa: E402
+from evalkit.methods.fusers import read_pair  # noqa: E402
 from evalkit.methods.layers.resnet import ResNetEncoder  # noqa: E402
 from evalkit.methods.network import count_parameters  # noqa: E402
 from evalkit.methods.networks.smrnet import PCI, SMRNet, salient_objects  # noqa: E402

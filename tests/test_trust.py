@@ -366,8 +366,9 @@ def test_the_threads_of_a_network_do_not_follow_the_workers(root):
     from evalkit.data.card import load_card
     from evalkit.data.pairs import find_pairs
     from evalkit.engine.base import Local
-    from evalkit.methods.fuse import FuseJob, NetworkFuser, fuse_jobs
+    from evalkit.methods.fuse import FuseJob, fuse_jobs
     from evalkit.methods.network import NetworkMethod
+    from evalkit.methods.network_fuser import NetworkFuser
 
     torch.save(_network().state_dict(), root / "w.pth")
     network = NetworkMethod(_network, _threads_as_levels, _levels, ("w.pth",), _state)

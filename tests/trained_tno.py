@@ -9,7 +9,8 @@ from evalkit.data.card import load_card
 from evalkit.data.images import to_gray
 from evalkit.data.pairs import find_pairs
 from evalkit.methods.classical import FUSERS
-from evalkit.methods.fuse import make_fuser, read_pair
+from evalkit.methods.fuse import make_fuser
+from evalkit.methods.fusers import read_pair
 from evalkit.methods.registry import method_card
 from evalkit.training.trained import trained_method
 

@@ -103,7 +103,7 @@ def train(
         print_trials(trials, as_json)
         return
     from evalkit.engine.open import open_engine
-    from evalkit.methods.fuse import choose_device
+    from evalkit.methods.fusers import choose_device
     from evalkit.protocols.plan import each_root
     from evalkit.training.elsewhere import train_each
     from evalkit.training.trained import on_samples, training_scenes

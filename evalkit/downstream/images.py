@@ -16,7 +16,7 @@ from evalkit.downstream.leakage import leakage_by_content, leakage_by_paper
 from evalkit.downstream.splits import Division
 from evalkit.errors import EvalkitError, OutputError
 from evalkit.files.names import file_name
-from evalkit.methods.fuse import ClassicalFuser
+from evalkit.methods.fusers import ClassicalFuser
 from evalkit.protocols.measure import Hashes, fuse_row, hash_files
 from evalkit.protocols.plan import SOURCES, Row, plan_row, use_of
 from evalkit.protocols.summary import explain

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from evalkit.engine.processes import default_workers
 from evalkit.files.names import file_name
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.methods.registry import METHODS, MethodCard, method_cards
 from evalkit.metrics.evaluate import Scores
 from evalkit.protocols.plan import FoundSet, Settings

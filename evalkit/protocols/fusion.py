@@ -9,7 +9,7 @@ from evalkit.data.gray import ROUNDED
 from evalkit.data.images import header_size
 from evalkit.data.pairs import PairSet, find_pairs
 from evalkit.errors import DataError, EvalkitError
-from evalkit.methods.fuse import NetworkFuser
+from evalkit.methods.network_fuser import NetworkFuser
 from evalkit.metrics.card import Definition
 from evalkit.metrics.registry import convention, definitions
 from evalkit.protocols.measure import fuse_row, hash_files, measure_rows

@@ -17,7 +17,8 @@ from evalkit.engine.base import Engine, Local
 from evalkit.errors import DataError, EvalkitError, OutputError, UnknownNameError, in_any_case, nearest, spelled
 from evalkit.files.names import file_name, look
 from evalkit.methods.arithmetic import FLOAT32, Arithmetic
-from evalkit.methods.fuse import Fuser, make_fuser, missing_for
+from evalkit.methods.fuse import make_fuser, missing_for
+from evalkit.methods.fusers import Fuser
 from evalkit.methods.layouts import pattern_hint
 from evalkit.methods.outputs import find_outputs, methods_of
 from evalkit.methods.registry import check_name, method_card, method_cards

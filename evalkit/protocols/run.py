@@ -16,7 +16,7 @@ from evalkit.files.lock import locked
 from evalkit.files.names import several
 from evalkit.files.write import remove_parts
 from evalkit.methods.arithmetic import FLOAT32, Arithmetic, Precision
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.metrics.evaluate import AS_STORED, Crop, Reading
 from evalkit.metrics.jobs import metrics_device
 from evalkit.protocols.plan import (

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from evalkit.data.hashes import file_hash
 from evalkit.data.pairs import DataRoot
 from evalkit.errors import EvalkitError, OutputError, UnknownNameError
-from evalkit.methods.fuse import NetworkFuser, choose_device
+from evalkit.methods.fusers import choose_device
+from evalkit.methods.network_fuser import NetworkFuser
 from evalkit.protocols.plan import Row, Settings, file_name
 from evalkit.protocols.schema import Protocol
 from evalkit.training.find_recipe import label, load_recipe, recipes, trainable

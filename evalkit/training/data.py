@@ -21,7 +21,7 @@ from evalkit.data.labels import boxes_form, read_boxes, read_mask, read_salient
 from evalkit.data.pairs import ImagePair
 from evalkit.engine.processes import deaf_children
 from evalkit.errors import DataError
-from evalkit.methods.fuse import read_pair
+from evalkit.methods.fusers import read_pair
 from evalkit.training.recipe import Augment
 
 CACHE = 2 << 30  # bytes of decoded images that are kept

@@ -29,7 +29,7 @@ from evalkit.data.pairs import DataRoot, ImagePair, find_pairs
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.write import write_bytes
 from evalkit.methods.checkpoints import load_strictly
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.methods.layers.batch_norm import keep_pace
 from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.methods.states import remove_state, save_state, to_state

@@ -12,7 +12,7 @@ import torch
 
 from evalkit.data.card import load_card
 from evalkit.data.pairs import DataRoot
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.training.data import Batch, batches, places
 from evalkit.training.loop import NOT_FINITE, TrainingRun, plan, start_fabric
 from evalkit.training.recipe import Recipe, Stage

@@ -28,7 +28,7 @@ from evalkit.downstream.spread import Score, mean_and_spread, paired_bootstrap, 
 from evalkit.errors import DataError, EvalkitError
 from evalkit.files.names import file_name
 from evalkit.files.write import write_text
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.metrics.detection import Boxes, DrawnAP50, detection_scores
 from evalkit.protocols.plan import Row

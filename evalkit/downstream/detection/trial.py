@@ -11,7 +11,7 @@ from evalkit.downstream.detection.train import TrainJob, load_trainer, options_o
 from evalkit.downstream.splits import Division
 from evalkit.downstream.trial import labelled_pairs
 from evalkit.errors import DataError
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.protocols.tasks import Job
 from evalkit.protocols.use import DatasetUse
 from evalkit.training.trial import StageTrial

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from evalkit.errors import EvalkitError
 from evalkit.methods.complexity import complexity
-from evalkit.methods.fuse import Fuser, NetworkFuser
+from evalkit.methods.fusers import Fuser
+from evalkit.methods.network_fuser import NetworkFuser
 from evalkit.methods.networks.smrnet import SALIENCY_SIZE
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS
 from evalkit.protocols.plan import Row, Settings

@@ -20,7 +20,7 @@ from evalkit.downstream.segmentation.train import REVISION, TrainedSegmenter, Tr
 from evalkit.downstream.spread import mean_and_spread, paired_bootstrap
 from evalkit.errors import EvalkitError
 from evalkit.files.write import write_text
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.methods.pretrained import pretrained_hashes
 from evalkit.metrics.segmentation import segmentation_scores
 from evalkit.protocols.plan import Row, file_name

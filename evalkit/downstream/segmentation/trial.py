@@ -12,7 +12,7 @@ from evalkit.downstream.segmentation.networks import find_weights, segmenter
 from evalkit.downstream.segmentation.recipe import SegmentationSchedule
 from evalkit.downstream.segmentation.train import LabelledImage, Training, try_training
 from evalkit.downstream.trial import labelled_pairs
-from evalkit.methods.fuse import choose_device
+from evalkit.methods.fusers import choose_device
 from evalkit.protocols.tasks import Job
 from evalkit.training.trial import StageTrial
 

@@ -12,7 +12,8 @@ from evalkit.data.expected import NOT_HASHED, Expected
 from evalkit.data.hashes import file_hash
 from evalkit.data.pairs import ImagePair
 from evalkit.errors import DataError, EvalkitError, ImageError
-from evalkit.methods.fuse import Fuser, NetworkFuser, Pixels, choose_device, read_pair, revision_of
+from evalkit.methods.fusers import Fuser, Pixels, choose_device, read_pair, revision_of
+from evalkit.methods.network_fuser import NetworkFuser
 from evalkit.methods.saliency.registry import SALIENCY_SYSTEMS, SaliencySystem
 from evalkit.registry import PROGRAM
 
