@@ -298,3 +298,12 @@ def test_a_benchmark_called_as_its_title_is_named_once(scenes):
     assert code in (0, 3), error
     assert "mine · Pier" in told
     assert "mine · mine" not in told
+
+
+def test_an_image_without_a_partner_is_told_once(scenes):
+    Path("DATA/Pier/vi/VIS_003.png").unlink()
+    code, told, error = run("init", "bench.yaml", "--data", "DATA")
+    assert code == 0, error
+    assert told.count("003") == 1
+    assert "one of the two images is missing" in told
+    assert "not understood" not in told + error

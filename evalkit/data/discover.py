@@ -115,7 +115,8 @@ def discover(data: str | os.PathLike[str], skip: Collection[str] = (), most: int
         )
         for one in broken
     ]
-    left = tuple((branch.path, rest) for branch in tree.branches if (rest := finder.rest(branch)))
+    lonely = {path for one in clear for side in one.sides for path in side.files.values()}  # `alone` names them
+    left = tuple((branch.path, rest) for branch in tree.branches if (rest := finder.rest(branch, lonely)))
     folders = homes | {os.path.realpath(root / path) for path in finder.told_places()}
     taken = [one for one in taken if one not in broken]
     unmeasured = tuple(_placed(one, names) for one in aside)

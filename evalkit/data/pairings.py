@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -69,8 +69,9 @@ class Finder:
         files = {path for one in self.pairings if one.told for path in one.files}
         return {branch.path for branch in self.branches if not files.isdisjoint(_paths(branch))}
 
-    def rest(self, branch: Branch) -> tuple[str, ...]:
-        return tuple(path.split("/")[-1] for path in _paths(branch) if path not in self.used)
+    def rest(self, branch: Branch, lonely: Collection[str]) -> tuple[str, ...]:
+        """The names of its images that are in no pair, nor told elsewhere to lack their partner."""
+        return tuple(path.split("/")[-1] for path in _paths(branch) if path not in self.used and path not in lonely)
 
     def told_folders(self, branches: list[Branch]) -> Iterator[Pairing]:
         """ir/ and vi/, TNO_ir/ and TNO_vi/, thermal/train/ and rgb/train/."""
