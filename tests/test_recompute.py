@@ -53,6 +53,13 @@ def test_the_gradients_are_the_same(method: str) -> None:
         assert torch.equal(one, other), f"{name}: a batch counts once"
 
 
+@pytest.mark.parametrize("method", [name for name in SYSTEMS if name != "TSJNet"])  # which pays a third pass for memory
+def test_no_segment_lies_within_another(method: str) -> None:
+    system = small(method, False)
+    for segment in (module for module in system.network.modules() if isinstance(module, system.segments)):
+        assert not any(isinstance(module, system.segments) for module in list(segment.modules())[1:])
+
+
 def test_names_of_weights_stay() -> None:
     assert small("TSJNet", True).state_dict().keys() == small("TSJNet", False).state_dict().keys()
 

@@ -25,7 +25,7 @@ from bench_site import bench_site
 from evalkit.commands.console import print_json, print_rows, progress
 from evalkit.commands.options import json_option, names
 from evalkit.commands.program import Program
-from evalkit.errors import EvalkitError, UnknownNameError
+from evalkit.errors import EvalkitError, spelled
 from evalkit.files.write import write_text
 from evalkit.metrics.registry import definitions
 
@@ -186,10 +186,7 @@ def seconds_of_networks(networks: list[str] | None, ways: list[str] | None, repe
     """Processor seconds of each fusion network for one 640x480 pair on one thread."""
     from bench_networks import WAYS, bench_networks, shipped_networks  # needs torch
 
-    ways = ways or list(WAYS)
-    for way in ways:
-        if way not in WAYS:
-            raise UnknownNameError("way", way, WAYS)
+    ways = [spelled("way", way, WAYS) for way in ways or WAYS]
     rows = bench_networks(networks or shipped_networks(), ways, repeats, progress)
     if as_json:
         print_json(rows)

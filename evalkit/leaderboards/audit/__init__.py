@@ -78,7 +78,7 @@ def read_table_rows(path: Path) -> list[PublishedRow]:
 def read_own_table(path: Path) -> TableRead:
     """A reader's table in any form, or what a run measured; with what was not understood. Raises DataError."""
     of_run = path / "table.csv" if path.is_dir() else path
-    if of_run != path and not of_run.exists():
+    if path.is_dir() and not of_run.exists():
         raise DataError(
             f"{path} is a folder without a table.csv, so not that of a run. Name the --out of `evalkit reproduce` or "
             "`evaluate`, the file of a table, or a protocol (`evalkit list protocols`)."
